@@ -1,0 +1,137 @@
+"""The command ``genwm``: one root for the commands that the packages register, and one policy for what goes wrong.
+
+Commands are entry points of the group ``genwm.commands``. ``genwm --help`` lists them without importing them, which
+keeps its start fast; the module of a command is imported when the command is called.
+
+Exit statuses: 0 done, 2 error (a wrong call included), 130 interrupted, 141 the reader of the output went away; other
+statuses, such as 1 and 3 of ``verify``, are the command's own, set with ``ctx.exit(status)``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import NoReturn
+
+import click
+
+from genwm import __version__
+from genwm.errors import GenwmError
+
+GROUP = "genwm.commands"
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+# What `genwm --help` says of each command. Text only: reading it from the commands would import them.
+SUMMARIES = {
+    "data": "Bring public test clips from package registries.",
+    "demo": "Mark a clip, attack it, and find the mark again.",
+    "embed": "Mark an existing video or still image.",
+    "keys": "Make, list, retire and rotate secret keys.",
+    "verify": "Read the mark of videos and still images.",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are the entry points of ``GROUP``, imported when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(entry_points(group=GROUP).names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _entry(cmd_name)
+        if entry is None:
+            return None
+        command = entry.load()
+        if not isinstance(command, click.Command):
+            raise TypeError(f"entry point {entry.value} is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)])
+
+
+def _entry(name: str) -> EntryPoint | None:
+    return next(iter(entry_points(group=GROUP, name=name)), None)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="genwm", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Mark generated video with a keyed watermark, and find the mark again.
+
+    Results go to stdout as JSON, words for people to stderr. Run "genwm COMMAND --help" for one command.
+    """
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line (``args`` without the program's name; default: this process's) and return its exit status.
+
+    Nothing but ``SystemExit`` passes through: each failure is one line on stderr and, where the command was called with
+    ``--json``, one object ``{"error": {"code", "message"}}`` on stdout.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    try:
+        try:
+            status = _invoke(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has what it wanted. Keep the interpreter from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return status
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The console script: `run`, then leave with its status."""
+    sys.exit(run(args))
+
+
+def _invoke(arguments: list[str]) -> int:
+    # Not `cli.main`: it would swallow a broken pipe and exit with 1, which `verify` keeps for "no mark found".
+    as_json = "--json" in arguments
+    try:
+        with cli.make_context("genwm", arguments) as ctx:
+            cli.invoke(ctx)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        if as_json:
+            _print_json("usage", error.format_message())
+        return EXIT_ERROR
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except GenwmError as error:
+        return _fail(error.code, str(error), as_json)
+    except Exception as error:
+        hint = "" if _debugging() else "; set GENWM_DEBUG=1 for the traceback"
+        return _fail("internal", f"{type(error).__name__}: {error}{hint}", as_json)
+    return 0
+
+
+def _fail(code: str, message: str, as_json: bool) -> int:
+    if _debugging():
+        traceback.print_exc()
+    line = " ".join(message.split())
+    click.echo(f"error[{code}]: {line}", err=True)
+    if as_json:
+        _print_json(code, line)
+    return EXIT_ERROR
+
+
+def _print_json(code: str, message: str) -> None:
+    click.echo(json.dumps({"error": {"code": code, "message": message}}))
+
+
+def _debugging() -> bool:
+    return os.environ.get("GENWM_DEBUG", "") not in ("", "0")

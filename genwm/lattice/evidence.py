@@ -1,0 +1,130 @@
+"""From frames to evidence: the sum of whitened frames, in which content averages out and the mark adds up.
+
+Frames are summed in short groups first and each group's mean is whitened once: what moves is blurred away before it is
+measured, and the cost a frame is one integer multiply-add. Frames count by picture type, because an encoder spends its bits on key
+frames and hardly any on bidirectional ones (weights fitted at CRF 30-40: docs/watermark.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from genwm.video import Planes
+
+FRAME_WEIGHTS = {"I": 10, "P": 3, "B": 1, "?": 3}
+GROUP_FRAMES = 16
+WINDOW = 5
+#: Variance, in squared 8-bit levels, below which a neighbourhood counts as flat: codec noise must not be amplified.
+VARIANCE_FLOOR = (9.0, 2.0, 2.0)
+CLIP = 2.5
+
+
+@dataclass(slots=True)
+class Group:
+    """Weighted sum of neighbouring frames: uint32 planes (Y, U, V), the weights' sum, frames and time span."""
+
+    sums: tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]
+    weight: int
+    frames: int
+    start_s: float
+    stop_s: float
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Whitened evidence of one stretch of video.
+
+    Attributes:
+        planes: float32 arrays Y ``(H, W)`` and U, V ``(ceil(H / 2), ceil(W / 2))``, no unit.
+        width, height: displayed size in square pixels of the working resolution.
+        frames: frames that went in.
+        start_s, stop_s: span of time.
+    """
+
+    planes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+    width: float
+    height: float
+    frames: int
+    start_s: float
+    stop_s: float
+
+    def __add__(self, other: Evidence) -> Evidence:
+        first, second = self.planes, other.planes
+        return Evidence(
+            (first[0] + second[0], first[1] + second[1], first[2] + second[2]),
+            self.width, self.height, self.frames + other.frames,
+            min(self.start_s, other.start_s), max(self.stop_s, other.stop_s),
+        )
+
+
+@dataclass(slots=True)
+class Accumulator:
+    """Collects frames of one size into groups; ``take`` hands the finished ones over as evidence."""
+
+    group_frames: int = GROUP_FRAMES
+    groups: list[Group] = field(default_factory=list)
+    pixel_aspect: float = 1.0
+    _open: Group | None = None
+
+    def add(self, frame: Planes) -> None:
+        """Adds one frame; its arrays are not kept."""
+        weight = FRAME_WEIGHTS.get(frame.picture_type, FRAME_WEIGHTS["?"])
+        current = self._open
+        if current is not None and (
+            current.frames >= self.group_frames or current.sums[0].shape != frame.y.shape
+        ):
+            self.close_group()
+            current = None
+        if current is None:
+            sums = tuple(np.multiply(plane, weight, dtype=np.uint32) for plane in (frame.y, frame.u, frame.v))
+            self._open = Group((sums[0], sums[1], sums[2]), weight, 1, frame.time_s, frame.time_s)
+            self.pixel_aspect = frame.pixel_aspect
+            return
+        for total, plane in zip(current.sums, (frame.y, frame.u, frame.v), strict=True):
+            total += np.multiply(plane, weight, dtype=np.uint16)
+        current.weight += weight
+        current.frames += 1
+        current.stop_s = frame.time_s
+
+    def close_group(self) -> None:
+        """Ends the current group: the next frame opens a new one."""
+        if self._open is not None:
+            self.groups.append(self._open)
+            self._open = None
+
+    def take(self) -> list[Evidence]:
+        """Whitens and hands over all groups collected so far, one evidence each."""
+        self.close_group()
+        groups, self.groups = self.groups, []
+        return [whiten_group(group, pixel_aspect=self.pixel_aspect) for group in groups]
+
+
+def whiten_group(group: Group, *, pixel_aspect: float = 1.0) -> Evidence:
+    """The evidence of one group: its mean frame, whitened, times its weight."""
+    planes = []
+    for total, floor in zip(group.sums, VARIANCE_FLOOR, strict=True):
+        mean = total.astype(np.float32) * np.float32(1 / group.weight)
+        white = whiten(mean, variance_floor=floor / np.sqrt(group.frames))
+        white *= np.float32(group.weight)
+        planes.append(white)
+    height, width = group.sums[0].shape
+    return Evidence((planes[0], planes[1], planes[2]), width * pixel_aspect, float(height), group.frames,
+                    group.start_s, group.stop_s)
+
+
+def whiten(plane: NDArray[np.float32], *, variance_floor: float, window: int = WINDOW) -> NDArray[np.float32]:
+    """High-pass over local deviation, clipped: float32 ``(H, W)`` in, the same out, in [-CLIP, CLIP].
+
+    A box filter's residual is divided by its own root mean square over the same box, so that no edge or texture
+    outweighs the rest of the picture.
+    """
+    residual = plane - ndimage.uniform_filter(plane, window, mode="nearest")
+    power = ndimage.uniform_filter(residual * residual, window, mode="nearest")
+    power += np.float32(variance_floor)
+    np.sqrt(power, out=power)
+    residual /= power
+    return np.clip(residual, -CLIP, CLIP, out=residual)

@@ -1,0 +1,29 @@
+"""Video and still images: probing, streaming frames, editing in place and writing. The only package that touches a
+container (PyAV; Pillow for writing still images). Import it lazily: it loads FFmpeg."""
+
+from genwm.video.editing import edit_video
+from genwm.video.encoding import VideoCodec, write_video
+from genwm.video.images import edit_image, write_image
+from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo, YUVFrame
+from genwm.video.opening import MAX_PIXELS, MAX_SIDE
+from genwm.video.reading import FrameReader, probe, read_planes, read_rgb
+
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "FrameReader",
+    "Orientation",
+    "Planes",
+    "Select",
+    "Source",
+    "VideoCodec",
+    "VideoInfo",
+    "YUVFrame",
+    "edit_image",
+    "edit_video",
+    "probe",
+    "read_planes",
+    "read_rgb",
+    "write_image",
+    "write_video",
+]

@@ -1,0 +1,248 @@
+"""Opening a container safely, and saying what is in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.logging
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from genwm.errors import (
+    DecodeError,
+    EmptyFileError,
+    GenwmError,
+    InputError,
+    NotFoundError,
+    NotMediaError,
+    NoVideoError,
+    TooLargeError,
+    TruncatedError,
+)
+from genwm.video.model import Source, VideoInfo
+from genwm.video.pixels import bit_depth_of, color_space_of, is_full_range, orientation_of
+
+MAX_SIDE = 16_384
+MAX_PIXELS = 100_000_000
+MAX_THREADS = 4
+
+# Only demuxers of self-contained files: playlists and image sequences could point at other files of this machine.
+_DEMUXERS = (
+    "mov,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,live_flv,ogg,asf,mxf,nut,ivf,obu,h264,hevc,vvc,m4v,dv,rm,"
+    "yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,apng,webp,mjpeg,"
+    "wav,mp3,aac,flac,w64,aiff,amr,ac3,eac3,caf,opus"
+)
+_STILLS = {b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
+_STILL_CODECS = {"png", "mjpeg", "webp", "bmp", "tiff"}
+
+
+@dataclass(slots=True)
+class Opened:
+    """An open input with its video stream, and what went wrong without stopping it."""
+
+    container: InputContainer
+    stream: VideoStream
+    name: str
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def time_base(self) -> Fraction:
+        return self.stream.time_base or Fraction(1, 1000)
+
+    @property
+    def start_s(self) -> float:
+        return float((self.stream.start_time or 0) * self.time_base)
+
+    @property
+    def sample_aspect(self) -> Fraction:
+        aspect = self.stream.sample_aspect_ratio
+        return aspect if aspect and aspect > 0 else Fraction(1)
+
+    @property
+    def fps(self) -> Fraction | None:
+        return self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate
+
+    @property
+    def duration_s(self) -> float | None:
+        if self.stream.duration:
+            return float(self.stream.duration * self.time_base)
+        return self.container.duration / 1_000_000 if self.container.duration else None
+
+
+def name_of(source: Source) -> str:
+    """A name for messages and records: the path, or '<stream>'."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "<stream>"
+
+
+@contextmanager
+def open_input(source: Source, *, threads: int = 2, max_pixels: int = MAX_PIXELS) -> Iterator[Opened]:
+    """Opens a path or a binary stream for reading its first video stream.
+
+    Raises NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError or DecodeError.
+    """
+    name = name_of(source)
+    head = _peek(source, name)
+    container = _open(source, name, head, max_pixels)
+    try:
+        stream = _video_stream(container, name)
+        context = stream.codec_context
+        if context.width == 0 and _refused_for_size(source, head, max_pixels):
+            raise TooLargeError(_too_large(name, None, max_pixels))
+        check_size(name, context.width, context.height, max_pixels)
+        context.thread_count = max(1, min(threads, MAX_THREADS))
+        context.thread_type = "AUTO"
+        context.options = {"max_pixels": str(max_pixels)}
+        yield Opened(container, stream, name)
+    finally:
+        container.close()
+
+
+def check_size(name: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Raises TooLargeError for a frame past the limits."""
+    if max(width, height) > MAX_SIDE or width * height > max_pixels:
+        raise TooLargeError(_too_large(name, (width, height), max_pixels))
+
+
+def _too_large(name: str, size: tuple[int, int] | None, max_pixels: int) -> str:
+    got = f"{size[0]} x {size[1]}" if size else "a larger one"
+    return (
+        f"Expected a picture of at most {MAX_SIDE} pixels a side and {max_pixels / 1e6:.0f} megapixels in {name}, "
+        f"got {got}; scale it down first"
+    )
+
+
+def _peek(source: Source, name: str) -> bytes:
+    """The first bytes of the source, which stays where it was."""
+    if isinstance(source, str | os.PathLike):
+        try:
+            mode = os.stat(source).st_mode
+            if not stat.S_ISREG(mode):
+                kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
+                raise NotMediaError(f"Expected a video or image file, got {kind} at {name}; give the path of a file")
+            with open(source, "rb") as file:
+                head = file.read(64)
+        except FileNotFoundError:
+            raise NotFoundError(f"Expected a file at {name}, got nothing; check the path") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"Expected a readable file at {name}, got '{reason}'; check its permissions") from None
+    else:
+        if not source.seekable():
+            return b"?"
+        position = source.tell()
+        head = source.read(64)
+        source.seek(position)
+    if not head:
+        raise EmptyFileError(f"Expected a video or image in {name}, got an empty file; copy or download it again")
+    return head
+
+
+def _open(source: Source, name: str, head: bytes, max_pixels: int) -> InputContainer:
+    still = next((demuxer for magic, demuxer in _STILLS.items() if head.startswith(magic)), None)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        still = "webp_pipe"
+    # 'file:' keeps FFmpeg from reading a path such as 'concat:a|b' as a protocol.
+    target: Any = f"file:{os.fspath(source)}" if isinstance(source, str | os.PathLike) else source
+    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file", "max_pixels": str(max_pixels)}
+    try:
+        container = av.open(target, "r", format=still, options=options, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        if _looks_like_media(head):
+            raise TruncatedError(
+                f"Expected a complete video or image in {name}, got a file without its index or header; copy it again"
+            ) from None
+        if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
+            raise
+        raise NotMediaError(f"Expected a video or image in {name}, got something else; check the file") from None
+    assert isinstance(container, InputContainer)
+    return container
+
+
+def _looks_like_media(head: bytes) -> bool:
+    return (
+        head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
+        or head.startswith((b"\x1aE\xdf\xa3", b"GIF8", b"OggS", b"FLV\x01", b"RIFF", b"\x00\x00\x01\xba", b"DKIF"))
+        or any(head.startswith(magic) for magic in _STILLS)
+    )
+
+
+def _video_stream(container: InputContainer, name: str) -> VideoStream:
+    cover = Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
+        raise NoVideoError(
+            f"Expected a video stream in {name}, got {len(container.streams.audio)} audio stream(s) and no picture; "
+            "give a file with video"
+        )
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise DecodeError(f"Expected a codec that can be read in {name}, got an unknown one; convert it to H.264")
+    return stream
+
+
+def _refused_for_size(source: Source, head: bytes, max_pixels: int) -> bool:
+    """Whether the decoder refused the header for its size: it says so only in its log, so open once more and listen."""
+    if not isinstance(source, str | os.PathLike):
+        source.seek(0)
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as logs, suppress(GenwmError), _open(source, "", head, max_pixels):
+            pass
+    finally:
+        av.logging.set_level(level)
+    return any("Picture size" in message or "max pixel" in message for _, _, message in logs)
+
+
+def describe(opened: Opened, frame: VideoFrame) -> VideoInfo:
+    """What the container claims, with what its first decoded frame shows."""
+    stream, container = opened.stream, opened.container
+    orientation = orientation_of(frame)
+    width, height = max(1, round(frame.width * opened.sample_aspect)), frame.height
+    if orientation.transpose:
+        width, height = height, width
+    codec = stream.codec_context.codec.canonical_name
+    is_still = container.format.name.endswith("_pipe") and codec in _STILL_CODECS
+    return VideoInfo(
+        path=opened.name,
+        container=_container_name(opened),
+        codec={"mjpeg": "jpeg"}.get(codec, codec) if is_still else codec,
+        width=width,
+        height=height,
+        coded_width=frame.width,
+        coded_height=frame.height,
+        rotation=orientation.rotation,
+        mirrored=orientation.mirrored,
+        sample_aspect=float(opened.sample_aspect),
+        fps=None if is_still or not opened.fps else float(opened.fps),
+        duration_s=None if is_still else opened.duration_s,
+        frame_count=1 if is_still else stream.frames or None,
+        pixel_format=frame.format.name,
+        bit_depth=bit_depth_of(frame),
+        color_range="full" if is_full_range(frame) else "limited",
+        color_space=color_space_of(frame),
+        has_audio=bool(container.streams.audio),
+        is_still=is_still,
+    )
+
+
+def _container_name(opened: Opened) -> str:
+    names = opened.container.format.name.removesuffix("_pipe").split(",")
+    suffix = os.path.splitext(opened.name)[1][1:].lower()
+    if suffix in names:
+        return suffix
+    if "mp4" in names:
+        return "mov" if opened.container.metadata.get("major_brand", "").startswith("qt") else "mp4"
+    return names[0]

@@ -1,0 +1,116 @@
+"""What a decoded frame says about its samples, and its memory as NumPy arrays."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from av.sidedata.sidedata import SideDataContainer, Type
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from av.video.reformatter import Colorspace
+from numpy.typing import NDArray
+
+from genwm.video.model import UPRIGHT, ColorSpace, Orientation
+
+# Numbers of ITU-T H.273: matrix coefficients on the left; on the right what is written into streams made here,
+# (matrix, primaries, transfer).
+_SPACES: dict[int, ColorSpace] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709", 9: "bt2020", 10: "bt2020"}
+TAGS: dict[ColorSpace, tuple[int, int, int]] = {"bt709": (1, 1, 1), "bt601": (6, 6, 6), "bt2020": (9, 9, 14)}
+FULL, LIMITED = 2, 1
+
+# swscale's constants for the matrices; a frame's own tag is not always there, so one is always passed.
+SWS_SPACE: dict[ColorSpace, Colorspace] = {
+    "bt601": Colorspace.ITU601,
+    "bt709": Colorspace.ITU709,
+    "bt2020": Colorspace.BT2020,
+}
+
+
+def is_rgb(frame: VideoFrame) -> bool:
+    return frame.format.is_rgb or frame.format.name == "pal8"
+
+
+def is_full_range(frame: VideoFrame) -> bool:
+    """Whether samples span 0..255: tagged so, or RGB, or untagged grey."""
+    name = frame.format.name
+    return (
+        frame.color_range == FULL
+        or name.startswith("yuvj")
+        or is_rgb(frame)
+        or (name.startswith("gray") and frame.color_range != LIMITED)
+    )
+
+
+def color_space_of(frame: VideoFrame) -> ColorSpace:
+    """The matrix of the frame; where it is not tagged, JPEG's for RGB and JPEG's YUV, else as players guess by size."""
+    if is_rgb(frame):
+        return "bt601"
+    space = _SPACES.get(frame.colorspace)
+    if space:
+        return space
+    return "bt601" if frame.format.name.startswith("yuvj") else default_color_space(frame.width, frame.height)
+
+
+def default_color_space(width: int, height: int) -> ColorSpace:
+    """BT.709 from 1280 columns or 577 lines, BT.601 below: the usual guess for untagged video."""
+    return "bt709" if width >= 1280 or height > 576 else "bt601"
+
+
+def color_tags(frame: VideoFrame) -> tuple[int, int, int]:
+    """The frame's own H.273 numbers of (matrix, primaries, transfer); RGB becomes BT.601."""
+    if is_rgb(frame):
+        return TAGS["bt601"]
+    return frame.colorspace, frame.color_primaries, frame.color_trc
+
+
+def bit_depth_of(frame: VideoFrame) -> int:
+    return 8 if frame.format.name == "pal8" else max((part.bits for part in frame.format.components), default=8)
+
+
+def display_matrix(frame: VideoFrame) -> bytes | None:
+    """The 36 bytes of the frame's display matrix, or None."""
+    side_data: Any = frame.side_data
+    assert isinstance(side_data, SideDataContainer)
+    with suppress(KeyError):
+        return bytes(side_data[Type.DISPLAYMATRIX])
+    return None
+
+
+def orientation_of(frame: VideoFrame) -> Orientation:
+    matrix = display_matrix(frame)
+    return Orientation.from_matrix(matrix) if matrix else UPRIGHT
+
+
+def _rows(plane: VideoPlane, dtype: Any) -> NDArray[Any]:
+    """The plane's memory as ``(height, stride)``, bottom-up planes turned round; a view that keeps the frame alive."""
+    buffer: Any = plane
+    rows: NDArray[Any] = np.frombuffer(buffer, dtype).reshape(plane.height, -1)
+    return rows[::-1] if plane.line_size < 0 else rows
+
+
+def plane_view(frame: VideoFrame, index: int, dtype: Any = np.uint8) -> NDArray[Any]:
+    """The samples of a plane ``(height, width)`` without a copy."""
+    plane = frame.planes[index]
+    return _rows(plane, dtype)[:, : plane.width]
+
+
+def rgb_view(frame: VideoFrame) -> NDArray[np.uint8]:
+    """The pixels of an rgb24 frame ``(height, width, 3)`` without a copy."""
+    rows = _rows(frame.planes[0], np.uint8)
+    return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+
+
+def fill_plane(frame: VideoFrame, index: int, samples: NDArray[Any]) -> None:
+    """Copies ``samples`` (at least as large as the plane) into a plane of a writable frame."""
+    view = plane_view(frame, index, samples.dtype)
+    view[:] = samples[: view.shape[0], : view.shape[1]]
+
+
+def rgb_frame(rgb: NDArray[np.uint8], width: int, height: int) -> VideoFrame:
+    """An rgb24 frame of the top left ``(height, width)`` of ``rgb``."""
+    frame = VideoFrame(width, height, "rgb24")
+    rows = _rows(frame.planes[0], np.uint8)
+    rows[:, : width * 3] = rgb[:height, :width].reshape(height, width * 3)
+    return frame

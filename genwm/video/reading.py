@@ -1,0 +1,251 @@
+"""Streaming frames out of a file: 4:2:0 planes for detection, RGB for people and networks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Generic, Literal, Self, TypeVar
+
+import av
+import numpy as np
+from av.stream import Discard
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from genwm.errors import DecodeError, TruncatedError
+from genwm.video.filters import to_rgb
+from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo
+from genwm.video.opening import Opened, describe, open_input
+from genwm.video.pixels import SWS_SPACE, color_space_of, is_full_range, orientation_of, plane_view, rgb_view
+
+_T = TypeVar("_T")
+_SKIP: dict[Select, Literal["DEFAULT", "NONREF", "NONKEY"]] = {"all": "DEFAULT", "reference": "NONREF", "key": "NONKEY"}
+_PICTURES = {1: "I", 2: "P", 3: "B"}
+
+
+class FrameReader(Generic[_T], Iterator[_T]):
+    """Iterates over frames; ``warnings`` tells in plain sentences what was lost on the way (a truncated file ends
+    quietly once at least one frame came). ``info`` is filled in with the first frame. Close it, or use it as a context
+    manager, to let go of the file early."""
+
+    def __init__(self, frames: Callable[[FrameReader[_T]], Generator[_T]]) -> None:
+        self.warnings: list[str] = []
+        self.info: VideoInfo | None = None
+        self._frames = frames(self)
+
+    def __next__(self) -> _T:
+        return next(self._frames)
+
+    def close(self) -> None:
+        self._frames.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def probe(source: Source) -> VideoInfo:
+    """Describes the first video stream of a file; decodes one frame, so that what it says can be read.
+
+    Errors: NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError, DecodeError.
+    """
+    stream = None if isinstance(source, str | os.PathLike) or not source.seekable() else source
+    position = stream.tell() if stream else 0
+    with open_input(source, threads=1) as opened:
+        _, frame = next(decoded(opened, max_frames=1))
+        info = describe(opened, frame)
+    if stream:
+        stream.seek(position)
+    return info
+
+
+def read_planes(
+    source: Source,
+    *,
+    max_short_side: int | None = None,
+    select: Select = "all",
+    start_s: float = 0.0,
+    stop_s: float | None = None,
+    max_frames: int | None = None,
+    threads: int = 2,
+) -> FrameReader[Planes]:
+    """Streams frames as 8-bit 4:2:0 planes in display orientation.
+
+    ``max_short_side`` scales larger frames down, keeping their shape. ``select``: every frame, 'key' frames only, or
+    the frames that others refer to ('reference'). Frames with ``start_s <= time_s < stop_s`` are yielded, at most
+    ``max_frames``. Errors as of :func:`probe`, raised on the first frame.
+    """
+
+    def frames(reader: FrameReader[Planes]) -> Generator[Planes]:
+        with open_input(source, threads=threads) as opened:
+            opened.warnings = reader.warnings
+            scaler = VideoReformatter()
+            for index, (time_s, frame) in enumerate(
+                decoded(opened, select=select, start_s=start_s, stop_s=stop_s, max_frames=max_frames)
+            ):
+                if index == 0:
+                    reader.info = describe(opened, frame)
+                    orientation = orientation_of(frame)
+                    aspect = float(opened.sample_aspect)
+                yield _planes(frame, scaler, max_short_side, orientation, aspect, time_s, index)
+
+    return FrameReader(frames)
+
+
+def read_rgb(
+    source: Source,
+    *,
+    max_short_side: int | None = None,
+    select: Select = "all",
+    start_s: float = 0.0,
+    stop_s: float | None = None,
+    max_frames: int | None = None,
+    threads: int = 2,
+) -> FrameReader[tuple[float, NDArray[np.uint8]]]:
+    """Streams ``(time_s, frame)`` with frames uint8 ``(height, width, 3)`` RGB in display orientation, converted by the
+    stream's own matrix and range. Options and errors as of :func:`read_planes`."""
+
+    def frames(reader: FrameReader[tuple[float, NDArray[np.uint8]]]) -> Generator[tuple[float, NDArray[np.uint8]]]:
+        with open_input(source, threads=threads) as opened:
+            opened.warnings = reader.warnings
+            shape: tuple[int, int, str] | None = None
+            for time_s, frame in decoded(opened, select=select, start_s=start_s, stop_s=stop_s, max_frames=max_frames):
+                if reader.info is None:
+                    reader.info = describe(opened, frame)
+                    orientation = orientation_of(frame)
+                if shape != (frame.width, frame.height, frame.format.name):
+                    shape = (frame.width, frame.height, frame.format.name)
+                    size = _fitted(frame, max_short_side)
+                    convert = to_rgb(frame, size, color_space_of(frame), is_full_range(frame), reader.info.codec)
+                for rgb in convert(frame):
+                    yield time_s, np.ascontiguousarray(orientation.apply(rgb_view(rgb)))
+
+    return FrameReader(frames)
+
+
+def decoded(
+    opened: Opened,
+    *,
+    select: Select = "all",
+    start_s: float = 0.0,
+    stop_s: float | None = None,
+    max_frames: int | None = None,
+) -> Generator[tuple[float, VideoFrame]]:
+    """Yields ``(time_s, frame)`` in display order; raises when not one frame of the file decodes."""
+    stream, name = opened.stream, opened.name
+    stream.codec_context.skip_frame = _SKIP[select]
+    if select == "key":
+        stream.discard = Discard.nonkey
+    if start_s > 0:
+        with suppress(av.FFmpegError):  # not every format can seek: then decode from the start
+            opened.container.seek(round((start_s + opened.start_s) / opened.time_base), stream=stream)
+    if max_frames is not None and max_frames <= 0:
+        return
+    start, base = opened.start_s, float(opened.time_base)
+    step_s = float(1 / opened.fps) if opened.fps else 0.04
+    time_s, count, failures, any_frame = -step_s, 0, 0, False
+    for frame in _frames(opened, select == "key"):
+        if frame is None:
+            failures += 1
+            continue
+        any_frame = True
+        time_s = frame.pts * base - start if frame.pts is not None else time_s + step_s
+        if time_s < start_s - 1e-6:
+            continue
+        if stop_s is not None and time_s >= stop_s - 1e-6:
+            return
+        yield time_s, frame
+        count += 1
+        if count == max_frames:
+            return
+    if not any_frame:
+        if failures:
+            raise DecodeError(f"Expected frames in {name}, got damaged data only; copy or download the file again")
+        raise TruncatedError(f"Expected frames in {name}, got a header without any; copy or download the file again")
+    if failures:
+        opened.warnings.append(f"{failures} damaged piece(s) of the video were skipped")
+    claimed = opened.duration_s if stream.duration or not opened.container.streams.audio else None
+    if select == "all" and claimed and time_s + step_s < 0.95 * claimed - 0.5:
+        opened.warnings.append(f"the video stops at {time_s:.1f} s of the {claimed:.1f} s that its header claims")
+
+
+def _frames(opened: Opened, keys_only: bool) -> Iterator[VideoFrame | None]:
+    """Decoded frames, and None for each piece that could not be decoded."""
+    stream = opened.stream
+    packets = opened.container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError:
+            yield None
+            with suppress(av.FFmpegError):
+                yield from stream.decode(None)
+            return
+        if keys_only and packet.size and not packet.is_keyframe:
+            continue
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            yield None
+
+
+def _fitted(frame: VideoFrame, max_short_side: int | None) -> tuple[int, int]:
+    """Width and height to read at: even after scaling, so that chroma samples keep their place."""
+    width, height = frame.width, frame.height
+    short = min(width, height)
+    if not max_short_side or short <= max_short_side:
+        return width, height
+    scale = max_short_side / short
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+
+
+def _planes(
+    frame: VideoFrame,
+    scaler: VideoReformatter,
+    max_short_side: int | None,
+    orientation: Orientation,
+    aspect: float,
+    time_s: float,
+    index: int,
+) -> Planes:
+    full, space = is_full_range(frame), color_space_of(frame)
+    name = frame.format.name
+    source_width, source_height, picture, key = frame.width, frame.height, frame.pict_type, frame.key_frame
+    width, height = _fitted(frame, max_short_side)
+    if (name not in ("yuv420p", "yuvj420p")) or width != source_width or height != source_height:
+        bounds = ColorRange.JPEG if full else ColorRange.MPEG
+        frame = scaler.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="yuv420p",
+            src_colorspace=SWS_SPACE[space],
+            dst_colorspace=SWS_SPACE[space],
+            src_color_range=bounds,
+            dst_color_range=bounds,
+            interpolation=Interpolation.BICUBIC,
+            threads=1,
+        )
+    turn = orientation.apply
+    aspect *= (source_width / width) / (source_height / height)
+    return Planes(
+        y=turn(plane_view(frame, 0)),
+        u=turn(plane_view(frame, 1)),
+        v=turn(plane_view(frame, 2)),
+        time_s=time_s,
+        index=index,
+        picture_type=_PICTURES.get(picture, "?"),
+        key=key,
+        pixel_aspect=1 / aspect if orientation.transpose else aspect,
+        full_range=full,
+        color_space=space,
+    )

@@ -1,0 +1,35 @@
+"""What holds for every test: no network, no keyring but the test's own, reproducible property tests."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A shared machine's pauses are no failures; the same examples on every run.
+settings.register_profile("genwm", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("genwm")
+
+
+@pytest.fixture(autouse=True)
+def own_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A keyring file of the test's own (not made yet), so that the user's is never touched."""
+    path = tmp_path / "keyring" / "keyring.json"
+    monkeypatch.setenv("GENWM_KEYRING", str(path))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting to anything but this machine fails at once."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if self.family != socket.AF_UNIX and host not in ("127.0.0.1", "::1", "localhost"):
+            pytest.fail(f"a test tried to connect to {address!r}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

@@ -1,0 +1,186 @@
+"""The root command: what it lists, how fast, and what each kind of failure looks like."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+
+import click
+import pytest
+
+import genwm
+from genwm import cli
+from genwm.errors import GenwmError, MissingExtraError
+from genwm.extras import require
+
+HEAVY = ("numpy", "scipy", "torch", "av", "pydantic", "rich", "detectors", "eval", "data")
+
+
+@click.command()
+@click.argument("how")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def misbehave(ctx: click.Context, how: str, as_json: bool) -> None:
+    """A command that fails as it is told."""
+    failures: dict[str, Callable[[], BaseException]] = {
+        "expected": lambda: MissingExtraError("Expected a,\n  got b; do c."),
+        "unexpected": lambda: ZeroDivisionError("a fault"),
+        "interrupt": KeyboardInterrupt,
+        "abort": click.Abort,
+        "file": lambda: click.FileError("x", "no such file"),
+    }
+    if how == "status":
+        ctx.exit(3)
+    if how == "pipe":
+        for _ in range(20_000):
+            click.echo("a line")
+    elif how != "fine":
+        raise failures[how]()
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installed commands, and `misbehave`."""
+    real = entry_points(group=cli.GROUP)
+    extra = EntryPoint("misbehave", f"{__name__}:misbehave", cli.GROUP)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: misbehave if self.name == "misbehave" else _no_load(self))
+    monkeypatch.setattr(cli, "entry_points", lambda **query: EntryPoints([*real, extra]).select(**query))
+    monkeypatch.delenv("GENWM_DEBUG", raising=False)
+
+
+def _no_load(entry: EntryPoint) -> None:
+    raise AssertionError(f"{entry.name} was imported")
+
+
+def test_help_lists_every_command_without_importing_any(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2]
+    names = [line.split()[0] for line in listed.splitlines()]
+    assert names == sorted([*cli.SUMMARIES, "misbehave"])
+
+
+def test_every_command_of_this_distribution_has_a_summary() -> None:
+    ours = [entry.name for entry in entry_points(group=cli.GROUP) if entry.dist and entry.dist.name == "genwm"]
+    assert sorted(cli.SUMMARIES) == sorted(set(ours))
+
+
+def test_help_starts_fast_and_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from genwm.cli import run; status = run(['--help']);"
+        f"heavy = set({HEAVY!r}) & set(sys.modules); assert not heavy, heavy; sys.exit(status)"
+    )
+    times_s = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times_s.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    # Processor time, so that a busy machine does not fail the test.
+    assert min(times_s) < 0.3
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"genwm {genwm.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["misbehave"], ["misbehave", "fine", "--no-such-option"]])
+def test_a_wrong_call_exits_2_on_stderr(
+    commands: None, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Error: " in captured.err
+
+
+def test_a_wrong_call_with_json(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["misbehave", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "usage"
+
+
+def test_an_expected_error_is_one_line_with_its_code(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["misbehave", "expected"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "error[missing-extra]: Expected a, got b; do c.\n"
+
+
+def test_an_expected_error_with_json_is_on_both_streams(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["misbehave", "expected", "--json"]) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"error": {"code": "missing-extra", "message": "Expected a, got b; do c."}}
+    assert captured.err.startswith("error[missing-extra]: ")
+
+
+def test_an_unexpected_error_hides_its_traceback(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["misbehave", "unexpected"]) == 2
+    shown = capsys.readouterr().err
+    assert shown == "error[internal]: ZeroDivisionError: a fault; set GENWM_DEBUG=1 for the traceback\n"
+
+
+def test_debugging_shows_the_traceback(
+    commands: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENWM_DEBUG", "1")
+    assert cli.run(["misbehave", "unexpected"]) == 2
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith("error[internal]: ZeroDivisionError: a fault\n")
+
+
+@pytest.mark.parametrize(
+    ("how", "status"), [("fine", 0), ("status", 3), ("interrupt", 130), ("abort", 130), ("file", 2)]
+)
+def test_exit_statuses(commands: None, how: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["misbehave", how]) == status
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        command = [sys.executable, "-m", "genwm", "--help"]
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(write)
+    assert done.returncode == 141
+    assert done.stderr == b""
+
+
+def test_main_leaves_with_the_status(commands: None) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["misbehave", "status"])
+    assert stop.value.code == 3
+
+
+def test_require_returns_what_is_installed() -> None:
+    assert require("json", "generate") is json
+
+
+def test_require_names_the_command_that_installs() -> None:
+    with pytest.raises(MissingExtraError, match=r'no_such_package.*pip install "genwm\[serve\]"'):
+        require("no_such_package", "serve")
+
+
+def test_public_names_are_sorted_and_complete() -> None:
+    assert genwm.__all__ == sorted(genwm.__all__)
+    assert set(genwm.__all__) == {*genwm._HOMES, "__version__"}
+    assert set(genwm.__all__) <= set(dir(genwm))
+
+
+@pytest.mark.parametrize("name", genwm.__all__)
+def test_public_names_resolve(name: str) -> None:
+    assert getattr(genwm, name) is not None
+
+
+def test_public_names_are_the_originals() -> None:
+    assert genwm.GenwmError is GenwmError
+    with pytest.raises(AttributeError, match="no_such_name"):
+        genwm.no_such_name  # noqa: B018

@@ -32,6 +32,7 @@ __all__ = ["Key", "Keyring"]
 VERSION = b"genwm-lattice-1"
 SCHEMA = "genwm.keyring/1"
 SECRET_BYTES = 32
+NAME_LENGTH = 64
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SERIAL = re.compile(r"(?P<stem>.+?)(?:-(?P<serial>[1-9][0-9]{0,5}))?")
@@ -174,9 +175,9 @@ class Keyring:
             assert match is not None  # any valid name matches
             taken = {key.name for key in self._keys}
             serial = int(match["serial"] or 1) + 1
-            while f"{match['stem']}-{serial}" in taken:
+            while (following := _successor(match["stem"], serial)) in taken:
                 serial += 1
-            successor = Key.generate(f"{match['stem']}-{serial}")
+            successor = Key.generate(following)
             self._keys = (*self._keys, successor)
         return successor
 
@@ -207,6 +208,11 @@ def _checked_name(name: str) -> str:
         raise KeyringError(f"Expected a key name of 1 to 64 letters, digits, '.', '_' or '-' that starts with a letter "
                            f"or digit, got {name!r}; choose another name.")
     return lowered
+
+
+def _successor(stem: str, serial: int) -> str:
+    suffix = f"-{serial}"
+    return stem[: NAME_LENGTH - len(suffix)] + suffix
 
 
 def _checked_unique(keys: tuple[Key, ...]) -> tuple[Key, ...]:

@@ -105,7 +105,8 @@ def add_audio(
     """Puts a sine beside the video of ``path``."""
     path = Path(path)
     part = path.with_name("part-" + path.name)
-    with av.open(str(path)) as source, av.open(str(part), "w") as output:
+    options = {"movflags": "use_metadata_tags"} if path.suffix in (".mp4", ".mov") else {}
+    with av.open(str(path)) as source, av.open(str(part), "w", container_options=options) as output:
         picture = source.streams.video[0]
         video = output.add_stream_from_template(picture, opaque=True)
         if rotation:

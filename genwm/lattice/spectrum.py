@@ -89,29 +89,33 @@ def sample(
     Nearest bin, or with ``exact`` bilinear between bins. 0 beyond the plane's Nyquist frequency.
     """
     rows, columns = plane.size
-    x = np.asarray(fx, dtype=np.float32) * np.float32(plane.step[0])
-    y = np.asarray(fy, dtype=np.float32) * np.float32(plane.step[1])
-    outside = (np.abs(x) > 0.49) | (np.abs(y) > 0.49)
-    negative = x < 0  # a real image's spectrum is conjugate under reflection, only one half is stored
-    x = np.abs(x) * columns
-    y = np.where(negative, -y, y) * rows
+    width = plane.bins.shape[1]
+    x = np.asarray(fx, dtype=np.float32) * np.float32(plane.step[0] * columns)
+    y = np.asarray(fy, dtype=np.float32) * np.float32(plane.step[1] * rows)
+    negative = x < 0  # a real image's spectrum is conjugate under reflection; only one half is stored
+    np.negative(y, out=y, where=negative)
+    np.abs(x, out=x)
+    inside = (x < np.float32(0.49 * columns)) & (np.abs(y) < np.float32(0.49 * rows))
+    x *= inside
+    y *= inside
+    bins = plane.bins.ravel()
     if exact:
         x0, y0 = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)
         wx, wy = x - x0, y - y0
-        x1 = np.minimum(x0 + 1, plane.bins.shape[1] - 1)
-        y1 = (y0 + 1) % rows
-        y0 %= rows
-        x0 = np.minimum(x0, plane.bins.shape[1] - 1)
-        bins = plane.bins
-        values = (bins[y0, x0] * (1 - wx) + bins[y0, x1] * wx) * (1 - wy) + (
-            bins[y1, x0] * (1 - wx) + bins[y1, x1] * wx) * wy
+        upper, lower = y0 % rows * width + x0, (y0 + 1) % rows * width + x0
+        values = (bins[upper] * (1 - wx) + bins[upper + 1] * wx) * (1 - wy) + (
+            bins[lower] * (1 - wx) + bins[lower + 1] * wx) * wy
     else:
-        ix = np.minimum((x + np.float32(0.5)).astype(np.int32), plane.bins.shape[1] - 1)
-        iy = np.rint(y).astype(np.int32) % rows
-        values = plane.bins.ravel()[iy * np.int32(plane.bins.shape[1]) + ix]
-    values = np.where(negative, values.conj(), values)
-    values[outside] = 0
-    return values.astype(np.complex64, copy=False)
+        y += np.float32(rows + 0.5)  # positive, so that truncation rounds
+        place = y.astype(np.int32)
+        place -= np.int32(rows) * (place >= rows)
+        place *= np.int32(width)
+        x += np.float32(0.5)
+        place += x.astype(np.int32)
+        values = bins[place]
+    np.negative(values.imag, out=values.imag, where=negative)
+    values *= inside
+    return values
 
 
 def coefficients(spectrum: Spectrum, matrix: NDArray[np.float64]) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:

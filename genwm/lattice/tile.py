@@ -42,11 +42,11 @@ class Band:
 
 # Fitted to what survives CRF 30-40, half size and AV1 at a fixed ColorVideoVDP quality: docs/watermark.md.
 BANDS = (
-    Band(0, 0.060, 0.090, 0.15, 0.5),
-    Band(0, 0.170, 0.240, 0.40, 0.5),
-    Band(0, 0.240, 0.360, 0.60, 0.2),
-    Band(1, 0.015, 0.060, 0.50, 0.5),
-    Band(2, 0.015, 0.060, 0.50, 0.5),
+    Band(0, 0.050, 0.090, 0.13, 0.4),
+    Band(0, 0.170, 0.240, 0.22, 0.4),
+    Band(0, 0.240, 0.360, 0.33, 0.2),
+    Band(1, 0.015, 0.060, 0.72, 0.3),
+    Band(2, 0.015, 0.060, 0.72, 0.3),
 )
 
 

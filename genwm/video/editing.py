@@ -26,6 +26,8 @@ from genwm.video.encoding import (
     encoder_for,
     encoder_options,
     encoding_errors,
+    last_packets,
+    lean_options,
     muxer_options,
     open_output,
     working_format,
@@ -171,7 +173,7 @@ class _Copier:
         if self.encoder is None:
             raise DecodeError(f"Expected frames in {self.opened.name}, got none that decodes; download the file again")
         with encoding_errors(self.name):
-            self.output.mux(self.encoder.encode(None))
+            self.output.mux(last_packets(self.encoder, self.count))
 
     def _packets(self) -> Iterator[Packet[Any]]:
         source = self.opened.container
@@ -266,7 +268,8 @@ class _Copier:
                 preset=self.preset,
                 gop=None,
                 threads=self.threads,
-                extra={"bf": "0"} if container == "avi" else None,  # AVI cannot say that frames are out of order
+                # AVI cannot say that frames are out of order.
+                extra=lean_options(codec, width, height) | ({"bf": "0"} if container == "avi" else {}),
             ),
             colors=color_tags(frame),
             full_range=is_full_range(frame) and not is_rgb(frame),
@@ -281,7 +284,7 @@ class _Copier:
                 raise UnsupportedFormatError(
                     f"Expected a container that keeps rotation, got {self.name}; write an .mp4, .mov or .mkv file"
                 )
-            stream.set_display_matrix(np.frombuffer(matrix, np.int32).tolist())
+            stream.set_display_matrix(matrix)
         for audio in opened.container.streams.audio:
             self._add_copy(audio)
         for subtitle in opened.container.streams.subtitles:

@@ -17,6 +17,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
@@ -175,6 +176,16 @@ def _chroma(match: re.Match[str]) -> tuple[int, int]:
     return (1 if match[1] == "4" else 2, 2 if match[2] == "0" else 1)
 
 
+def lean_options(codec: str, width: int, height: int) -> dict[str, str]:
+    """Options that bound the encoder's memory: fewer frames of look-ahead for frames larger than 720p."""
+    frames = max(5, min(40, round(40 * 1280 * 720 / (width * height))))
+    if frames == 40 or codec not in ("h264", "hevc", "av1"):
+        return {}
+    if codec == "h264":
+        return {"rc-lookahead": str(frames)}
+    return {"x265-params": f"rc-lookahead={frames}"} if codec == "hevc" else {"svtav1-params": f"lookahead={frames}"}
+
+
 @contextmanager
 def atomic_output(target: str | os.PathLike[str], *, source: object = None, overwrite: bool = False) -> Iterator[str]:
     """Yields a temporary path beside ``target`` that becomes ``target`` on success and vanishes on any failure."""
@@ -271,6 +282,15 @@ def add_video_stream(
     if codec == "hevc" and output.format.name in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # what Apple's players ask for
     return stream
+
+
+def last_packets(stream: VideoStream, count: int) -> list[Packet[VideoStream]]:
+    """What the encoder still holds after ``count`` frames."""
+    packets = stream.encode(None)
+    if count <= 2:  # x265 leaves decoding times unset where B-frames never came; two frames are never reordered
+        for packet in packets:
+            packet.dts = packet.pts
+    return packets
 
 
 def write_video(
@@ -429,7 +449,7 @@ def _encode_arrays(output: OutputContainer, frames: Iterable[NDArray[np.uint8] |
     with encoding_errors(name):
         for ready in finish(None) if finish else ():
             output.mux(stream.encode(ready))
-        output.mux(stream.encode(None))
+        output.mux(last_packets(stream, index + 1))
 
 
 def _from_planes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
@@ -26,10 +26,10 @@ class Orientation(NamedTuple):
     flip_y: bool = False
 
     @classmethod
-    def from_matrix(cls, data: bytes) -> Orientation:
-        """The nearest of the eight orientations to a display matrix: nine native int32 ``a b u c d v x y w`` that map
+    def from_matrix(cls, matrix: Sequence[int]) -> Orientation:
+        """The nearest of the eight orientations to a display matrix: nine numbers ``a b u c d v x y w`` that map
         ``x' = a x + c y``, ``y' = b x + d y``."""
-        a, b, _, c, d = struct.unpack("=5i", data[:20])
+        a, b, _, c, d = matrix[:5]
         if abs(b) + abs(c) > abs(a) + abs(d):
             return cls(transpose=True, flip_x=c < 0, flip_y=b < 0)
         return cls(flip_x=a < 0, flip_y=d < 0)
@@ -42,7 +42,7 @@ class Orientation(NamedTuple):
     def rotation(self) -> int:
         """Degrees clockwise, a multiple of 90; for a mirrored picture, the rotation that follows a left-right flip."""
         if self.transpose:
-            return 270 if self.flip_y else 90
+            return 90 if self.flip_x else 270
         return 180 if self.flip_y else 0
 
     def apply(self, array: NDArray[_Scalar]) -> NDArray[_Scalar]:

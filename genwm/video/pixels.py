@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import struct
+from math import cos, radians, sin
 from typing import Any
 
 import numpy as np
-from av.sidedata.sidedata import SideDataContainer, Type
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import Colorspace
@@ -69,13 +70,17 @@ def bit_depth_of(frame: VideoFrame) -> int:
     return 8 if frame.format.name == "pal8" else max((part.bits for part in frame.format.components), default=8)
 
 
-def display_matrix(frame: VideoFrame) -> bytes | None:
-    """The 36 bytes of the frame's display matrix, or None."""
-    side_data: Any = frame.side_data
-    assert isinstance(side_data, SideDataContainer)
-    with suppress(KeyError):
-        return bytes(side_data[Type.DISPLAYMATRIX])
-    return None
+def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    """The nine numbers of the frame's display matrix, or None."""
+    try:
+        side_data: Any = frame.side_data
+        return struct.unpack("=9i", bytes(side_data[Type.DISPLAYMATRIX]))
+    except KeyError:
+        return None
+    except ValueError:  # side data that PyAV has no name for, such as EXIF, hides the rest: only the angle is left
+        angle = radians(frame.rotation)
+        turn = [round(part * 65_536) for part in (cos(angle), -sin(angle), 0, sin(angle), cos(angle), 0)]
+        return (*turn, 0, 0, 1 << 30) if angle else None
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:

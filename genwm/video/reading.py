@@ -10,7 +10,6 @@ from typing import Generic, Literal, Self, TypeVar
 
 import av
 import numpy as np
-from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -79,8 +78,9 @@ def read_planes(
     """Streams frames as 8-bit 4:2:0 planes in display orientation.
 
     ``max_short_side`` scales larger frames down, keeping their shape. ``select``: every frame, 'key' frames only, or
-    the frames that others refer to ('reference'). Frames with ``start_s <= time_s < stop_s`` are yielded, at most
-    ``max_frames``. Errors as of :func:`probe`, raised on the first frame.
+    the frames that others refer to ('reference'); every frame again where a file shows none of that kind. Frames with
+    ``start_s <= time_s < stop_s`` are yielded, at most ``max_frames``. Errors as of :func:`probe`, raised on the first
+    frame.
     """
 
     def frames(reader: FrameReader[Planes]) -> Generator[Planes]:
@@ -141,8 +141,6 @@ def decoded(
     """Yields ``(time_s, frame)`` in display order; raises when not one frame of the file decodes."""
     stream, name = opened.stream, opened.name
     stream.codec_context.skip_frame = _SKIP[select]
-    if select == "key":
-        stream.discard = Discard.nonkey
     if start_s > 0:
         with suppress(av.FFmpegError):  # not every format can seek: then decode from the start
             opened.container.seek(round((start_s + opened.start_s) / opened.time_base), stream=stream)
@@ -165,6 +163,11 @@ def decoded(
         count += 1
         if count == max_frames:
             return
+    if not any_frame and select != "all":  # no frame of that kind is shown: an edit list may hide the only key frame
+        with suppress(av.FFmpegError):
+            opened.container.seek(0)
+        yield from decoded(opened, start_s=start_s, stop_s=stop_s, max_frames=max_frames)
+        return
     if not any_frame:
         if failures:
             raise DecodeError(f"Expected frames in {name}, got damaged data only; copy or download the file again")

@@ -1,0 +1,255 @@
+"""A video or still image -> a reading of its watermark: sampling, sequential test, timeline.
+
+Evidence is looked at up to three times: key frames from all over the file (cheap, and the best in quality), a first stretch, then
+the whole frame budget with the full geometric search. Each look counts in the p-value, and the first that decodes a
+payload ends the reading, so a clear mark costs little and an absent one the whole budget.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from operator import add
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.timeline import Segment, rewound, timeline_of
+from genwm.errors import KeyMissingError
+from genwm.keys import Key
+from genwm.lattice import geometry
+from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P, any_of
+from genwm.lattice.decode import Projection, project_candidate, read_payload
+from genwm.lattice.evidence import Accumulator, Evidence
+from genwm.lattice.geometry import Candidate, Geometry
+from genwm.lattice.spectrum import transform
+from genwm.lattice.zoom import zoomed
+from genwm.video import Planes, Source, VideoInfo, probe, read_planes
+
+Status = Literal["detected", "not_detected", "inconclusive"]
+
+#: Short side that larger frames are scaled down to: the mark's highest frequency stays well below Nyquist.
+WORKING_LINES = 720
+#: Below this short side the top of the mark's band is lost.
+SMALL_LINES = 256
+FRAME_BUDGET = 256
+KEY_FRAMES = 8
+FIRST_LOOK_FRAMES = 32
+LOOKS = 3
+#: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
+DECODABLE_Z = 5.0
+_MAX_DECODES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was found.
+
+    Attributes:
+        status: 'detected' where the corrected p-value is at most 10^-6, 'inconclusive' where it is below 10^-3, else
+            'not_detected'.
+        key: name of the key, None without a detection.
+        payload: the 64 bits, None where present but too weak to read.
+        log10_p: base-10 logarithm of the p-value, corrected for all hypotheses, keys and looks; at most 0.
+        geometry: scale, rotation, flip and aspect of the mark in the picture, None without a detection.
+        segments: marked stretches of time, filled by ``timeline=True``.
+        frames_read: frames that were decoded and used.
+        warnings: plain sentences.
+        timing: seconds of 'decode' (reading and summing), 'search' and 'total'.
+        info: what the file says about its video.
+    """
+
+    status: Status
+    key: str | None
+    payload: int | None
+    log10_p: float
+    geometry: Geometry | None
+    segments: tuple[Segment, ...]
+    frames_read: int
+    warnings: tuple[str, ...]
+    timing: dict[str, float]
+    info: VideoInfo
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """The best explanation so far."""
+
+    log10_p: float = 0.0
+    candidate: Candidate | None = None
+    payload: int | None = None
+
+
+@dataclass(slots=True)
+class _Search:
+    """Keys, their pilots, and the best finding over all looks."""
+
+    keys: Sequence[Key]
+    signs: list[NDArray[np.complex128]]
+    best: _Finding = field(default_factory=_Finding)
+    decodes: int = 0
+    seconds: float = 0.0
+
+    def look(self, evidence: Sequence[Evidence], *, thorough: bool) -> bool:
+        """Examines the evidence; True once a payload was read."""
+        started = time.perf_counter()
+        try:
+            return self._look(evidence, thorough)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _look(self, evidence: Sequence[Evidence], thorough: bool) -> bool:
+        if not evidence:
+            return False
+        whole = transform(reduce(add, evidence))
+        still = partial(project_candidate, whole)
+        if self._weigh(geometry.uncropped(whole, self.signs), still):
+            return True
+        if not thorough:
+            return False
+        if self._weigh(geometry.cropped(whole, self.signs), still):
+            return True
+        if self._weigh(geometry.warped(whole, self.signs), still):
+            return True
+        moving = zoomed(evidence, self.signs)
+        projections = {id(candidate): projection for candidate, projection in moving}
+        return self._weigh([candidate for candidate, _ in moving], lambda candidate: projections[id(candidate)])
+
+    def _weigh(self, candidates: Sequence[Candidate], project: Callable[[Candidate], Projection]) -> bool:
+        trials = len(self.keys) * LOOKS
+        ordered = sorted(candidates, key=lambda candidate: candidate.log10_p)
+        for candidate in ordered:
+            log10_p = any_of(candidate.log10_p, trials)
+            if log10_p < self.best.log10_p and self.best.payload is None:
+                self.best = _Finding(log10_p, candidate)
+        promising = [candidate for candidate in ordered if candidate.z >= DECODABLE_Z][:_MAX_DECODES]
+        for candidate in promising:
+            self.decodes += 1
+            decoded, _ = read_payload(project(candidate), self.keys[candidate.key])
+            if decoded.payload is None:
+                continue
+            # Every candidate that may be decoded counts, with the payload's share of the error budget.
+            chance = any_of(decoded.log10_p - np.log10(SHARES["payload"]), trials * 4 * _MAX_DECODES)
+            if chance <= THRESHOLD_LOG10_P:
+                self.best = _Finding(min(chance, any_of(candidate.log10_p, trials)), candidate, decoded.payload)
+                return True
+        return False
+
+
+def read_watermark(
+    source: Source,
+    *,
+    keys: Sequence[Key],
+    timeline: bool = False,
+    max_frames: int = FRAME_BUDGET,
+    threads: int = 2,
+) -> Reading:
+    """Reads the mark of a video or still image.
+
+    Args:
+        source: path or binary file object.
+        keys: keys to try, retired ones included.
+        timeline: also say which seconds are marked, by which payload; reads the whole file once more.
+        max_frames: frames to use at most; the cost of a long video is bounded by it.
+        threads: threads of the decoder, at most 4.
+
+    Raises:
+        KeyMissingError: no keys.
+        InputError: the file cannot be read; see ``genwm.errors``.
+    """
+    if not keys:
+        raise KeyMissingError("Expected at least one key to verify with, got none; make one with `genwm keys new NAME`.")
+    started = time.perf_counter()
+    search = _Search(keys, geometry.pilot_keys(keys))
+    info = probe(rewound(source))
+    warnings: list[str] = []
+    frames = 0
+    if min(info.width, info.height) < SMALL_LINES:
+        warnings.append(
+            f"the picture's short side is {min(info.width, info.height)} pixels; below {SMALL_LINES} a mark may be missed"
+        )
+    decided = False
+    if not info.is_still:
+        keyed = Accumulator(group_frames=4)
+        for frame in _key_frames(source, info, threads, min(KEY_FRAMES, max_frames)):
+            keyed.add(frame)
+            frames += 1
+        decided = search.look(keyed.take(), thorough=False)
+    if not decided:
+        frames = 0
+        collected = Accumulator()
+        evidence: list[Evidence] = []
+        for frame in _stretches(source, info, threads, max_frames, warnings):
+            collected.add(frame)
+            frames += 1
+            if frames == FIRST_LOOK_FRAMES:
+                evidence = collected.take()
+                decided = search.look(evidence, thorough=False)
+                if decided:
+                    break
+        if not decided:
+            evidence += collected.take()
+            decided = search.look(_same_size(evidence), thorough=True)
+    finding = search.best
+    status: Status = (
+        "detected" if finding.log10_p <= THRESHOLD_LOG10_P
+        else "inconclusive" if finding.log10_p <= HINT_LOG10_P
+        else "not_detected"
+    )
+    found = finding.candidate if status == "detected" else None
+    segments: tuple[Segment, ...] = ()
+    if timeline:
+        segments = timeline_of(source, keys=keys, hint=found, working_lines=WORKING_LINES, threads=threads)
+    total = time.perf_counter() - started
+    return Reading(
+        status=status,
+        key=keys[found.key].name if found else None,
+        payload=finding.payload if found else None,
+        log10_p=finding.log10_p,
+        geometry=geometry.describe(found.matrix) if found else None,
+        segments=segments,
+        frames_read=frames,
+        warnings=tuple(warnings),
+        timing={"decode": total - search.seconds, "search": search.seconds, "total": total},
+        info=info,
+    )
+
+
+def _key_frames(source: Source, info: VideoInfo, threads: int, count: int) -> Iterator[Planes]:
+    """Up to ``count`` key frames: all of a short file, else spread over it."""
+    if info.duration_s is None or info.duration_s <= 30:
+        yield from read_planes(rewound(source), max_short_side=WORKING_LINES, select="key", max_frames=count, threads=threads)
+        return
+    for number in range(count):
+        start_s = info.duration_s * number / count
+        yield from read_planes(
+            rewound(source), max_short_side=WORKING_LINES, select="key", start_s=start_s, max_frames=1, threads=threads
+        )
+
+
+def _stretches(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
+    """``count`` frames: the whole of a short file; of a long one, four stretches spread over it."""
+    length = (info.duration_s or 0) * (info.fps or 25)
+    parts = 1 if length <= count * 1.25 else 4
+    for number in range(parts):
+        start_s = (info.duration_s or 0) * number / parts
+        reader = read_planes(
+            rewound(source), max_short_side=WORKING_LINES, start_s=start_s, max_frames=count // parts or 1, threads=threads
+        )
+        yield from reader
+        warnings.extend(text for text in reader.warnings if text not in warnings)
+
+
+def _same_size(evidence: list[Evidence]) -> list[Evidence]:
+    """The evidence of the commonest frame size: a stream may change it midway."""
+    sizes = [item.planes[0].shape for item in evidence]
+    if not sizes:
+        return evidence
+    common = max(set(sizes), key=sizes.count)
+    return [item for item, size in zip(evidence, sizes, strict=True) if size == common]
+
+
+__all__ = ["Projection", "Reading", "Segment", "read_watermark"]

@@ -1,0 +1,127 @@
+"""The clips that are measured, in an order in which every beginning is a fair sample of the whole."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from genwm.errors import GenwmError, InputError, NotFoundError
+from genwm.video import probe
+
+MANIFEST = "manifest.csv"
+SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".gif"})
+
+# Short sides by which results are told apart, largest first: the least number of lines, and the name.
+SIZE_CLASSES: tuple[tuple[int, str], ...] = ((720, "720+"), (480, "480-719"), (240, "240-479"), (0, "under 240"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """One clip. ``id`` is its path below the folder with forward slashes; ``sha256`` is empty where no manifest gives
+    it; ``width``, ``height`` and ``frames`` are 0 where unknown (an unreadable file is listed all the same)."""
+
+    path: Path
+    id: str
+    label: str = ""
+    group: str = ""
+    family: str = ""
+    width: int = 0
+    height: int = 0
+    frames: int = 0
+    sha256: str = ""
+
+    @property
+    def short_side(self) -> int:
+        return min(self.width, self.height)
+
+
+def size_class(short_side: int) -> str:
+    """The name of the class of SIZE_CLASSES that a short side of that many lines falls into."""
+    return next(name for least, name in SIZE_CLASSES if short_side >= least)
+
+
+def list_videos(
+    folder: str | os.PathLike[str], *, min_short_side: int = 0, max_short_side: int | None = None, seed: int = 0
+) -> list[Video]:
+    """The clips of a folder, interleaved: those its ``manifest.csv`` names (columns path, label, group, family, width,
+    height, frames, sha256; only the first is needed), else every video file below it.
+
+    Only clips with ``min_short_side <= short side <= max_short_side`` are listed, and those whose size is unknown.
+    Errors: NotFoundError (no folder), InputError (no clips, a manifest without paths).
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise NotFoundError(f"Expected a folder of videos, got {root}; give the name of a folder")
+    manifest = root / MANIFEST
+    videos = _from_manifest(root, manifest) if manifest.is_file() else _from_files(root)
+    largest = max_short_side or float("inf")
+    wanted = [v for v in videos if v.short_side == 0 or min_short_side <= v.short_side <= largest]
+    if not wanted:
+        raise InputError(f"Expected video files of the asked size in {root}, got none; choose another folder or size")
+    return interleaved(wanted, seed=seed)
+
+
+def interleaved(videos: Iterable[Video], *, seed: int = 0) -> list[Video]:
+    """The clips in a seeded order in which any beginning has each size class, label and family in its proportion.
+
+    Within such a stratum of n clips the order is random and clip i stands at (i + u) / n, u random for the stratum."""
+    strata: defaultdict[tuple[str, ...], list[Video]] = defaultdict(list)
+    for video in videos:
+        strata[(size_class(video.short_side), video.label, video.family)].append(video)
+    placed: list[tuple[float, str, Video]] = []
+    for stratum, members in strata.items():
+        members.sort(key=lambda video: _draw(seed, "clip", video.id))
+        shift = _draw(seed, "stratum", *stratum)
+        placed += [((index + shift) / len(members), video.id, video) for index, video in enumerate(members)]
+    return [video for _, _, video in sorted(placed, key=lambda item: item[:2])]
+
+
+def _draw(seed: int, *words: str) -> float:
+    """A number in [0, 1) that depends on nothing but its arguments."""
+    digest = hashlib.sha256("\0".join((str(seed), *words)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _from_manifest(root: Path, manifest: Path) -> list[Video]:
+    with manifest.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "path" not in rows[0]:
+        raise InputError(f"Expected a column 'path' in {manifest}, got none; see eval/corpus.py for the columns")
+    return [
+        Video(
+            path=root / row["path"],
+            id=row["path"],
+            label=row.get("label") or "",
+            group=row.get("group") or "",
+            family=row.get("family") or "",
+            width=_count(row.get("width")),
+            height=_count(row.get("height")),
+            frames=_count(row.get("frames")),
+            sha256=row.get("sha256") or "",
+        )
+        for row in rows
+    ]
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+def _from_files(root: Path) -> list[Video]:
+    videos = []
+    for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()):
+        name = path.relative_to(root)
+        group = name.parent.as_posix() if len(name.parts) > 1 else ""
+        width = height = frames = 0
+        try:
+            info = probe(path)
+            width, height, frames = info.width, info.height, info.frame_count or 0
+        except GenwmError:
+            pass  # whoever reads it will say what is wrong
+        videos.append(Video(path=path, id=name.as_posix(), group=group, width=width, height=height, frames=frames))
+    return videos

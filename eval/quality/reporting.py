@@ -1,0 +1,96 @@
+"""Rows of a quality run as a page of Markdown."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from eval.quality.measures import JOD_FRAMES
+from eval.quality.running import OURS, VALUES, Row
+
+# What each strength must reach (at least): (mean, every clip).
+BARS: Mapping[str, Mapping[str, tuple[float | None, float | None]]] = {
+    "invisible": {"jod_fhd": (9.85, None)},
+    "balanced": {"luma_psnr": (45.0, None), "vmaf": (97.0, 95.0), "jod_fhd": (9.70, 9.50), "jod_4k": (9.88, 9.80)},
+    "strong": {"jod_fhd": (9.40, None)},
+}
+DIGITS = {"luma_psnr": 2, "rgb_psnr": 2, "ssim": 4, "vmaf": 2, "vmaf_identity": 2, "jod_fhd": 3, "jod_4k": 3}
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Markdown: each measure's mean and worst by method; bars with what misses them; the same over the clips that all
+    methods share; failures. Rows as of `read_rows`."""
+    good = [row for row in rows if not row["error"]]
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in good:
+        groups.setdefault((row["method"], row["strength"], row["profile"]), []).append(row)
+    groups = dict(sorted(groups.items(), key=lambda item: (item[0][0] != OURS, item[0])))
+    parts = ["# Quality of marked frames\n", _conditions(good), "\n## All clips measured\n", _table(groups)]
+    if len(groups) > 1:
+        shared = set.intersection(*({row["clip"] for row in members} for members in groups.values()))
+        common = {name: [row for row in members if row["clip"] in shared] for name, members in groups.items()}
+        if shared and any(len(common[name]) < len(members) for name, members in groups.items()):
+            parts += [f"\n## The {len(shared)} clips that all of them were measured on\n", _table(common)]
+    for (method, strength, profile), members in groups.items():
+        if method == OURS and profile == "colour" and strength in BARS:
+            parts += [f"\n## Bars of `{strength}`\n", _bars(members, BARS[strength])]
+    if failed := [row for row in rows if row["error"]]:
+        parts += ["\n## Not measured\n"]
+        parts += [f"- {row['clip']} ({row['method']}): {row['error']}: {row['message']}\n" for row in failed]
+    return "".join(parts)
+
+
+def _conditions(rows: Sequence[Row]) -> str:
+    frames = max((int(row["frames"]) for row in rows), default=0)
+    return (
+        f"\nAt most the first {frames} frames of each clip; RGB PSNR, ColorVideoVDP (1:1 pixels, the clip's own frame "
+        f"rate) and everything about methods other than {OURS} on the first {JOD_FRAMES}. PSNR is in dB and of the "
+        "mean squared error over all frames; VMAF's value for identical frames stands beside it; 10 JOD is identical. "
+        f"{OURS} is measured after rounding to 8 bits and 4:2:0, the others as the RGB frames that they return.\n"
+    )
+
+
+def _table(groups: Mapping[tuple[str, str, str], Sequence[Row]]) -> str:
+    head = ["method", "clips", *(f"{name} mean / worst" for name in VALUES)]
+    lines = [head, ["---"] * len(head)]
+    for name, members in groups.items():
+        cells = [" ".join(part for part in name if part), str(len(members))]
+        for column in VALUES:
+            found = _numbers(members, column)
+            digits = DIGITS[column]
+            cells.append(f"{_mean(found):.{digits}f} / {min(found):.{digits}f}" if found else "")
+        lines.append(cells)
+    return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _bars(rows: Sequence[Row], bars: Mapping[str, tuple[float | None, float | None]]) -> str:
+    lines = [["measure", "mean", "bar", "worst", "bar", "clips under it", "lowest clips"]]
+    lines.append(["---"] * len(lines[0]))
+    for column, (mean_bar, worst_bar) in bars.items():
+        ranked = sorted((float(row[column]), row["clip"]) for row in rows if row[column])
+        if not ranked:
+            continue
+        digits, values = DIGITS[column], [value for value, _ in ranked]
+        mean = _mean(values)
+        under = sum(value < worst_bar for value in values) if worst_bar is not None else 0
+        lines.append(
+            [
+                column,
+                f"{mean:.{digits}f}",
+                "" if mean_bar is None else f"{mean_bar:g}: {'met' if mean >= mean_bar else 'MISSED'}",
+                f"{values[0]:.{digits}f}",
+                "" if worst_bar is None else f"{worst_bar:g}: {'MISSED' if under else 'met'}",
+                "" if worst_bar is None else f"{under} of {len(values)}",
+                ", ".join(f"{clip} {value:.{digits}f}" for value, clip in ranked[:3]),
+            ]
+        )
+    return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _numbers(rows: Sequence[Row], column: str) -> list[float]:
+    return [float(row[column]) for row in rows if row[column]]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.inf if math.inf in values else statistics.fmean(values)

@@ -1,0 +1,337 @@
+"""The measures of many clips: one CSV row a clip and method, resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import hashlib
+import io
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from eval.baselines import BASELINES, baseline
+from eval.corpus import Video
+from eval.quality.colorvideovdp import load_package
+from eval.quality.measures import METRICS, Footage, Metric, measure, vmaf
+from genwm import __version__
+from genwm.errors import BudgetError, DecodeError, DiskFullError, GenwmError, InputError, OutputError
+from genwm.extras import require
+from genwm.video import Planes, VideoInfo, read_planes
+
+if TYPE_CHECKING:  # it imports torch, which the workers shall do
+    from genwm.marking import Profile, Strength
+
+OURS = "genwm"
+FRAMES = 72
+
+VALUES = ("luma_psnr", "rgb_psnr", "ssim", "vmaf", "vmaf_identity", "jod_fhd", "jod_4k")
+COLUMNS = (
+    *("clip", "label", "group", "family", "width", "height", "short_side", "fps", "frames", "rgb_frames"),
+    *("method", "strength", "profile", "seed"),
+    *VALUES,
+    *("seconds", "versions", "error", "message"),
+)
+_IDENTITY = ("clip", "method", "strength", "profile", "seed")
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one run measures; ``frames`` bounds luma measures, `JOD_FRAMES` those of RGB."""
+
+    strength: Strength = "balanced"
+    profile: Profile = "colour"
+    metrics: tuple[Metric, ...] = METRICS
+    frames: int = FRAMES
+    seed: int = 0
+    device: str = "cpu"
+
+    def identity(self, clip: str, method: str) -> tuple[str, ...]:
+        """What tells one row from another. Other people's methods have one strength and no profile."""
+        strength, profile = (self.strength, self.profile) if method == OURS else ("default", "")
+        return clip, method, strength, profile, str(self.seed)
+
+
+def run(
+    videos: Sequence[Video],
+    out: Path,
+    *,
+    methods: Sequence[str] = (OURS,),
+    settings: Settings | None = None,
+    processes: int = 1,
+    retry: bool = False,
+    on_row: Callable[[Row], None] | None = None,
+) -> int:
+    """Measures every method on every clip, in the order given, and appends one row each to the CSV file ``out``.
+
+    Rows that are there already are not measured again (``retry``: but those with an error are); a line torn by a kill
+    is dropped; each row is on the disk before the next is written. What goes wrong with a clip is a row with ``error``.
+    Returns the number of rows added. Raises InputError (unknown method, a file of other columns), DiskFullError,
+    OutputError, MissingExtraError.
+    """
+    settings = settings or Settings()
+    _check_names(methods, settings.metrics)
+    _require_packages(methods, settings.metrics)
+    done = {tuple(row[name] for name in _IDENTITY) for row in read_rows(out) if not (retry and row["error"])}
+    jobs = []
+    for video in videos:
+        missing = tuple(method for method in methods if settings.identity(video.id, method) not in done)
+        if missing:
+            jobs.append((video, missing, settings))
+    added = 0
+    with _appending(out) as write:
+        for rows in _results(jobs, processes):
+            for row in rows:
+                write(row)
+                added += 1
+                if on_row:
+                    on_row(row)
+    return added
+
+
+Job = tuple[Video, tuple[str, ...], Settings]
+
+
+def _results(jobs: Sequence[Job], processes: int) -> Iterator[list[Row]]:
+    """The rows of each job as they come; few jobs wait at a time, so that the order is kept roughly."""
+    if processes <= 1:
+        yield from map(_measure_clip, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # torch and FFmpeg have threads, which a fork would lose
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=use_one_thread) as pool:
+        waiting: set[Future[list[Row]]] = set()
+        try:
+            for job in jobs:
+                waiting.add(pool.submit(_measure_clip, job))
+                if len(waiting) > processes:
+                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        yield future.result()
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        except BrokenProcessPool:
+            raise BudgetError(
+                "Expected the worker processes to live, got one killed (out of memory?); "
+                "run the same command again, with fewer processes, to go on"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def use_one_thread() -> None:
+    """One thread of torch for this process: the processes share the cores."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is first imported
+
+
+def _measure_clip(job: Job) -> list[Row]:
+    video, methods, settings = job
+    rows = []
+    clip = _Clip(video, settings)
+    for method in methods:
+        started = time.perf_counter()
+        identity = dict(zip(_IDENTITY, settings.identity(video.id, method), strict=True))
+        row = clip.facts | identity | {"versions": _versions()}
+        try:
+            row |= clip.measured(method)
+        except GenwmError as error:
+            row |= {"error": error.code, "message": str(error)}
+        except Exception as error:  # one clip never stops the others
+            row |= {"error": "internal", "message": f"{type(error).__name__}: {error}"}
+        rows.append({**dict.fromkeys(COLUMNS, ""), **row, "seconds": f"{time.perf_counter() - started:.2f}"})
+    return rows
+
+
+class _Clip:
+    """One clip, read when it is first measured; ``facts`` are the columns about it."""
+
+    def __init__(self, video: Video, settings: Settings) -> None:
+        self._video, self._settings = video, settings
+        self.facts: Row = {
+            "clip": video.id,
+            "label": video.label,
+            "group": video.group,
+            "family": video.family,
+            **_size_columns(video.width, video.height),
+        }
+
+    @cached_property
+    def _read(self) -> tuple[list[Planes], VideoInfo]:
+        with read_planes(self._video.path, max_frames=self._settings.frames, threads=1) as reader:
+            # The arrays belong to the decoder until they are copied.
+            planes = [replace(p, y=p.y.copy(), u=p.u.copy(), v=p.v.copy()) for p in reader]
+            assert reader.info is not None
+        shape = planes[0].y.shape
+        if any(frame.y.shape != shape for frame in planes):
+            raise DecodeError("Expected frames of one size, got a clip that changes size; cut it there first")
+        height, width = shape
+        self.facts |= _size_columns(width, height)
+        self.facts |= {"fps": f"{_fps(reader.info):.4f}"}
+        return planes, reader.info
+
+    @cached_property
+    def _own(self) -> _Reference:
+        return _Reference(Footage.from_planes(self._read[0]))
+
+    @cached_property
+    def _as_rgb(self) -> _Reference:
+        return _Reference(Footage.from_rgb(self._own.footage.rgb, space=self._read[0][0].color_space))
+
+    def measured(self, method: str) -> Row:
+        """The columns of one method, once its frames are made and measured."""
+        (planes, info), settings = self._read, self._settings
+        if method == OURS:
+            reference = self._own
+            test = Footage.from_planes(mark_planes(planes, info, self._video.id, settings))
+        else:
+            reference = self._as_rgb
+            bits = np.unpackbits(np.frombuffer(_draw(settings.seed, self._video.id, "bits", 4), np.uint8))
+            marked = baseline(method).embed(reference.footage.rgb, bits)
+            test = Footage.from_rgb(marked, space=planes[0].color_space)
+        values = measure(
+            reference.footage, test, fps=_fps(info), metrics=settings.metrics, device=settings.device
+        )
+        if "vmaf" in settings.metrics:
+            values["vmaf_identity"] = reference.vmaf_identity
+        counts = {"frames": str(len(test.luma)), "rgb_frames": str(len(test.rgb))}
+        return self.facts | counts | {name: f"{value:.4f}" for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Unmarked frames. Other people's methods mark frame by frame and alike, slowly, so the first frames, as RGB, are
+    reference enough for them."""
+
+    footage: Footage
+
+    @cached_property
+    def vmaf_identity(self) -> float:
+        return vmaf(self.footage.luma, self.footage.luma)
+
+
+def _fps(info: VideoInfo) -> float:
+    return info.fps or 25.0
+
+
+def mark_planes(planes: Sequence[Planes], info: VideoInfo, clip: str, settings: Settings) -> list[Planes]:
+    """The frames with our mark, of a key and payload that depend on the seed and the clip's name alone."""
+    from genwm.keys import Key
+    from genwm.marking import Mark, Marker
+
+    key = Key("quality", _draw(settings.seed, clip, "key", 32), "2026-01-01T00:00:00+00:00")
+    payload = int.from_bytes(_draw(settings.seed, clip, "payload", 8), "big")
+    mark = Mark(key, payload=payload, strength=settings.strength, profile=settings.profile)
+    marker = Marker(mark, info.width, info.height)
+    return [marker.planes(frame) for frame in planes]
+
+
+def _draw(seed: int, clip: str, what: str, count: int) -> bytes:
+    return hashlib.shake_256("\0".join((str(seed), clip, what)).encode()).digest(count)
+
+
+def _size_columns(width: int, height: int) -> Row:
+    return {"width": str(width), "height": str(height), "short_side": str(min(width, height))}
+
+
+@cache
+def _versions() -> str:
+    names = ("av", "numpy", "scipy", "torch", "cvvdp", "imageio-ffmpeg", "invisible-watermark")
+    found = [f"genwm {__version__}", f"python {platform.python_version()}"]
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return "; ".join(found)
+
+
+def _check_names(methods: Sequence[str], metrics: Sequence[str]) -> None:
+    for kind, names, known in (("method", methods, (OURS, *BASELINES)), ("metric", metrics, METRICS)):
+        if wrong := [name for name in names if name not in known]:
+            raise InputError(f"Expected a {kind} of {', '.join(known)}, got {wrong[0]!r}; choose one")
+
+
+def _require_packages(methods: Sequence[str], metrics: Sequence[str]) -> None:
+    """Fails at once, rather than on every clip, where a package is missing."""
+    if "vmaf" in metrics:
+        require("imageio_ffmpeg", "quality")
+    if "jod" in metrics:
+        load_package()
+    if any(method in BASELINES for method in methods):
+        require("imwatermark", "baselines")
+        require("onnxruntime", "baselines")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a results file, the last one of each (clip, method, strength, profile, seed); none where there is no
+    file. A torn last line is left out. Raises InputError for a file of other columns."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Expected a readable CSV file at {path}, got '{error}'; choose another file") from None
+    whole = text[: text.rfind("\n") + 1]
+    if not whole:
+        return []
+    reader = csv.DictReader(whole.splitlines())
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        raise InputError(f"Expected the columns of a quality run in {path}, got others; choose another file")
+    rows = [row for row in reader if row[COLUMNS[-1]] is not None]
+    return list({tuple(row[name] for name in _IDENTITY): row for row in rows}.values())
+
+
+@contextlib.contextmanager
+def _appending(path: Path) -> Iterator[Callable[[Row], None]]:
+    """Yields what writes one row to the end of the file and sees it to the disk."""
+    with writing(path):
+        file = open(path, "a+b")  # noqa: SIM115  # closed below, apart from the errors of opening
+    with file:
+        with writing(path):
+            _drop_torn_line(file)
+            if file.tell() == 0:
+                _append(file, COLUMNS)
+
+        def write(row: Row) -> None:
+            with writing(path):
+                _append(file, [row[name] for name in COLUMNS])
+
+        yield write
+
+
+def _append(file: IO[bytes], cells: Iterable[str]) -> None:
+    line = io.StringIO()
+    # A row is a line: whatever an error message holds, it does not break it.
+    csv.writer(line, lineterminator="\n").writerow([" ".join(cell.split()) for cell in cells])
+    file.write(line.getvalue().encode())
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _drop_torn_line(file: IO[bytes]) -> None:
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"Expected room on the disk for {path}, got none left; free some space") from None
+        raise OutputError(f"Expected to write {path}, got '{error.strerror}'; choose another place") from None

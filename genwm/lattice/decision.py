@@ -1,0 +1,59 @@
+"""From correlation to p-value: what chance would do, counted over everything that was tried.
+
+Without a mark the signs of a key are independent of the picture, so a self-normalised correlation with them is a sum of
+fair random signs: its tail is at most Gaussian up to a small constant (Bentkus and Dzindzalieta 2015). The search tries
+many hypotheses; each family of them gets a share of the error budget, fixed in advance, and within a family every
+candidate counts (weighted Bonferroni, Holm 1979). Likely edits (no change, a resize) are few hypotheses, so they are
+found at a lower correlation than a crop at an unknown scale.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scipy.special import log_ndtr
+
+#: Shares of the error budget, one a family of hypotheses. Their sum is at most 1.
+SHARES = {
+    "unchanged": 0.15,
+    "flipped": 0.05,
+    "near": 0.10,
+    "aspect": 0.05,
+    "scale": 0.25,
+    "warp": 0.10,
+    "zoom": 0.05,
+    "payload": 0.25,
+}
+
+#: Family-wise false-alarm rate a file and key set below which a mark counts as detected.
+THRESHOLD_LOG10_P = -6.0
+#: Above the threshold but below this the reading is 'inconclusive'.
+HINT_LOG10_P = -3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of hypotheses that were tried.
+
+    Attributes:
+        name: key of ``SHARES``.
+        tests: how many independent candidates its maximum is worth.
+    """
+
+    name: str
+    tests: float
+
+    def log10_p(self, z: float) -> float:
+        """Corrected p-value of the family's best correlation, base 10, at most 0."""
+        return min(0.0, log10_tail(z) + math.log10(self.tests / SHARES[self.name]))
+
+
+def log10_tail(z: float) -> float:
+    """log10 of the upper tail of the standard normal distribution beyond ``z``."""
+    return float(log_ndtr(-z)) / math.log(10)
+
+
+def any_of(log10_p: float, count: int) -> float:
+    """Bonferroni: the p-value of the best of ``count`` tests, base 10, at most 0."""
+    return min(0.0, log10_p + math.log10(max(count, 1)))

@@ -1,0 +1,91 @@
+"""From a found grid to the payload: coefficients turned back to the tile's origin, weighted, summed into soft chips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genwm import payload as code
+from genwm.keys import Key
+from genwm.lattice import tile
+from genwm.lattice.geometry import Candidate
+from genwm.lattice.spectrum import Spectrum, coefficients
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """An evidence image projected on the lattice at a known geometry.
+
+    Attributes:
+        values: complex ``(n,)`` in layout order, turned back to the grid's origin, unit mean power without a mark.
+        gain: float ``(n,)``, the amplitude to expect of each coefficient relative to the noise, up to one factor.
+    """
+
+    values: NDArray[np.complex128]
+    gain: NDArray[np.float64]
+
+    def pilot_z(self, signs: NDArray[np.complex128]) -> float:
+        """Self-normalised correlation with a key's pilots."""
+        pilot = tile.layout().pilot
+        values, weight = self.values[pilot], tile.layout().amplitude[pilot]
+        spread = np.sqrt(np.sum((weight * np.abs(values)) ** 2) / 2)
+        return float(np.sum(weight * (values * signs.conj()).real) / spread) if spread > 0 else 0.0
+
+
+def project(spectrum: Spectrum, matrix: NDArray[np.float64], shift: tuple[float, float]) -> Projection:
+    """Lattice coefficients of the evidence under a geometry, with the design's amplitudes as gains."""
+    plan = tile.layout()
+    values, _ = coefficients(spectrum, matrix)
+    turn = np.exp((-2j * np.pi / tile.TILE) * (plan.kx * shift[0] + plan.ky * shift[1]))
+    return Projection(values * turn, plan.amplitude)
+
+
+def measured_gain(projection: Projection, signs: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """How much of each band came through, learnt from the pilots: float ``(n,)`` gains.
+
+    The mean correlation of a band's pilots, shrunk towards the design's gain by its own uncertainty: a compressed copy keeps the low
+    bands, a grey one no colour. Pilots say nothing about payload chips, so the payload's p-value stays valid.
+    """
+    plan = tile.layout()
+    gain = np.zeros(len(plan.kx))
+    aligned = np.zeros(len(plan.kx))
+    aligned[plan.pilot] = (projection.values[plan.pilot] * signs.conj()).real
+    prior_scale = _slope(aligned[plan.pilot], plan.amplitude[plan.pilot])
+    for band in range(len(tile.BANDS)):
+        mine = plan.band == band
+        pilots = mine & plan.pilot
+        count = int(pilots.sum())
+        amplitude = plan.amplitude[mine][0]
+        expected = max(prior_scale * amplitude, 1e-9)
+        # The mean of `count` unit-power coefficients has variance 1 / (2 count); the prior is as wide as itself.
+        trust = expected**2 / (expected**2 + 0.5 / max(count, 1))
+        gain[mine] = max(trust * float(aligned[pilots].mean()) + (1 - trust) * expected, 0.05 * expected)
+    return gain
+
+
+def _slope(values: NDArray[np.float64], amplitude: NDArray[np.float64]) -> float:
+    """Least-squares factor from designed amplitude to measured correlation, not negative."""
+    return max(float(np.sum(values * amplitude) / np.sum(amplitude**2)), 0.0)
+
+
+def soft_chips(projection: Projection, key: Key, gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Soft values of the payload's chips: float ``(code.CHIPS,)``, unscrambled, proportional to log-likelihood ratios."""
+    plan = tile.layout()
+    data = ~plan.pilot
+    values = projection.values[data] * gain[data]
+    parts = np.stack([values.real, values.imag], axis=1) * tile.scramble(key)
+    return np.bincount(plan.chip[data].ravel(), parts.ravel(), code.CHIPS)
+
+
+def read_payload(projection: Projection, key: Key) -> tuple[code.Decoded, NDArray[np.float64]]:
+    """Decodes the payload of one projection; also returns the soft chips, so that they can be summed or compared."""
+    gain = measured_gain(projection, tile.pilot_signs(key))
+    soft = soft_chips(projection, key, gain)
+    return code.decode(soft), soft
+
+
+def project_candidate(spectrum: Spectrum, candidate: Candidate) -> Projection:
+    """``project`` at a candidate's geometry."""
+    return project(spectrum, candidate.matrix, candidate.shift)

@@ -1,0 +1,452 @@
+"""Blind search: which crop, scale, rotation, flip or squeeze of the lattice does the evidence hold, and for which key?
+
+Hypotheses come in families (``decision.SHARES``), from the likeliest to the rarest. For a hypothesis (a matrix A, see
+``spectrum``) the whitened spectrum is sampled at the pilots' frequencies, which no key is needed for; multiplying with a
+key's signs and one small inverse FFT gives the correlation at every shift of the grid. The self-normalised height of the
+peak is the statistic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from genwm.keys import Key
+from genwm.lattice import tile
+from genwm.lattice.decision import Family
+from genwm.lattice.spectrum import PlaneSpectrum, Spectrum, sample
+
+#: Points a side of a correlation surface: enough for lattice indices up to 47.
+GRID = 96
+MIN_SCALE, MAX_SCALE = 0.3, 3.7
+MAX_ROTATION = math.radians(12)
+MIN_ASPECT, MAX_ASPECT = 0.68, 1.47
+_CHUNK = 32
+_FLIPS = (np.diag([1.0, 1.0]), np.diag([-1.0, 1.0]), np.diag([1.0, -1.0]), np.diag([-1.0, -1.0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A place where the mark may be.
+
+    Attributes:
+        key: index into the keys that were tried.
+        matrix: float64 ``(2, 2)``, canonical from nominal coordinates.
+        shift: canonical coordinates of the picture's centre, modulo the tile: (x, y) in canonical pixels.
+        z: self-normalised correlation of the pilots.
+        family: the hypotheses it is the best of.
+    """
+
+    key: int
+    matrix: NDArray[np.float64]
+    shift: tuple[float, float]
+    z: float
+    family: Family
+
+    @property
+    def log10_p(self) -> float:
+        """Corrected p-value of this candidate within one key."""
+        return self.family.log10_p(self.z)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pilots:
+    """Pilot coefficients plane after plane, and where each sits in a correlation surface's half spectrum."""
+
+    index: tuple[NDArray[np.float64], ...]  # (n, 2) lattice indices (kx, ky)
+    weight: tuple[NDArray[np.float32], ...]
+    order: tuple[NDArray[np.int64], ...]  # position among the layout's pilots
+    cells: tuple[NDArray[np.int64], ...]
+    mirrored: tuple[NDArray[np.bool_], ...]
+
+
+@lru_cache(maxsize=1)
+def _pilots() -> _Pilots:
+    plan = tile.layout()
+    planes, kx, ky, amplitude = (column[plan.pilot] for column in (plan.plane, plan.kx, plan.ky, plan.amplitude))
+    parts: list[tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64],
+                      NDArray[np.bool_]]] = []
+    for plane in range(3):
+        chosen = np.flatnonzero(planes == plane)
+        x, y = kx[chosen], ky[chosen]
+        # irfft2 sums over exp(+2 pi i k t / GRID) and takes the other half as conjugates.
+        mirrored = x < 0
+        column, row = np.abs(x), np.where(mirrored, -y, y) % GRID
+        parts.append((np.stack([x, y], axis=1).astype(np.float64), amplitude[chosen].astype(np.float32), chosen,
+                      row * (GRID // 2 + 1) + column, mirrored))
+    return _Pilots(*(tuple(column) for column in zip(*parts, strict=True)))  # type: ignore[arg-type]
+
+
+def sample_pilots(spectrum: Spectrum, matrices: NDArray[np.float64], *, exact: bool = False
+                  ) -> list[NDArray[np.complex64]]:
+    """Weighted, whitened spectrum at the pilots: a complex64 ``(len(matrices), pilots of the plane)`` a plane."""
+    pilots = _pilots()
+    found = []
+    for plane, index, weight in zip(spectrum.planes, pilots.index, pilots.weight, strict=True):
+        fx, fy = _frequencies(index, matrices)
+        values = sample(plane, fx, fy, exact=exact)
+        values *= weight
+        found.append(values)
+    return found
+
+
+def _frequencies(index: NDArray[np.float64], matrices: NDArray[np.float64]
+                 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Nominal frequencies A^T k / TILE of lattice indices: two float32 ``(len(matrices), len(index))``."""
+    thin = (index.T / tile.TILE).astype(np.float32)
+    return matrices[:, :, 0].astype(np.float32) @ thin, matrices[:, :, 1].astype(np.float32) @ thin
+
+
+def spread(samples: Sequence[NDArray[np.complex64]]) -> NDArray[np.float64]:
+    """Standard deviation of the correlation over random signs: float ``(n,)``; never zero."""
+    power = sum(np.sum(part.real**2 + part.imag**2, axis=-1, dtype=np.float64) for part in samples)
+    return np.sqrt(np.maximum(power / 2, 1e-30))
+
+
+def sign_pilots(samples: Sequence[NDArray[np.complex64]], signs: NDArray[np.complex128]) -> list[NDArray[np.complex64]]:
+    """Samples of ``sample_pilots`` with a key's signs taken off."""
+    return [part * signs[order].conj().astype(np.complex64)
+            for part, order in zip(samples, _pilots().order, strict=True)]
+
+
+def surfaces(signed: Sequence[NDArray[np.complex64]]) -> NDArray[np.float32]:
+    """Correlation at each shift: float32 ``(n, GRID, GRID)``, index (y, x) in steps of TILE / GRID canonical pixels."""
+    pilots = _pilots()
+    count = len(signed[0])
+    half = np.zeros((count, GRID * (GRID // 2 + 1)), dtype=np.complex64)
+    for part, cells, mirrored in zip(signed, pilots.cells, pilots.mirrored, strict=True):
+        # correlation(t) = Re sum part exp(-2 pi i k t): the conjugate goes to +k, the value itself to -k.
+        half[:, cells] += np.where(mirrored, part, part.conj())
+    cube = half.reshape(count, GRID, GRID // 2 + 1)
+    edge = cube[:, :, 0]
+    mirror = np.roll(edge[:, ::-1], 1, axis=1).conj()
+    cube[:, :, 0] = edge + mirror
+    # The other columns stand for both halves already, so every term counts twice: divide by two.
+    result = fft.irfft2(cube, s=(GRID, GRID), norm="forward")
+    return np.asarray(result * np.float32(0.5), dtype=np.float32)
+
+
+def correlate_at(
+    signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Correlation of one hypothesis at given shifts: float ``(m,)`` for shifts ``(m, 2)`` (x, y) in canonical pixels."""
+    total = np.zeros(len(shifts))
+    for part, index in zip(signed, _pilots().index, strict=True):
+        turn = np.exp((-2j * np.pi / tile.TILE) * (index @ shifts.T))
+        total += (part.reshape(-1) @ turn).real
+    return total
+
+
+def scales(spectrum: Spectrum, low: float = MIN_SCALE, high: float = MAX_SCALE, *, coarseness: float = 1.0
+           ) -> NDArray[np.float64]:
+    """Scales to try, spaced so that half a step turns the highest pilot by about 0.6 radian (rms over the picture).
+
+    Below 1 the picture fills only that part of the frame, so the tolerance stays; above, the crop shows fewer tiles and
+    tolerates more.
+    """
+    radius = math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
+    step = coarseness * 0.64 / radius
+    values = [1.0]
+    while values[-1] < high:
+        values.append(values[-1] * (1 + step * values[-1]))
+    below = [1.0]
+    while below[-1] > low:
+        below.append(below[-1] / (1 + step))
+    return np.array([value for value in [*below[:0:-1], *values] if low <= value <= high])
+
+
+def _diagonal(sx: NDArray[np.float64], sy: NDArray[np.float64]) -> NDArray[np.float64]:
+    matrices = np.zeros((len(sx), 2, 2))
+    matrices[:, 0, 0], matrices[:, 1, 1] = sx, sy
+    return matrices
+
+
+def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> list[Candidate]:
+    """Whole pictures: unchanged, flipped, resized, slightly cut at the edges, or squeezed. Best of each family and key.
+
+    The place of the grid is known, so few hypotheses are tried.
+    """
+    found = []
+    centre = np.array([[spectrum.width / 2, spectrum.height / 2]])
+    family = {"unchanged": Family("unchanged", 1), "flipped": Family("flipped", 3)}
+    offsets = np.stack(np.meshgrid(np.arange(-3, 3.1), np.arange(-3, 3.1)), axis=-1).reshape(-1, 2)
+    near_scales = np.array([0.9955, 0.997, 0.9985, 1.0, 1.0015, 1.003, 1.0045])
+    near = np.concatenate([_diagonal(near_scales, near_scales) @ flip for flip in _FLIPS])
+    near_family = Family("near", len(near) * len(offsets))
+    ratios = np.exp(np.arange(math.log(MIN_ASPECT), math.log(MAX_ASPECT), 0.0022))
+    shape = spectrum.width / spectrum.height
+    sizes = np.array([tile.canonical_size(shape * ratio, 1.0) for ratio in ratios])
+    squeezed = np.concatenate(
+        [_diagonal(sizes[:, 0] / spectrum.width, sizes[:, 1] / spectrum.height) @ flip for flip in _FLIPS[:2]]
+    )
+    centres = np.concatenate([sizes, sizes]) / 2
+    aspect_family = Family("aspect", len(squeezed))
+
+    whole = sample_pilots(spectrum, np.stack(_FLIPS), exact=True)
+    around = sample_pilots(spectrum, near, exact=True)
+    stretched = sample_pilots(spectrum, squeezed, exact=True)
+    deviations = spread(whole), spread(around), spread(stretched)
+    for number, sign in enumerate(signs):
+        best: dict[str, Candidate] = {}
+
+        def offer(candidate: Candidate, best: dict[str, Candidate] = best) -> None:
+            held = best.get(candidate.family.name)
+            if held is None or candidate.z > held.z:
+                best[candidate.family.name] = candidate
+
+        signed = sign_pilots(whole, sign)
+        for turn, flip in enumerate(_FLIPS):
+            z = float(correlate_at([part[turn] for part in signed], centre)[0] / deviations[0][turn])
+            offer(Candidate(number, flip, _wrapped(centre[0]), z, family["flipped" if turn else "unchanged"]))
+        signed = sign_pilots(around, sign)
+        for turn in range(len(near)):
+            values = correlate_at([part[turn] for part in signed], centre + offsets) / deviations[1][turn]
+            place = int(np.argmax(values))
+            offer(Candidate(number, near[turn], _wrapped((centre + offsets)[place]), float(values[place]), near_family))
+        signed = sign_pilots(stretched, sign)
+        for turn in range(len(squeezed)):
+            z = float(correlate_at([part[turn] for part in signed], centres[turn : turn + 1])[0] / deviations[2][turn])
+            offer(Candidate(number, squeezed[turn], _wrapped(centres[turn]), z, aspect_family))
+        found.extend(best.values())
+    return found
+
+
+def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, keep: int = 3, workers: int = 2
+            ) -> list[Candidate]:
+    """Any crop at any scale, straight or mirrored left to right: the ``keep`` best a key, refined."""
+    factors = 1 / scales(spectrum)
+    upright = _diagonal(factors, factors)
+    matrices = np.concatenate([upright, upright @ _FLIPS[1]])
+    family = Family("scale", len(matrices) * GRID * GRID)
+    return _best_of(spectrum, signs, matrices, family, keep=keep, workers=workers)
+
+
+def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, shortlist: int = 48, keep: int = 2,
+           workers: int = 2) -> list[Candidate]:
+    """Rotations and squeezes with any crop and scale, in four flips.
+
+    Too many for a correlation each: a key-less pass ranks them by the power that stands on the lattice's lines, and only
+    the ``shortlist`` is correlated. The p-value counts all of them.
+    """
+    hypotheses = _warps(spectrum)
+    ranked = np.argsort(_comb(spectrum, hypotheses))[::-1][:shortlist]
+    # The set of lattice lines is its own mirror image, so the ranking holds for mirrored pictures as well: the mirror of a
+    # turn by an angle is the opposite turn.
+    upright = _neighbours(hypotheses[ranked], spectrum)
+    mirrored = _FLIPS[1] @ upright
+    both = np.concatenate([upright, mirrored])
+    matrices = np.concatenate([both, -both])
+    family = Family("warp", 4 * 3 * len(hypotheses) * GRID * GRID)
+    return _best_of(spectrum, signs, matrices, family, keep=keep, workers=workers)
+
+
+def _warps(spectrum: Spectrum) -> NDArray[np.float64]:
+    """Rotations at scales of 0.7 to 2, squeezes at scales of 0.8 to 1.6, twice as coarse as ``scales``."""
+    step = _COARSENESS * 0.64 / math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
+    values = scales(spectrum, 0.7, 2.0, coarseness=_COARSENESS)
+    angles = np.arange(step, MAX_ROTATION, step)
+    angles = np.concatenate([-angles[::-1], angles])
+    cos, sin = np.cos(angles), np.sin(angles)
+    rotations = np.stack([np.stack([cos, -sin], axis=-1), np.stack([sin, cos], axis=-1)], axis=-2)
+    rotated = (rotations[None] / values[:, None, None, None]).reshape(-1, 2, 2)
+    values = scales(spectrum, 0.8, 1.6, coarseness=_COARSENESS)
+    ratios = np.sqrt(np.exp(np.arange(math.log(MIN_ASPECT), math.log(MAX_ASPECT), step)))
+    squeezed = _diagonal((ratios / values[:, None]).ravel(), (1 / ratios / values[:, None]).ravel())
+    return np.concatenate([rotated, squeezed])
+
+
+def _neighbours(matrices: NDArray[np.float64], spectrum: Spectrum) -> NDArray[np.float64]:
+    """Each matrix and its neighbours half a coarse step off in scale, for the finer grid of the correlation."""
+    step = 0.64 / math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
+    return np.concatenate([matrices * factor for factor in (1 - 0.7 * step, 1.0, 1 + 0.7 * step)])
+
+
+_COARSENESS = 2.2
+_COMB_CLIP = 12.0
+
+
+@lru_cache(maxsize=1)
+def _comb_lines() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Lattice indices (n, 2), planes and weights of the lines that the key-less pass looks at: the low, strong ones."""
+    plan = tile.layout()
+    radius = np.hypot(plan.kx, plan.ky) / tile.TILE
+    chosen = np.concatenate([
+        np.flatnonzero(plan.plane > 0),
+        np.flatnonzero((plan.plane == 0) & (radius < 0.24))[::3],
+    ])
+    return np.stack([plan.kx, plan.ky], axis=1)[chosen].astype(np.float64), plan.plane[chosen], plan.amplitude[chosen] ** 2
+
+
+def _comb(spectrum: Spectrum, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standardised power on the lattice's lines, without any key: float ``(n,)``."""
+    index, planes, weight = _comb_lines()
+    scale = 1 / np.sqrt(np.sum(weight**2))
+
+    def part(block: NDArray[np.float64]) -> NDArray[np.float64]:
+        score = np.zeros(len(block))
+        for number, (power, (cycles_x, cycles_y)) in enumerate(maps):
+            mine = planes == number
+            fx, fy = _frequencies(index[mine], block)
+            fx *= np.float32(cycles_x)
+            fy *= np.float32(cycles_y)
+            fx += np.float32(power.shape[1] // 2 + 0.5)
+            fy += np.float32(power.shape[0] // 2 + 0.5)
+            place = np.clip(fy, 0, power.shape[0] - 1).astype(np.int32)
+            place *= power.shape[1]
+            place += np.clip(fx, 0, power.shape[1] - 1).astype(np.int32)
+            score += power.ravel()[place] @ (weight[mine] * scale).astype(np.float32)
+        return score
+
+    maps = [_power_map(plane) for plane in spectrum.planes]
+    blocks = np.array_split(matrices, max(1, len(matrices) // 512))
+    with ThreadPoolExecutor(2) as pool:
+        return np.concatenate(list(pool.map(part, blocks)))
+
+
+def _power_map(plane: PlaneSpectrum) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """Whitened power minus its mean over the whole frequency plane, zero frequency in the middle, at the resolution of the unpadded
+    picture; and the map's cells per cycle per nominal pixel, (x, y)."""
+    power = plane.bins.real**2 + plane.bins.imag**2
+    np.minimum(power, np.float32(_COMB_CLIP), out=power)
+    power -= np.float32(1)
+    rows, columns = power.shape[0] // 2 * 2, power.shape[1] // 2 * 2
+    # Neighbouring bins of the padded spectrum are averaged in pairs, centred on the coarse bin.
+    power = (power + np.roll(power, 1, axis=0))[:rows:2, :]
+    right = np.empty((power.shape[0], columns // 2), np.float32)
+    right[:] = power[:, :columns:2]
+    right[:, 1:] += power[:, 1 : columns - 1 : 2]
+    right *= 0.25
+    half = right.shape[0] // 2
+    right = np.roll(right, half, axis=0)
+    whole = np.concatenate([_reflected(right, half)[:, :0:-1], right], axis=1)
+    whole[[0, -1]] = 0
+    whole[:, [0, -1]] = 0
+    return whole, (plane.size[1] / 2 * plane.step[0], plane.size[0] / 2 * plane.step[1])
+
+
+def _reflected(right: NDArray[np.float32], centre: int) -> NDArray[np.float32]:
+    """Rows mirrored about the row of zero frequency."""
+    return np.roll(right[::-1], 2 * centre + 1 - right.shape[0], axis=0)
+
+
+def _best_of(
+    spectrum: Spectrum,
+    signs: Sequence[NDArray[np.complex128]],
+    matrices: NDArray[np.float64],
+    family: Family,
+    *,
+    keep: int,
+    workers: int,
+) -> list[Candidate]:
+    """Correlates every hypothesis with every key and refines the ``keep`` best of each key."""
+
+    def part(start: int) -> list[list[tuple[float, int, int]]]:
+        samples = sample_pilots(spectrum, matrices[start : start + _CHUNK])
+        deviation = spread(samples)
+        peaks = []
+        for sign in signs:
+            heights = surfaces(sign_pilots(samples, sign)).reshape(len(deviation), -1)
+            places = np.argmax(heights, axis=1)
+            z = heights[np.arange(len(deviation)), places] / deviation
+            peaks.append([(float(height), start + row, int(places[row])) for row, height in enumerate(z)])
+        return peaks
+
+    with ThreadPoolExecutor(workers) as pool:
+        parts = list(pool.map(part, range(0, len(matrices), _CHUNK)))
+    peaks = [[peak for peaks in parts for peak in peaks[number]] for number in range(len(signs))]
+    found = []
+    for number, sign in enumerate(signs):
+        taken: list[NDArray[np.float64]] = []
+        for z, row, place in sorted(peaks[number], reverse=True)[: 12 * keep]:
+            # Neighbouring scales see the same peak; refine it once.
+            if any(np.abs(matrices[row] - other).max() < 0.02 for other in taken):
+                continue
+            taken.append(matrices[row])
+            y, x = divmod(place, GRID)
+            start_at = Candidate(number, matrices[row], (x * tile.TILE / GRID, y * tile.TILE / GRID), z, family)
+            found.append(refine(spectrum, start_at, sign))
+            if len(taken) >= keep:
+                break
+    return found
+
+
+def refine(spectrum: Spectrum, candidate: Candidate, signs: NDArray[np.complex128], *, rounds: int = 3) -> Candidate:
+    """Climbs to the top of the peak: scale, aspect, rotation and shift in ever smaller steps."""
+    radius = math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
+    zoom = math.sqrt(abs(np.linalg.det(candidate.matrix)))
+    step = 0.5 * 0.64 / radius / zoom
+    reach = 0.7
+    best = candidate
+    best = _climb(spectrum, best, signs, [best.matrix], reach)
+    for _ in range(rounds):
+        turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+        stretch = np.diag([1.0, -1.0])
+        moves = [np.eye(2) + sign * step * move for move in (np.eye(2), stretch, turn) for sign in (-1, 1)]
+        best = _climb(spectrum, best, signs, [move @ best.matrix for move in moves], reach)
+        step, reach = step * 0.6, reach * 0.6
+    return best
+
+
+def _climb(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], matrices: Iterable[NDArray[np.float64]],
+           reach: float) -> Candidate:
+    options = np.stack(list(matrices))
+    signed = sign_pilots(samples := sample_pilots(spectrum, options, exact=True), signs)
+    deviation = spread(samples)
+    grid = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) * reach
+    shifts = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2) + best.shift
+    for row, matrix in enumerate(options):
+        values = correlate_at([part[row] for part in signed], shifts) / deviation[row]
+        place = int(np.argmax(values))
+        if values[place] > best.z:
+            best = replace(best, matrix=matrix, shift=_wrapped(shifts[place]), z=float(values[place]))
+    return best
+
+
+def _wrapped(shift: NDArray[np.float64]) -> tuple[float, float]:
+    return float(shift[0] % tile.TILE), float(shift[1] % tile.TILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What was done to the marked picture, as the grid shows it.
+
+    Attributes:
+        scale: size of the mark relative to that in an uncropped copy (a crop to 60 % a side shows 1.67).
+        rotation: degrees, clockwise.
+        flip: mirrored left to right.
+        aspect: horizontal over vertical stretch.
+    """
+
+    scale: float
+    rotation: float
+    flip: bool
+    aspect: float
+
+
+def describe(matrix: NDArray[np.float64]) -> Geometry:
+    """Scale, rotation, flip and aspect of a geometry matrix (canonical from nominal coordinates)."""
+    inverse = np.linalg.inv(matrix)
+    flip = bool(np.linalg.det(inverse) < 0)
+    if flip:
+        inverse = np.diag([-1.0, 1.0]) @ inverse
+    angle = math.atan2(inverse[1, 0] - inverse[0, 1], inverse[0, 0] + inverse[1, 1])
+    cos, sin = math.cos(-angle), math.sin(-angle)
+    straight = np.array([[cos, -sin], [sin, cos]]) @ inverse
+    return Geometry(
+        scale=math.sqrt(abs(float(np.linalg.det(inverse)))),
+        rotation=math.degrees(angle),
+        flip=flip,
+        aspect=float(straight[0, 0] / straight[1, 1]),
+    )
+
+
+def pilot_keys(keys: Sequence[Key]) -> list[NDArray[np.complex128]]:
+    """Pilot signs of each key, in order."""
+    return [tile.pilot_signs(key) for key in keys]

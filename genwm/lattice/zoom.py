@@ -1,0 +1,86 @@
+"""Slow zooms: an editor's push-in enlarges the mark a little with every frame, so it does not add up as it stands.
+
+Colour differences carry the mark at low frequencies, which stay in step over a group of frames even while it grows. Each group
+gets its own spectrum and is read at its own scale; the scale runs linearly in time from or to the whole picture, about
+its centre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genwm.lattice import tile
+from genwm.lattice.decision import Family
+from genwm.lattice.decode import Projection, project
+from genwm.lattice.evidence import Evidence
+from genwm.lattice.geometry import Candidate, correlate_at, sample_pilots, sign_pilots, spread
+from genwm.lattice.spectrum import Spectrum, transform
+
+MAX_ZOOM = 0.35
+RATE_STEP = 0.006
+MAX_GROUPS = 10
+
+
+def zoomed(groups: Sequence[Evidence], signs: Sequence[NDArray[np.complex128]]) -> list[tuple[Candidate, Projection]]:
+    """The best zoom for each key, with its evidence projected on the moving lattice; nothing for fewer than 2 groups."""
+    if len(groups) < 2:
+        return []
+    spectra = [transform(_colour_only(group)) for group in _merged(groups)]
+    times = np.array([(item.evidence.start_s + item.evidence.stop_s) / 2 for item in spectra])
+    first, last = spectra[0].evidence.start_s, spectra[-1].evidence.stop_s
+    progress = (times - first) / max(last - first, 1e-6)
+    rates = np.arange(RATE_STEP, MAX_ZOOM, RATE_STEP)
+    # Zooming in starts from the whole picture, zooming out ends with it.
+    tracks = np.concatenate([1 + rates[:, None] * progress, 1 + rates[:, None] * (1 - progress)])
+    family = Family("zoom", 3 * len(tracks))  # three: the tracks are refined between the steps
+    found = []
+    for number, sign in enumerate(signs):
+        heights = np.array([_height(spectra, track, sign) for track in tracks])
+        track = tracks[int(np.argmax(heights))]
+        z = float(heights.max())
+        for factor in (-0.5, -0.25, 0.25, 0.5):
+            other = track + factor * RATE_STEP * (track - 1) / max(float((track - 1).max()), 1e-6)
+            height = _height(spectra, other, sign)
+            if height > z:
+                z, track = height, other
+        matrix = np.eye(2) / float(track.mean())
+        centre = (spectra[0].width / 2 % tile.TILE, spectra[0].height / 2 % tile.TILE)
+        candidate = Candidate(number, matrix, centre, z, family)
+        found.append((candidate, _projection(spectra, track, sign)))
+    return found
+
+
+def _merged(groups: Sequence[Evidence]) -> list[Evidence]:
+    parts = np.array_split(np.arange(len(groups)), min(len(groups), MAX_GROUPS))
+    return [reduce(add, [groups[index] for index in part]) for part in parts]
+
+
+def _colour_only(evidence: Evidence) -> Evidence:
+    nothing = np.zeros((2, 2), dtype=np.float32)
+    return replace(evidence, planes=(nothing, evidence.planes[1], evidence.planes[2]))
+
+
+def _height(spectra: Sequence[Spectrum], track: NDArray[np.float64], sign: NDArray[np.complex128]) -> float:
+    """Self-normalised correlation of all groups together, each at its own scale."""
+    total, variance = 0.0, 0.0
+    centre = np.array([[spectra[0].width / 2, spectra[0].height / 2]])
+    for spectrum, scale in zip(spectra, track, strict=True):
+        samples = sample_pilots(spectrum, np.eye(2)[None] / scale, exact=True)
+        total += float(correlate_at(sign_pilots(samples, sign), centre)[0])
+        variance += float(spread(samples)[0]) ** 2
+    return total / np.sqrt(variance)
+
+
+def _projection(spectra: Sequence[Spectrum], track: NDArray[np.float64], sign: NDArray[np.complex128]) -> Projection:
+    """Sum of the groups' projections, each weighted by how clearly its pilots stand out."""
+    centre = (spectra[0].width / 2, spectra[0].height / 2)
+    parts = [project(spectrum, np.eye(2) / scale, centre) for spectrum, scale in zip(spectra, track, strict=True)]
+    weights = np.maximum([part.pilot_z(sign) for part in parts], 0.5)
+    weights = weights / np.sqrt(np.sum(weights**2))
+    return Projection(sum(weight * part.values for weight, part in zip(weights, parts, strict=True)), parts[0].gain)

@@ -1,0 +1,413 @@
+"""Measures against independent formulas and the packages' own results; the runner with a mark of noise."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
+from eval.corpus import Video, list_videos
+from eval.quality import DISPLAYS, Footage, Settings, jod, measure, psnr, read_rows, run, ssim, summary, vmaf
+from eval.quality import running as running_module
+from eval.quality.__main__ import main
+from eval.quality.running import COLUMNS
+from genwm.errors import DiskFullError, InputError, MissingExtraError
+from genwm.video import Planes, VideoInfo, read_planes, read_rgb, write_video
+from tests.clips import scene
+
+Frames = NDArray[np.uint8]
+
+
+def noisy(frames: Frames, sigma: float) -> Frames:
+    noise = np.random.default_rng(1).normal(0, sigma, frames.shape)
+    return np.clip(np.rint(frames + noise), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def rgb() -> Frames:
+    return scene(192, 160, 6)
+
+
+@pytest.fixture(scope="module")
+def luma(rgb: Frames) -> Frames:
+    return np.ascontiguousarray(rgb[..., 1])
+
+
+# --- PSNR and SSIM
+
+
+@given(arrays.arrays(np.uint8, (2, 2, 3, 4)))
+def test_psnr_is_its_formula(pair: Frames) -> None:
+    error = np.mean((pair[0].astype(float) - pair[1]) ** 2)
+    assert psnr(pair[0], pair[1]) == pytest.approx(20 * math.log10(255 / math.sqrt(error)) if error else math.inf)
+
+
+def test_psnr_of_a_shift_by_two_levels(luma: Frames) -> None:
+    grey = luma // 2
+    assert psnr(grey, grey + 2) == pytest.approx(20 * math.log10(255 / 2))
+
+
+def brute_force_ssim(one: Frames, other: Frames) -> float:
+    """Wang et al. 2004 word by word, window by window."""
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+    values = []
+    for row in range(one.shape[0] - 10):
+        for column in range(one.shape[1] - 10):
+            x, y = (frame[row : row + 11, column : column + 11].astype(float) for frame in (one, other))
+            mx, my = (window * x).sum(), (window * y).sum()
+            vx, vy = (window * (x - mx) ** 2).sum(), (window * (y - my) ** 2).sum()
+            cxy = (window * (x - mx) * (y - my)).sum()
+            c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+            values.append((2 * mx * my + c1) * (2 * cxy + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
+    return float(np.mean(values))
+
+
+def test_ssim_is_its_formula(luma: Frames) -> None:
+    one = luma[:2, 40:60, 50:74]
+    other = noisy(one, 9)
+    expected = np.mean([brute_force_ssim(a, b) for a, b in zip(one, other, strict=True)])
+    assert ssim(one, other) == pytest.approx(expected, abs=1e-5)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 255), st.integers(0, 255))
+def test_ssim_of_flat_frames_compares_their_levels(a: int, b: int) -> None:
+    c1 = (0.01 * 255) ** 2
+    flat = np.ones((1, 12, 13), np.uint8)
+    assert ssim(flat * np.uint8(a), flat * np.uint8(b)) == pytest.approx(
+        (2 * a * b + c1) / (a**2 + b**2 + c1), abs=1e-4
+    )
+
+
+def test_ssim_of_identical_frames_is_one(luma: Frames) -> None:
+    assert ssim(luma, luma) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: x.astype(float), lambda x: x[..., None]])
+def test_frames_that_do_not_match_are_refused(luma: Frames, change: object) -> None:
+    assert callable(change)
+    for compare in (ssim, vmaf):
+        with pytest.raises(InputError, match="Expected two uint8 arrays"):
+            compare(luma, change(luma))
+
+
+def test_no_frames_are_refused(luma: Frames) -> None:
+    with pytest.raises(InputError, match="at least one frame"):
+        psnr(luma[:0], luma[:0])
+
+
+# --- VMAF
+
+
+def test_vmaf_knows_identical_frames_and_orders_noise(luma: Frames) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="VMAF is not tested: it needs the extra 'quality'")
+    identity, little, much = vmaf(luma, luma), vmaf(luma, noisy(luma, 3)), vmaf(luma, noisy(luma, 12))
+    assert 95 <= identity <= 100
+    assert identity > little > much
+
+
+def test_vmaf_takes_odd_sizes_and_refuses_tiny_ones(luma: Frames) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="VMAF is not tested: it needs the extra 'quality'")
+    odd = luma[:2, :131, :149]
+    assert vmaf(odd, odd) >= 95
+    with pytest.raises(InputError, match="2 x 2"):
+        vmaf(luma[:2, :2, :2], luma[:2, :2, :2])
+
+
+@pytest.mark.parametrize(("module", "compare"), [("imageio_ffmpeg", "vmaf"), ("pycvvdp", "jod")])
+def test_a_missing_package_is_named_with_its_extra(
+    module: str, compare: str, rgb: Frames, luma: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eval.quality import colorvideovdp
+
+    colorvideovdp.load_package.cache_clear()
+    colorvideovdp._cvvdp.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"genwm\[quality\]"):
+        vmaf(luma, luma) if compare == "vmaf" else jod(rgb, rgb, fps=24)
+
+
+# --- ColorVideoVDP
+
+
+@pytest.fixture(scope="module")
+def cvvdp() -> object:
+    return pytest.importorskip("pycvvdp", reason="ColorVideoVDP is not tested: it needs the extra 'quality'")
+
+
+@pytest.mark.usefixtures("cvvdp")
+def test_jod_is_ten_for_identical_frames_and_falls_with_noise(rgb: Frames) -> None:
+    few = rgb[:2, :96, :128]
+    same, little, much = (jod(few, noisy(few, sigma), fps=24) for sigma in (0, 3, 12))
+    for display in DISPLAYS:
+        assert same[display] == 10
+        assert 10 > little[display] > much[display]
+    assert little["standard_fhd"] < little["standard_4k"], "larger pixels show more"
+
+
+@pytest.mark.parametrize(("width", "height", "frames"), [(128, 96, 3), (131, 97, 2), (520, 514, 1)])
+def test_jod_is_what_the_package_says(cvvdp: object, width: int, height: int, frames: int) -> None:
+    import torch
+
+    one = scene(width, height, frames)
+    other = noisy(one, 4)
+    found = jod(one, other, fps=30)
+    for display in DISPLAYS:
+        metric = cvvdp.cvvdp(display_name=display, quiet=True, device=torch.device("cpu"))  # type: ignore[attr-defined]
+        with torch.inference_mode():
+            fps = 30 if frames > 1 else 0
+            expected, _ = metric.predict(other, one, dim_order="FHWC", frames_per_second=fps)
+        assert found[display] == pytest.approx(float(expected), abs=1e-4)
+
+
+@pytest.mark.usefixtures("cvvdp")
+def test_the_two_displays_share_their_light() -> None:
+    from eval.quality.colorvideovdp import _by_light, _cvvdp
+
+    assert [len(group) for group in _by_light(_cvvdp(display, "cpu") for display in DISPLAYS)] == [2]
+    mixed = ("standard_fhd", "standard_phone", "standard_4k")
+    assert sorted(len(group) for group in _by_light(_cvvdp(display, "cpu") for display in mixed)) == [1, 2]
+
+
+@pytest.mark.usefixtures("cvvdp")
+def test_jod_refuses_what_it_cannot_judge(rgb: Frames) -> None:
+    with pytest.raises(InputError, match="frame rate"):
+        jod(rgb, rgb, fps=0)
+    with pytest.raises(InputError, match="16 x 16"):
+        jod(rgb[:, :8], rgb[:, :8], fps=24)
+    with pytest.raises(InputError, match="display"):
+        jod(rgb, rgb, fps=24, displays=("no_such_display",))
+
+
+@pytest.mark.usefixtures("cvvdp")
+def test_jod_says_nothing_on_the_side() -> None:
+    code = "import numpy as np; from eval.quality import jod; f = np.zeros((2, 32, 32, 3), np.uint8); jod(f, f, fps=9)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# --- footage
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips and a file that is none."""
+    folder = tmp_path_factory.mktemp("videos")
+    write_video(folder / "one.mkv", scene(162, 130, 26), fps=24, codec="ffv1")
+    write_video(folder / "two.mkv", scene(160, 128, 4, seed=2), fps=12, codec="ffv1")
+    (folder / "bad.mp4").write_bytes(b"this is no video at all")
+    return folder
+
+
+def test_footage_of_planes_is_what_players_show(folder: Path) -> None:
+    planes = [replace(p, y=p.y.copy(), u=p.u.copy(), v=p.v.copy()) for p in read_planes(folder / "one.mkv")]
+    shown = np.stack([frame for _, frame in read_rgb(folder / "one.mkv")])
+    footage = Footage.from_planes(planes)
+    assert footage.luma.shape == (26, 130, 162)
+    np.testing.assert_array_equal(footage.rgb, shown[:24])
+
+
+def test_luma_of_rgb_is_what_the_encoder_makes(folder: Path) -> None:
+    frames = scene(162, 130, 3)
+    stored = np.stack([p.y.copy() for p in read_planes(folder / "one.mkv", max_frames=3)])
+    made = Footage.from_rgb(frames, space="bt601").luma
+    assert np.abs(made.astype(int) - stored).max() <= 1
+
+
+def test_measure_names_its_columns(rgb: Frames) -> None:
+    one, other = (Footage.from_rgb(frames, space="bt709") for frames in (rgb, noisy(rgb, 2)))
+    values = measure(one, other, fps=24, metrics=("psnr", "ssim"))
+    assert set(values) == {"luma_psnr", "rgb_psnr", "ssim"}
+    assert values["rgb_psnr"] == psnr(rgb, noisy(rgb, 2))
+    assert values["luma_psnr"] > values["rgb_psnr"], "luma averages the noise of three channels"
+
+
+# --- the runner
+
+QUICK = Settings(metrics=("psnr",))
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Noise instead of the mark; lists the clips that were marked."""
+    calls: list[str] = []
+
+    def mark(planes: Sequence[Planes], info: VideoInfo, clip: str, settings: Settings) -> list[Planes]:
+        calls.append(clip)
+        return [replace(frame, y=noisy(frame.y, 2)) for frame in planes]
+
+    monkeypatch.setattr(running_module, "mark_planes", mark)
+    return calls
+
+
+@pytest.fixture
+def clips(folder: Path) -> list[Video]:
+    return list_videos(folder)
+
+
+def test_every_clip_gives_one_row(clips: list[Video], marked: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    assert run(clips, out, settings=QUICK) == 3
+    rows = {row["clip"]: row for row in read_rows(out)}
+    assert set(rows) == {"one.mkv", "two.mkv", "bad.mp4"}
+    assert rows["bad.mp4"]["error"] == "not-media"
+    assert rows["bad.mp4"]["luma_psnr"] == ""
+    good = rows["one.mkv"]
+    assert [good[name] for name in ("width", "height", "short_side", "fps", "frames", "rgb_frames", "error")] == [
+        *("162", "130", "130", "24.0000", "26", "24", "")
+    ]
+    assert 41 < float(good["luma_psnr"]) < 43
+    assert good["vmaf"] == good["jod_fhd"] == ""
+    assert sorted(marked) == ["one.mkv", "two.mkv"]
+
+
+def test_a_run_goes_on_where_it_was_killed(clips: list[Video], marked: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-20])
+    assert len(read_rows(out)) == 2
+    marked.clear()
+    assert run(clips, out, settings=QUICK) == 1
+    assert len(marked) <= 1
+    assert {row["clip"] for row in read_rows(out)} == {"one.mkv", "two.mkv", "bad.mp4"}
+    assert len(out.read_bytes().splitlines()) == 4
+    assert run(clips, out, settings=QUICK) == 0
+
+
+def test_errors_are_measured_again_only_when_asked(clips: list[Video], marked: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    assert run(clips, out, settings=QUICK, retry=True) == 1
+    assert len(read_rows(out)) == 3
+
+
+def test_other_strengths_are_other_rows(clips: list[Video], marked: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    assert run(clips, out, settings=replace(QUICK, strength="strong")) == 3
+    assert {row["strength"] for row in read_rows(out)} == {"balanced", "strong"}
+
+
+def test_a_fault_of_the_mark_is_a_row_and_the_rest_goes_on(
+    clips: list[Video], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> list[Planes]:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(running_module, "mark_planes", broken)
+    out = tmp_path / "rows.csv"
+    assert run(clips, out, settings=QUICK) == 3
+    assert {row["error"] for row in read_rows(out)} == {"internal", "not-media"}
+    assert "RuntimeError: two lines" in {row["message"] for row in read_rows(out)}
+
+
+def test_worker_processes_give_the_same_kind_of_rows(folder: Path, tmp_path: Path) -> None:
+    bad = [Video(path=folder / name, id=name) for name in ("bad.mp4", "missing.mp4", "gone.mp4")]
+    out = tmp_path / "rows.csv"
+    assert run(bad, out, settings=QUICK, processes=2) == 3
+    assert {row["clip"]: row["error"] for row in read_rows(out)} == {
+        "bad.mp4": "not-media",
+        "missing.mp4": "not-found",
+        "gone.mp4": "not-found",
+    }
+
+
+def test_the_real_mark_is_measured(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    run([Video(path=folder / "two.mkv", id="two.mkv")], out, settings=QUICK)
+    (row,) = read_rows(out)
+    assert row["error"] == ""
+    assert 30 < float(row["luma_psnr"]) < 60
+
+
+def test_a_file_of_other_columns_is_left_alone(clips: list[Video], tmp_path: Path) -> None:
+    out = tmp_path / "other.csv"
+    out.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="columns"):
+        run(clips, out, settings=QUICK)
+    assert out.read_text() == "a,b\n1,2\n"
+
+
+def test_a_full_disk_is_said_in_one_sentence(
+    clips: list[Video], marked: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFullError, match="free some space"):
+        run(clips, tmp_path / "rows.csv", settings=QUICK)
+
+
+def test_unknown_names_are_refused(clips: list[Video], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="method of genwm, dwtDct, dwtDctSvd, rivaGan"):
+        run(clips, tmp_path / "rows.csv", methods=("other",))
+
+
+# --- summary and command line
+
+
+def row(clip: str, method: str = "genwm", **values: str) -> dict[str, str]:
+    strength, profile = ("balanced", "colour") if method == "genwm" else ("default", "")
+    blank = dict.fromkeys(COLUMNS, "")
+    return blank | {"clip": clip, "method": method, "strength": strength, "profile": profile, "frames": "72"} | values
+
+
+def test_summary_gives_mean_worst_and_bars() -> None:
+    text = summary([row("a", jod_fhd="9.9", vmaf="96"), row("b", jod_fhd="9.4", vmaf="99")])
+    assert "| genwm balanced colour | 2 |" in text
+    assert "9.650 / 9.400" in text
+    assert "| jod_fhd | 9.650 | 9.7: MISSED | 9.400 | 9.5: MISSED | 1 of 2 | b 9.400, a 9.900 |" in text
+    assert "| vmaf | 97.50 | 97: met | 96.00 | 95: met | 0 of 2 |" in text
+
+
+def test_summary_compares_methods_on_shared_clips_and_lists_failures() -> None:
+    text = summary(
+        [
+            row("a", jod_fhd="9.9"),
+            row("b", jod_fhd="9.5"),
+            row("b", "rivaGan", jod_fhd="9.6"),
+            row("c", "rivaGan", error="not-media", message="Expected a video"),
+        ]
+    )
+    shared = text.split("## The 1 clips")[1]
+    assert "9.500 / 9.500" in shared
+    assert "9.600 / 9.600" in shared
+    assert "- c (rivaGan): not-media: Expected a video" in text
+
+
+def test_summary_of_nothing_is_still_a_page() -> None:
+    assert summary([]).startswith("# Quality")
+
+
+def test_the_command_writes_rows_and_summary(folder: Path, marked: list[str], tmp_path: Path) -> None:
+    out, page = tmp_path / "rows.csv", tmp_path / "page.md"
+    arguments = ["--videos", str(folder), "--out", str(out), "--summary", str(page), "--metrics", "psnr"]
+    result = CliRunner().invoke(main, [*arguments, "--min-short-side", "0", "--limit", "2"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert len(read_rows(out)) == 2
+    assert page.read_text().startswith("# Quality of marked frames")
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--videos", str(tmp_path / "none"), "--out", str(tmp_path / "rows.csv")])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error[not-found]: Expected a folder")
+    assert len(result.stderr.splitlines()) == 1

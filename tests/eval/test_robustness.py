@@ -1,0 +1,370 @@
+"""The run, its table and its summary, with a toy in the place of the watermark."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.attacks import DEFAULT
+from eval.corpus import Video, interleaved, list_videos, size_class
+from eval.robustness import FLOORS, Outcome, Row, markdown, read_rows, run, summarize, wilson
+from eval.robustness.command import robustness
+from eval.robustness.runner import secrets_of
+from genwm.errors import InputError, MissingExtraError, NotFoundError, OutputError, TruncatedError
+from genwm.keys import Key
+from genwm.video import Planes, read_planes
+from tests.clips import make_clip
+
+TWO = ("h264.crf40", "still.jpeg80")
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Writes key and payload into the top left corner, in blocks that survive compression; nothing else is like it."""
+
+    name: str = "toy"
+    strength: str = "balanced"
+    profile: str = "colour"
+    wrong_bits: int = 0
+    log: Path | None = None
+
+    def mark(self, frames: Iterable[Planes], key: Key, payload: int) -> Iterator[Planes]:
+        bits = [int(bit) for bit in f"{payload ^ self.wrong_bits:064b}{key.secret[0]:08b}"]
+        for one in frames:
+            y = one.y.copy()
+            y[:72, :64] = np.kron(np.array(bits).reshape(9, 8) * 160 + 40, np.ones((8, 8)))
+            yield replace(one, y=y)
+
+    def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
+        if self.log:
+            with self.log.open("a") as log:
+                log.write(f"{len(file.getvalue())}\n")
+        frame = next(read_planes(file, threads=1))
+        blocks = frame.y[:72, :64].reshape(9, 8, 8, 8).mean(axis=(1, 3)).ravel() > 120
+        value = int("".join(str(int(bit)) for bit in blocks), 2)
+        found = [key for key in keys if key.secret[0] == value & 255]
+        if not found:
+            return Outcome(False, log10_p=-0.5)
+        return Outcome(True, found[0].name, value >> 8, -20.0, 1.0, 0.0, False, 1.0, 1)
+
+
+class Broken(Toy):
+    """Finds nothing."""
+
+    def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
+        return Outcome(False, log10_p=0.0)
+
+
+class Failing(Toy):
+    def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
+        if file.getvalue()[:2] == b"\xff\xd8":
+            raise TruncatedError("Expected more,\ngot less; copy it again")
+        raise ValueError("no")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    (folder / "a").mkdir()
+    for name, seed, width in (("a/one.mp4", 1, 160), ("a/two.mp4", 2, 176), ("three.mp4", 3, 160)):
+        make_clip(folder / name, width=width, height=128, frames=6, seed=seed)
+    return folder
+
+
+def measure(videos: Path, out: Path, toy: Toy | None = None, **options: object) -> list[Row]:
+    settings: dict[str, object] = {"attacks": TWO, "max_frames": 4, "min_short_side": 0, "processes": 1, **options}
+    return run(videos, out, watermark=toy or Toy(), **settings)  # type: ignore[arg-type]
+
+
+def row(**values: object) -> Row:
+    base: dict[str, object] = dict.fromkeys(("clip", "label", "group", "family"), "")
+    base |= {"short_side": 720, "frames": 72, "span": "72f", "attack": "h264.crf40"}
+    base |= {"watermark": "lattice", "strength": "balanced", "profile": "colour"}
+    return Row(**(base | values))  # type: ignore[arg-type]
+
+
+# --- the run ---
+
+
+def test_a_run_gives_one_row_for_each_clip_and_attack(videos: Path, tmp_path: Path) -> None:
+    rows = measure(videos, tmp_path / "out.csv")
+    assert Counter(one.attack for one in rows) == {"h264.crf40": 3, "still.jpeg80": 3}
+    assert {one.clip for one in rows} == {"a/one.mp4", "a/two.mp4", "three.mp4"}
+    for one in rows:
+        assert (one.present, one.right_key, one.exact, one.wrong_payload, one.bit_accuracy) == (1, 1, 1, 0, 1.0)
+        assert (one.frames, one.span, one.short_side, one.error, one.flip) == (4, "4f", 128, "", 0)
+        assert one.read_s is not None
+        assert one.versions.startswith("genwm ")
+    assert read_rows(tmp_path / "out.csv") == rows
+
+
+def test_wrong_payloads_and_missed_marks_are_told_apart(videos: Path, tmp_path: Path) -> None:
+    wrong = measure(videos, tmp_path / "wrong.csv", Toy(wrong_bits=0b111))
+    assert all((one.present, one.exact, one.wrong_payload, one.bit_accuracy) == (1, 0, 1, 1 - 3 / 64) for one in wrong)
+    missed = measure(videos, tmp_path / "missed.csv", Broken())
+    assert all((one.present, one.exact, one.wrong_payload, one.bit_accuracy) == (0, 0, 0, None) for one in missed)
+    assert "**<**" in markdown(summarize([replace(one, span="72f", short_side=720) for one in missed]))
+
+
+def test_a_run_goes_on_where_it_was_killed(videos: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "out.csv", tmp_path / "log"
+    whole = measure(videos, out)
+    lines = out.read_bytes().splitlines(keepends=True)
+    for torn in (
+        b"".join(lines[:4]) + lines[4][:30],
+        b"".join(lines[:4]) + b'"' + lines[4][:9] + b"\n",
+        lines[0][:20],
+        b"",
+    ):
+        out.write_bytes(torn)
+        log.unlink(missing_ok=True)
+        kept = 3 if len(torn) > len(lines[0]) else 0
+        again = measure(videos, out, Toy(log=log))
+        assert len(log.read_text().split()) == len(whole) - kept
+        assert sorted(one.key for one in again) == sorted(one.key for one in whole)
+        log.unlink()
+        assert measure(videos, out, Toy(log=log)) == again
+        assert not log.exists()
+
+
+def test_other_settings_are_other_rows(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    measure(videos, out, limit=1)
+    measure(videos, out, limit=1, max_seconds=0.1)
+    rows = measure(videos, out, Toy(strength="strong"), limit=1)
+    assert Counter((one.strength, one.span) for one in rows) == {
+        ("balanced", "4f"): 2, ("balanced", "0.1s"): 2, ("strong", "4f"): 2,
+    }  # fmt: skip
+    assert {one.frames for one in rows if one.span == "0.1s"} == {3}  # at 0, 0.04 and 0.08 s
+
+
+def test_errors_are_rows_and_can_be_tried_again(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    rows = measure(videos, out, Failing(), limit=1)
+    assert {one.attack: (one.error, one.message) for one in rows} == {
+        "h264.crf40": ("internal", "ValueError: no"),
+        "still.jpeg80": ("truncated", "Expected more, got less; copy it again"),
+    }
+    assert measure(videos, out, limit=1) == rows
+    again = measure(videos, out, limit=1, retry_errors=True)
+    assert [one.error for one in again] == ["", ""]
+
+
+def test_a_clip_that_cannot_be_read_does_not_stop_the_others(videos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "bad.mp4").write_bytes(b"not a video" * 99)
+    (folder / "empty.mkv").write_bytes(b"")
+    (folder / "good.mp4").write_bytes((videos / "three.mp4").read_bytes())
+    rows = measure(folder, tmp_path / "out.csv")
+    assert {(one.clip, one.error) for one in rows} == {
+        ("bad.mp4", "not-media"), ("empty.mkv", "empty-file"), ("good.mp4", ""),
+    }  # fmt: skip
+    assert len(rows) == 6
+
+
+def test_a_missing_package_stops_the_run(videos: Path, tmp_path: Path) -> None:
+    class Missing(Toy):
+        def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
+            raise MissingExtraError("Expected torch, got none; install it")
+
+    with pytest.raises(MissingExtraError):
+        measure(videos, tmp_path / "out.csv", Missing())
+
+
+def test_odd_sizes_and_oblong_pixels_become_even_and_square(tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    make_clip(folder / "odd.mkv", width=161, height=129, frames=3, codec="ffv1", crf=None, preset=None)
+    (one,) = measure(folder, tmp_path / "out.csv", attacks=["none"])
+    assert one.short_side == 128
+    assert one.exact
+
+
+def test_workers_give_the_same_rows(videos: Path, tmp_path: Path) -> None:
+    one = measure(videos, tmp_path / "one.csv", attacks=["none"], limit=2)
+    two = measure(videos, tmp_path / "two.csv", attacks=["none"], limit=2, processes=2, strength="unused")
+
+    def plain(rows: list[Row]) -> list[Row]:
+        timeless = (replace(each, mark_ms_per_frame=None, attack_s=None, read_s=None) for each in rows)
+        return sorted(timeless, key=lambda each: each.key)
+
+    assert plain(one) == plain(two)
+
+
+def test_secrets_depend_on_clip_and_seed() -> None:
+    clips = [Video(path=Path(), id=f"{number}.mp4") for number in range(64)]
+    drawn = [secrets_of(clip, seed) for clip in clips for seed in (0, 1)]
+    assert len({key.secret for key, *_ in drawn} | {decoy.secret for _, decoy, *_ in drawn}) == 256
+    assert len({payload for *_, payload, _ in drawn}) == 128
+    assert 30 < sum(decoy_first for *_, decoy_first in drawn) < 98
+    assert secrets_of(clips[0], 0) == secrets_of(clips[0], 0)
+
+
+def test_another_table_is_left_alone(videos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    with pytest.raises(OutputError, match=r"^Expected a table of robustness results in .*other\.csv"):
+        measure(videos, other)
+    assert other.read_text() == "a,b\n1,2\n"
+
+
+def test_an_unknown_attack_and_an_empty_folder_are_told_at_once(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="got nonsense;"):
+        measure(videos, tmp_path / "out.csv", attacks=["nonsense"])
+    with pytest.raises(InputError, match=r"^Expected video files"):
+        measure(videos, tmp_path / "out.csv", min_short_side=500)
+    with pytest.raises(NotFoundError):
+        measure(tmp_path / "nowhere", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+# --- the corpus ---
+
+
+def test_clips_come_from_the_manifest_if_there_is_one(videos: Path, tmp_path: Path) -> None:
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "group", "family", "width", "height", "sha256"])
+        writer.writerow(["x/a.mp4", "real", "g", "f", 640, 480, "ab"])
+        writer.writerow(["b.mp4", "", "", "", "", "", ""])
+        writer.writerow(["c.mp4", "real", "g", "f", 320, 240, ""])
+    listed = {video.id: video for video in list_videos(tmp_path, min_short_side=480)}
+    assert set(listed) == {"x/a.mp4", "b.mp4"}  # a size that is not known is no reason to leave a clip out
+    first = listed["x/a.mp4"]
+    assert (first.path, first.label, first.short_side, first.sha256) == (tmp_path / "x/a.mp4", "real", 480, "ab")
+    assert {video.id for video in list_videos(tmp_path, max_short_side=300)} == {"b.mp4", "c.mp4"}
+
+
+def test_a_folder_without_a_manifest_is_searched(videos: Path) -> None:
+    listed = {video.id: (video.group, video.width, video.height) for video in list_videos(videos)}
+    assert listed == {"a/one.mp4": ("a", 160, 128), "a/two.mp4": ("a", 176, 128), "three.mp4": ("", 160, 128)}
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    seed=st.integers(0, 9),
+    share=st.floats(0, 1),
+)
+def test_every_beginning_is_a_fair_sample(counts: list[int], seed: int, share: float) -> None:
+    clips = [
+        Video(path=Path(), id=f"{family}/{number}", family=str(family), width=720, height=720)
+        for family, count in enumerate(counts)
+        for number in range(count)
+    ]
+    order = interleaved(clips, seed=seed)
+    assert sorted(one.id for one in order) == sorted(one.id for one in clips)
+    assert order == interleaved(reversed(clips), seed=seed)
+    part = Counter(one.family for one in order[: round(share * len(order))])
+    for family, count in enumerate(counts):
+        assert abs(part[str(family)] - share * count) <= 1 + len(counts) * count / len(clips)
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [(2160, "720+"), (720, "720+"), (719, "480-719"), (480, "480-719"), (479, "240-479"), (239, "under 240")],
+)
+def test_size_classes(lines: int, name: str) -> None:
+    assert size_class(lines) == name
+
+
+# --- the summary ---
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3; and 0 or all of n.
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (20, 20, 0.8389, 1.0),
+    ],
+)
+def test_wilson_against_published_values(hits: int, count: int, low: float, high: float) -> None:
+    assert wilson(hits, count) == pytest.approx((low, high), abs=6e-5)
+
+
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_wilson_holds_the_rate_and_solves_its_equation(count: int, share: float) -> None:
+    hits = round(share * count)
+    rate = hits / count
+    low, high = wilson(hits, count)
+    assert 0 <= low <= rate + 1e-12
+    assert rate - 1e-12 <= high <= 1
+    for bound in (low, high):  # the score test at the bound has z = 1.96
+        if 0 < bound < 1:
+            assert (rate - bound) ** 2 * count == pytest.approx(1.959964**2 * bound * (1 - bound), rel=1e-6, abs=1e-12)
+
+
+def test_cells_count_by_attack_and_size() -> None:
+    rows = [
+        row(clip="a", present=1, right_key=1, exact=1, log10_p=-9.0, read_s=1.0),
+        row(clip="b", present=1, right_key=1, log10_p=-7.0, read_s=3.0),
+        row(clip="c", present=1, wrong_payload=1, log10_p=-8.0),
+        row(clip="d", error="truncated"),
+        row(clip="e", short_side=500, present=1, right_key=1, exact=1),
+        row(clip="f", short_side=300),
+        row(clip="a", attack="h264.crf23", present=1, right_key=1, exact=1),
+    ]
+    cells = {(cell.attack, cell.size): cell for cell in summarize(rows)}
+    assert list(cells) == [("h264.crf23", "720+"), *(("h264.crf40", size) for size in ("720+", "480-719", "240-479"))]
+    cell = cells[("h264.crf40", "720+")]
+    assert (cell.clips, cell.errors, cell.present, cell.exact, cell.wrong_key, cell.wrong_payload) == (4, 1, 2, 1, 1, 1)
+    assert (cell.present_rate, cell.exact_rate, cell.median_log10_p, cell.mean_read_s) == (50, 25, -8, 2)
+    assert (cell.present_floor, cell.exact_floor, cell.present_met, cell.exact_met) == (97, 60, False, False)
+    small = cells[("h264.crf40", "240-479")]
+    assert (small.present_floor, small.present_met) == (None, None)
+    assert cells[("h264.crf40", "480-719")].exact_floor == 35
+    assert cells[("h264.crf23", "720+")].present_met
+
+
+def test_the_report_begins_with_what_is_missed() -> None:
+    text = markdown(summarize([row(clip="a", present=1, right_key=1), row(clip="b", short_side=480)]))
+    assert text.index("- h264.crf40, 720+ lines: exact 0.0 % of 1, floor 60 %") < text.index("| attack |")
+    assert "| h264.crf40 | 100.0 [21, 100] 1/1 ≥ 97 | 0.0 [0, 79] 0/1 **<** 60 |" in text
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert widths == {8}
+
+
+def test_every_attack_of_the_table_has_its_floor() -> None:
+    assert set(FLOORS) == set(DEFAULT)
+    for floor in FLOORS.values():
+        assert all(exact <= present for present, exact in zip(floor.present, floor.exact, strict=True))
+        assert floor.present[0] >= floor.present[1]
+
+
+# --- the command ---
+
+
+def test_the_command_sums_up_a_table(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    measure(videos, out)
+    result = CliRunner().invoke(robustness, ["--out", str(out), "--summary-only", "--json"])
+    assert result.exit_code == 0, result.output
+    assert [(cell["attack"], cell["clips"]) for cell in json.loads(result.stdout)] == [(name, 3) for name in TWO]
+    assert (tmp_path / "out.md").read_text() in result.stderr
+    with (tmp_path / "out.summary.csv").open(newline="") as file:
+        assert [cell["present_rate"] for cell in csv.DictReader(file)] == ["100.00", "100.00"]
+
+
+def test_the_command_lists_attacks_and_says_what_is_wrong(tmp_path: Path) -> None:
+    out = str(tmp_path / "out.csv")
+    listed = CliRunner().invoke(robustness, ["--out", out, "--attacks", "list"])
+    assert all(name in listed.stdout for name in DEFAULT)
+    for arguments, code in ((["--summary-only"], "not-found"), ([], "bad-input")):
+        result = CliRunner().invoke(robustness, ["--out", out, *arguments])
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"{code}: Expected ")

@@ -7,7 +7,7 @@ records, exit statuses and scripts rely on it.
     ├── InputError             a file or argument that cannot be read as what it should be
     │   ├── NotFoundError, EmptyFileError, NotMediaError, NoVideoError, TruncatedError, TooLargeError, DecodeError
     ├── OutputError            a result that cannot be written
-    │   ├── OutputExistsError, SameFileError, DiskFullError, EncodeError, UnsupportedFormatError
+    │   ├── OutputExistsError, SameFileError, DiskFullError, EncodeError, UnsupportedFormatError, NotVerifiedError
     ├── KeyringError           keys that cannot be read or written
     │   ├── KeyMissingError, KeyExistsError
     ├── PayloadError, MissingExtraError, BudgetError, FetchError
@@ -76,6 +76,10 @@ class EncodeError(OutputError):
 
 class UnsupportedFormatError(OutputError):
     code = "unsupported-format"
+
+
+class NotVerifiedError(OutputError):
+    code = "not-verified"
 
 
 class KeyringError(GenwmError):

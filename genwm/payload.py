@@ -86,7 +86,8 @@ def decode(soft: NDArray[np.floating]) -> Decoded:
     """The payload behind soft chips.
 
     Args:
-        soft: float ``(CHIPS,)``, any scale: log-likelihood ratios or amplitudes times weights; 0 for an erased chip.
+        soft: float ``(CHIPS,)``, any scale, positive where a chip is rather +1: log-likelihood ratios, or amplitudes
+            times weights; 0 for an erased chip.
 
     Raises:
         PayloadError: another shape, or values that are not finite.

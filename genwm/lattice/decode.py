@@ -52,15 +52,19 @@ def measured_gain(projection: Projection, signs: NDArray[np.complex128]) -> NDAr
     gain = np.zeros(len(plan.kx))
     aligned = np.zeros(len(plan.kx))
     aligned[plan.pilot] = (projection.values[plan.pilot] * signs.conj()).real
-    prior_scale = _slope(aligned[plan.pilot], plan.amplitude[plan.pilot])
-    for band in range(len(tile.BANDS)):
+    overall = _slope(aligned[plan.pilot], plan.amplitude[plan.pilot])
+    for band, shape in enumerate(tile.BANDS):
         mine = plan.band == band
         pilots = mine & plan.pilot
         count = int(pilots.sum())
         amplitude = plan.amplitude[mine][0]
-        expected = max(prior_scale * amplitude, 1e-9)
+        if not count:  # a band without pilots does as well as its plane
+            of_plane = plan.pilot & (plan.plane == shape.plane)
+            gain[mine] = max(_slope(aligned[of_plane], plan.amplitude[of_plane]), 0.1 * overall, 1e-9) * amplitude
+            continue
+        expected = max(overall * amplitude, 1e-9)
         # The mean of `count` unit-power coefficients has variance 1 / (2 count); the prior is as wide as itself.
-        trust = expected**2 / (expected**2 + 0.5 / max(count, 1))
+        trust = expected**2 / (expected**2 + 0.5 / count)
         gain[mine] = max(trust * float(aligned[pilots].mean()) + (1 - trust) * expected, 0.05 * expected)
     return gain
 

@@ -23,7 +23,7 @@ from genwm.lattice import tile
 from genwm.lattice.decision import Family
 from genwm.lattice.spectrum import PlaneSpectrum, Spectrum, sample
 
-#: Points a side of a correlation surface: enough for lattice indices up to 47.
+#: Points a side of a correlation surface: enough for the pilots, whose lattice indices stay below 48.
 GRID = 96
 MIN_SCALE, MAX_SCALE = 0.3, 3.7
 MAX_ROTATION = math.radians(12)
@@ -133,14 +133,26 @@ def surfaces(signed: Sequence[NDArray[np.complex64]]) -> NDArray[np.float32]:
     return np.asarray(result * np.float32(0.5), dtype=np.float32)
 
 
-def correlate_at(
-    signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Correlation of one hypothesis at given shifts: float ``(m,)`` for shifts ``(m, 2)`` (x, y) in canonical pixels."""
+def correlate_at(signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlation of each hypothesis at the same shifts: float ``(n, m)``.
+
+    Args:
+        signed: samples with the signs taken off, complex64 ``(n, pilots of the plane)`` a plane.
+        shifts: float ``(m, 2)``, (x, y) in canonical pixels.
+    """
+    total = np.zeros((len(signed[0]), len(shifts)))
+    for part, index in zip(signed, _pilots().index, strict=True):
+        phase = (index @ shifts.T) * (-2 * np.pi / tile.TILE)
+        total += part.real @ np.cos(phase).astype(np.float32) - part.imag @ np.sin(phase).astype(np.float32)
+    return total
+
+
+def correlate_each(signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlation of each hypothesis at its own shift: float ``(n,)`` for shifts ``(n, 2)``; else as ``correlate_at``."""
     total = np.zeros(len(shifts))
     for part, index in zip(signed, _pilots().index, strict=True):
-        turn = np.exp((-2j * np.pi / tile.TILE) * (index @ shifts.T))
-        total += (part.reshape(-1) @ turn).real
+        phase = ((shifts @ index.T) * (-2 * np.pi / tile.TILE)).astype(np.float32)
+        total += np.einsum("nk,nk->n", part.real, np.cos(phase)) - np.einsum("nk,nk->n", part.imag, np.sin(phase))
     return total
 
 
@@ -201,19 +213,17 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> li
             if held is None or candidate.z > held.z:
                 best[candidate.family.name] = candidate
 
-        signed = sign_pilots(whole, sign)
+        heights = correlate_at(sign_pilots(whole, sign), centre)[:, 0] / deviations[0]
         for turn, flip in enumerate(_FLIPS):
-            z = float(correlate_at([part[turn] for part in signed], centre)[0] / deviations[0][turn])
-            offer(Candidate(number, flip, _wrapped(centre[0]), z, family["flipped" if turn else "unchanged"]))
-        signed = sign_pilots(around, sign)
-        for turn in range(len(near)):
-            values = correlate_at([part[turn] for part in signed], centre + offsets) / deviations[1][turn]
-            place = int(np.argmax(values))
-            offer(Candidate(number, near[turn], _wrapped((centre + offsets)[place]), float(values[place]), near_family))
-        signed = sign_pilots(stretched, sign)
-        for turn in range(len(squeezed)):
-            z = float(correlate_at([part[turn] for part in signed], centres[turn : turn + 1])[0] / deviations[2][turn])
-            offer(Candidate(number, squeezed[turn], _wrapped(centres[turn]), z, aspect_family))
+            name = "flipped" if turn else "unchanged"
+            offer(Candidate(number, flip, _wrapped(centre[0]), float(heights[turn]), family[name]))
+        heights = correlate_at(sign_pilots(around, sign), centre + offsets) / deviations[1][:, None]
+        turn, place = np.unravel_index(np.argmax(heights), heights.shape)
+        shift = _wrapped((centre + offsets)[place])
+        offer(Candidate(number, near[turn], shift, float(heights[turn, place]), near_family))
+        heights = correlate_each(sign_pilots(stretched, sign), centres) / deviations[2]
+        turn = int(np.argmax(heights))
+        offer(Candidate(number, squeezed[turn], _wrapped(centres[turn]), float(heights[turn]), aspect_family))
         found.extend(best.values())
     return found
 
@@ -382,7 +392,7 @@ def refine(spectrum: Spectrum, candidate: Candidate, signs: NDArray[np.complex12
     radius = math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
     zoom = math.sqrt(abs(np.linalg.det(candidate.matrix)))
     step = 0.5 * 0.64 / radius / zoom
-    reach = 0.7
+    reach = tile.TILE / GRID / 2
     best = candidate
     best = _climb(spectrum, best, signs, [best.matrix], reach)
     for _ in range(rounds):
@@ -401,12 +411,11 @@ def _climb(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], m
     deviation = spread(samples)
     grid = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) * reach
     shifts = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2) + best.shift
-    for row, matrix in enumerate(options):
-        values = correlate_at([part[row] for part in signed], shifts) / deviation[row]
-        place = int(np.argmax(values))
-        if values[place] > best.z:
-            best = replace(best, matrix=matrix, shift=_wrapped(shifts[place]), z=float(values[place]))
-    return best
+    heights = correlate_at(signed, shifts) / deviation[:, None]
+    row, place = np.unravel_index(np.argmax(heights), heights.shape)
+    if heights[row, place] <= best.z:
+        return best
+    return replace(best, matrix=options[row], shift=_wrapped(shifts[place]), z=float(heights[row, place]))
 
 
 def _wrapped(shift: NDArray[np.float64]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from scipy import fft
 from genwm import payload as code
 from genwm.keys import Key
 
-TILE = 128
+TILE = 192
 SHORT_SIDE = 512
 PLANES = ("y", "u", "v")
 
@@ -30,7 +30,8 @@ class Band:
     """A ring of frequencies ``low <= |f| < high`` (cycles per canonical pixel) of one plane.
 
     ``rms`` is its amplitude in 8-bit levels before mask and strength; ``pilot`` the share of its coefficients that
-    synchronise instead of carrying payload.
+    synchronise instead of carrying payload; ``density`` the share of the ring's lattice points that are used at all
+    (fewer, stronger lines cost less to read).
     """
 
     plane: int
@@ -38,13 +39,14 @@ class Band:
     high: float
     rms: float
     pilot: float
+    density: float = 1.0
 
 
 # Fitted to what survives CRF 30-40, half size and AV1 at a fixed ColorVideoVDP quality: docs/watermark.md.
 BANDS = (
     Band(0, 0.050, 0.090, 0.13, 0.4),
-    Band(0, 0.170, 0.240, 0.22, 0.4),
-    Band(0, 0.240, 0.360, 0.33, 0.2),
+    Band(0, 0.170, 0.240, 0.22, 0.4, density=0.5),
+    Band(0, 0.240, 0.360, 0.33, 0.0, density=0.4),
     Band(1, 0.015, 0.060, 0.72, 0.3),
     Band(2, 0.015, 0.060, 0.72, 0.3),
 )
@@ -92,7 +94,7 @@ def layout() -> Layout:
         # Squares of rationals with a small denominator: exact, so no machine draws a coefficient in or out.
         low2, high2 = (round(edge * 1000) ** 2 * TILE**2 for edge in (band.low, band.high))
         ring = index[(radius2 * 1000**2 >= low2) & (radius2 * 1000**2 < high2)]
-        ring = ring[_public_order(f"ring/{number}", len(ring))]
+        ring = ring[_public_order(f"ring/{number}", len(ring))][: round(band.density * len(ring))]
         pilots = np.arange(len(ring)) < round(band.pilot * len(ring))
         columns.append((ring[:, 0], ring[:, 1], number, band.rms / np.sqrt(2 * len(ring)), pilots))
     kx = np.concatenate([column[0] for column in columns])

@@ -39,19 +39,16 @@ def zoomed(groups: Sequence[Evidence], signs: Sequence[NDArray[np.complex128]]) 
     # Zooming in starts from the whole picture, zooming out ends with it.
     tracks = np.concatenate([1 + rates[:, None] * progress, 1 + rates[:, None] * (1 - progress)])
     family = Family("zoom", 3 * len(tracks))  # three: the tracks are refined between the steps
+    heights = _heights(spectra, tracks, signs)
     found = []
     for number, sign in enumerate(signs):
-        heights = np.array([_height(spectra, track, sign) for track in tracks])
-        track = tracks[int(np.argmax(heights))]
-        z = float(heights.max())
-        for factor in (-0.5, -0.25, 0.25, 0.5):
-            other = track + factor * RATE_STEP * (track - 1) / max(float((track - 1).max()), 1e-6)
-            height = _height(spectra, other, sign)
-            if height > z:
-                z, track = height, other
-        matrix = np.eye(2) / float(track.mean())
+        track = tracks[int(np.argmax(heights[number]))]
+        reach = (track - 1) / float((track - 1).max())
+        finer = np.stack([track + factor * RATE_STEP * reach for factor in (-0.5, -0.25, 0.0, 0.25, 0.5)])
+        fine = _heights(spectra, finer, [sign])[0]
+        track = finer[int(np.argmax(fine))]
         centre = (spectra[0].width / 2 % tile.TILE, spectra[0].height / 2 % tile.TILE)
-        candidate = Candidate(number, matrix, centre, z, family)
+        candidate = Candidate(number, np.eye(2) / float(track.mean()), centre, float(fine.max()), family)
         found.append((candidate, _projection(spectra, track, sign)))
     return found
 
@@ -66,14 +63,17 @@ def _colour_only(evidence: Evidence) -> Evidence:
     return replace(evidence, planes=(nothing, evidence.planes[1], evidence.planes[2]))
 
 
-def _height(spectra: Sequence[Spectrum], track: NDArray[np.float64], sign: NDArray[np.complex128]) -> float:
-    """Self-normalised correlation of all groups together, each at its own scale."""
-    total, variance = 0.0, 0.0
+def _heights(spectra: Sequence[Spectrum], tracks: NDArray[np.float64], signs: Sequence[NDArray[np.complex128]]
+             ) -> NDArray[np.float64]:
+    """Self-normalised correlation of all groups together, each at its own scale: float ``(keys, tracks)``."""
+    total = np.zeros((len(signs), len(tracks)))
+    variance = np.zeros(len(tracks))
     centre = np.array([[spectra[0].width / 2, spectra[0].height / 2]])
-    for spectrum, scale in zip(spectra, track, strict=True):
-        samples = sample_pilots(spectrum, np.eye(2)[None] / scale, exact=True)
-        total += float(correlate_at(sign_pilots(samples, sign), centre)[0])
-        variance += float(spread(samples)[0]) ** 2
+    for group, spectrum in enumerate(spectra):
+        samples = sample_pilots(spectrum, np.eye(2) / tracks[:, group, None, None], exact=True)
+        variance += spread(samples) ** 2
+        for number, sign in enumerate(signs):
+            total[number] += correlate_at(sign_pilots(samples, sign), centre)[:, 0]
     return total / np.sqrt(variance)
 
 

@@ -1,0 +1,210 @@
+"""``genwm embed``: marks an existing video or still image, and reads the mark back before the output appears."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genwm.errors import GenwmError, InputError, NotVerifiedError, PayloadError
+from genwm.extras import require
+from genwm.keys import Keyring
+
+if TYPE_CHECKING:
+    from genwm.marking import Mark, Marker
+    from genwm.readback import Readback
+    from genwm.video import VideoInfo, YUVFrame
+
+SCHEMA = "genwm.embed/1"
+_PAYLOAD = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
+_SMALL_LINES = 256
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@click.option("--key", "key_name", metavar="NAME", help="Key to mark with [default: the newest that is not retired].")
+@click.option("--payload", metavar="HEX", help="64 bits as at most 16 hex digits [default: random].")
+@click.option("--strength", type=click.Choice(["invisible", "balanced", "strong"]), default="balanced",
+              show_default=True, help="The stronger, the more it survives and the more can be seen.")
+@click.option("--profile", type=click.Choice(["colour", "luma"]), default="colour", show_default=True,
+              help="Planes that carry the mark; luma alone is for comparison with papers.")
+@click.option("--codec", type=click.Choice(["h264", "hevc", "vp9", "av1", "prores", "ffv1"]),
+              help="Codec of a video [default: the input's family].")
+@click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor of a video [default: visually lossless].")
+@click.option("--quality", type=click.IntRange(1, 100), help="Quality of a JPEG or WebP [default: 95].")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--no-verify", is_flag=True, help="Do not read the mark back from the output.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON record of what was written.")
+def embed(
+    source: str,
+    target: str,
+    key_name: str | None,
+    payload: str | None,
+    strength: Any,
+    profile: Any,
+    codec: Any,
+    crf: float | None,
+    quality: int | None,
+    overwrite: bool,
+    no_verify: bool,
+    as_json: bool,
+) -> None:
+    """Mark the video or still image IN and write it to OUT.
+
+    The suffix of OUT chooses the container (.mp4 .m4v .mov .mkv .webm .avi .ts) or image format (.png .jpg .webp).
+    Sound, times, rotation, colour tags and metadata are kept. OUT appears only when it is complete and the mark was
+    read back from it with the key and payload.
+    """
+    ring = Keyring.load()
+    key = ring.get(key_name) if key_name is not None else ring.default()
+    number = secrets.randbits(64) if payload is None else parse_payload(payload)
+    require("torch", "generate")
+    from genwm.marking import Mark
+
+    mark = Mark(key, number, strength, profile)
+    with _progress(as_json) as progress:
+        info, frames, found = mark_file(
+            source, target, mark, codec=codec, crf=crf, quality=quality, overwrite=overwrite, verify=not no_verify,
+            progress=progress,
+        )
+    log10_p = None if found is None else round(found.log10_p, 2)
+    if as_json:
+        click.echo(json.dumps({
+            "schema": SCHEMA, "path": info.path, "key": key.name, "key_id": key.id, "payload": f"{number:016x}",
+            "strength": strength, "profile": profile, "container": info.container, "codec": info.codec,
+            "width": info.width, "height": info.height, "frames": frames, "verified": found is not None,
+            "log10_p": log10_p,
+        }))  # fmt: skip
+        return
+    chosen = " (chosen at random)" if payload is None else ""
+    click.echo(f"marked {frames} frame{'s' if frames != 1 else ''} of {source} with key {key.name}, "
+               f"payload {number:016x}{chosen}, strength {strength}", err=True)
+    checked = "not read back" if log10_p is None else f"read back: chance 10^{log10_p:g}"
+    click.echo(f"wrote {info.path} ({info.codec}, {info.width}x{info.height}); {checked}", err=True)
+
+
+def parse_payload(text: str) -> int:
+    """A payload from 1 to 16 hex digits, with or without ``0x``; PayloadError for anything else."""
+    match = _PAYLOAD.fullmatch(text.strip())
+    if not match:
+        raise PayloadError(f"Expected a payload of 1 to 16 hex digits, got {text!r}; "
+                           "write one such as 0123456789abcdef.")
+    return int(match[1], 16)
+
+
+def mark_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    mark: Mark,
+    *,
+    codec: Any = None,
+    crf: float | None = None,
+    quality: int | None = None,
+    overwrite: bool = False,
+    verify: bool = True,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[VideoInfo, int, Readback | None]:
+    """Marks a file; returns the output's description, the frames marked, and what was read back (None if not asked).
+
+    ``progress`` is called with the fraction done. Errors: those of ``genwm.video.edit_video`` and ``edit_image``;
+    NotVerifiedError where the mark cannot be read back. Nothing is left under ``target`` unless all went well.
+    """
+    from dataclasses import replace
+
+    from genwm.readback import read_back
+    from genwm.video import edit_image, edit_video, probe
+    from genwm.video.encoding import atomic_output
+
+    still = probe(source).is_still
+    if still and (codec is not None or crf is not None):
+        raise InputError(f"Expected no --codec or --crf for the still {os.fspath(source)}, got one; use --quality.")
+    if not still and quality is not None:
+        raise InputError(f"Expected no --quality for the video {os.fspath(source)}, got {quality}; use --crf.")
+    edit = _Edit(mark)
+    name = os.fspath(target)
+    with atomic_output(name, source=source, overwrite=overwrite) as part, _named(part, name), _one_thread():
+        if still:
+            info = edit_image(source, part, edit, quality=quality)
+        else:
+            info = edit_video(source, part, edit, codec=codec, crf=crf, progress=progress)
+        found = None
+        if verify:
+            found = read_back(part, mark.key)
+            _check(found, mark, info)
+    return replace(info, path=name), edit.frames, found
+
+
+class _Edit:
+    """Marks frame after frame. The first one sets up the marker, for the encoder may have cropped odd sizes."""
+
+    def __init__(self, mark: Mark) -> None:
+        self.mark = mark
+        self.frames = 0
+        self._marker: Marker | None = None
+
+    def __call__(self, frame: YUVFrame) -> YUVFrame:
+        if self._marker is None:
+            from genwm.marking import Marker
+
+            height, width = frame.y.shape
+            size = width * frame.pixel_aspect, float(height)
+            self._marker = Marker(self.mark, *(size[::-1] if frame.orientation.transpose else size))
+        self.frames += 1
+        return self._marker.yuv(frame)
+
+
+def _check(found: Readback, mark: Mark, info: VideoInfo) -> None:
+    if found.payload == mark.payload:
+        return
+    short = min(info.width, info.height)
+    why = (f"at {short} lines it is too small to hold one reliably" if short < _SMALL_LINES
+           else "it is too short, too flat or too strongly compressed")
+    remedy = "use a larger picture" if short < _SMALL_LINES else "raise --strength or lower --crf"
+    raise NotVerifiedError(f"Expected payload {mark.payload:016x} in the output, got "
+                           f"{'none' if found.payload is None else format(found.payload, '016x')}: {why}; {remedy}, "
+                           "or write it all the same with --no-verify.")
+
+
+@contextmanager
+def _named(part: str, target: str) -> Iterator[None]:
+    """Errors about the unfinished output speak of the file that the user asked for."""
+    try:
+        yield
+    except GenwmError as error:
+        raise type(error)(str(error).replace(part, target)) from error
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: the encoder has the other cores, and on one frame at a time threads only wait for it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[float], None] | None]:
+    """A bar on stderr where that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("marking"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)

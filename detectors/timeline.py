@@ -1,6 +1,7 @@
 """Which seconds of a file are marked, and with what payload.
 
-The file is cut into cells of half a second, each projected on the lattice where the whole file's search found it. Payloads
+The file is cut into cells of half a second, each projected on the lattice where the whole file's search found it.
+Payloads
 are decoded from windows of cells; each cell is then explained by one of them or by none, with as few changes as the
 evidence allows (Viterbi).
 """
@@ -130,7 +131,8 @@ def _payloads(cells: Sequence[_Cell], key: Key) -> list[int]:
         part = cells[start : start + size]
         if covered[start : start + size].all():
             continue
-        joined = Projection(sum(cell.projection.values for cell in part) / math.sqrt(len(part)), part[0].projection.gain)
+        values = np.sum([cell.projection.values for cell in part], axis=0) / math.sqrt(len(part))
+        joined = Projection(values, part[0].projection.gain)
         if joined.pilot_z(tile.pilot_signs(key)) < 4:
             continue
         decoded, _ = read_payload(joined, key)

@@ -1,6 +1,7 @@
 """A video or still image -> a reading of its watermark: sampling, sequential test, timeline.
 
-Evidence is looked at up to three times: key frames from all over the file (cheap, and the best in quality), a first stretch, then
+Evidence is looked at up to three times: key frames from all over the file (cheap, and the best in quality), a first
+stretch, then
 the whole frame budget with the full geometric search. Each look counts in the p-value, and the first that decodes a
 payload ends the reading, so a clear mark costs little and an absent one the whole budget.
 """
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from detectors.timeline import Segment, rewound, timeline_of
 from genwm.errors import KeyMissingError
 from genwm.keys import Key
-from genwm.lattice import geometry
+from genwm.lattice import geometry, tile
 from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P, any_of
 from genwm.lattice.decode import Projection, project_candidate, read_payload
 from genwm.lattice.evidence import Accumulator, Evidence
@@ -35,12 +36,14 @@ Status = Literal["detected", "not_detected", "inconclusive"]
 WORKING_LINES = 720
 #: Below this short side the top of the mark's band is lost.
 SMALL_LINES = 256
+#: Above this long side over short side only whole pictures are looked for, not cuts or turns.
+LONGEST_ASPECT = 8
 FRAME_BUDGET = 256
 KEY_FRAMES = 8
 FIRST_LOOK_FRAMES = 32
 LOOKS = 3
 #: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
-DECODABLE_Z = 5.0
+DECODABLE_Z = 5.5
 _MAX_DECODES = 4
 
 
@@ -102,13 +105,15 @@ class _Search:
             self.seconds += time.perf_counter() - started
 
     def _look(self, evidence: Sequence[Evidence], thorough: bool) -> bool:
+        evidence = _same_size(evidence)
         if not evidence:
             return False
         whole = transform(reduce(add, evidence))
         still = partial(project_candidate, whole)
-        if self._weigh(geometry.uncropped(whole, self.signs), still):
+        if self._weigh(geometry.uncropped(whole, self.signs), still, looks=LOOKS):
             return True
-        if not thorough:
+        # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
+        if not thorough or max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
             return False
         if self._weigh(geometry.cropped(whole, self.signs), still):
             return True
@@ -116,16 +121,19 @@ class _Search:
             return True
         moving = zoomed(evidence, self.signs)
         projections = {id(candidate): projection for candidate, projection in moving}
-        return self._weigh([candidate for candidate, _ in moving], lambda candidate: projections[id(candidate)])
+        return self._weigh([candidate for candidate, _ in moving], lambda candidate: projections[id(candidate)]())
 
-    def _weigh(self, candidates: Sequence[Candidate], project: Callable[[Candidate], Projection]) -> bool:
-        trials = len(self.keys) * LOOKS
+    def _weigh(self, candidates: Sequence[Candidate], project: Callable[[Candidate], Projection], *, looks: int = 1
+               ) -> bool:
+        trials = len(self.keys) * looks
         ordered = sorted(candidates, key=lambda candidate: candidate.log10_p)
         for candidate in ordered:
             log10_p = any_of(candidate.log10_p, trials)
             if log10_p < self.best.log10_p and self.best.payload is None:
                 self.best = _Finding(log10_p, candidate)
-        promising = [candidate for candidate in ordered if candidate.z >= DECODABLE_Z][:_MAX_DECODES]
+        promising = [
+            candidate for candidate in ordered if candidate.z >= DECODABLE_Z or candidate.log10_p <= HINT_LOG10_P
+        ][:_MAX_DECODES]
         for candidate in promising:
             self.decodes += 1
             decoded, _ = read_payload(project(candidate), self.keys[candidate.key])
@@ -161,7 +169,7 @@ def read_watermark(
         InputError: the file cannot be read; see ``genwm.errors``.
     """
     if not keys:
-        raise KeyMissingError("Expected at least one key to verify with, got none; make one with `genwm keys new NAME`.")
+        raise KeyMissingError("Expected at least one key to verify with, got none; make one with genwm keys new NAME.")
     started = time.perf_counter()
     search = _Search(keys, geometry.pilot_keys(keys))
     info = probe(rewound(source))
@@ -169,7 +177,12 @@ def read_watermark(
     frames = 0
     if min(info.width, info.height) < SMALL_LINES:
         warnings.append(
-            f"the picture's short side is {min(info.width, info.height)} pixels; below {SMALL_LINES} a mark may be missed"
+            f"the picture's short side is {min(info.width, info.height)} pixels; "
+            f"below {SMALL_LINES} a mark may be missed"
+        )
+    if max(info.width, info.height) > LONGEST_ASPECT * min(info.width, info.height):
+        warnings.append(
+            f"the picture is over {LONGEST_ASPECT} times as long as wide; a mark that was cut or turned may be missed"
         )
     decided = False
     if not info.is_still:
@@ -192,7 +205,7 @@ def read_watermark(
                     break
         if not decided:
             evidence += collected.take()
-            decided = search.look(_same_size(evidence), thorough=True)
+            decided = search.look(evidence, thorough=True)
     finding = search.best
     status: Status = (
         "detected" if finding.log10_p <= THRESHOLD_LOG10_P
@@ -221,7 +234,8 @@ def read_watermark(
 def _key_frames(source: Source, info: VideoInfo, threads: int, count: int) -> Iterator[Planes]:
     """Up to ``count`` key frames: all of a short file, else spread over it."""
     if info.duration_s is None or info.duration_s <= 30:
-        yield from read_planes(rewound(source), max_short_side=WORKING_LINES, select="key", max_frames=count, threads=threads)
+        yield from read_planes(rewound(source), max_short_side=WORKING_LINES, select="key", max_frames=count,
+        threads=threads)
         return
     for number in range(count):
         start_s = info.duration_s * number / count
@@ -237,13 +251,14 @@ def _stretches(source: Source, info: VideoInfo, threads: int, count: int, warnin
     for number in range(parts):
         start_s = (info.duration_s or 0) * number / parts
         reader = read_planes(
-            rewound(source), max_short_side=WORKING_LINES, start_s=start_s, max_frames=count // parts or 1, threads=threads
+            rewound(source), max_short_side=WORKING_LINES, start_s=start_s, max_frames=count // parts or 1,
+            threads=threads
         )
         yield from reader
         warnings.extend(text for text in reader.warnings if text not in warnings)
 
 
-def _same_size(evidence: list[Evidence]) -> list[Evidence]:
+def _same_size(evidence: Sequence[Evidence]) -> Sequence[Evidence]:
     """The evidence of the commonest frame size: a stream may change it midway."""
     sizes = [item.planes[0].shape for item in evidence]
     if not sizes:

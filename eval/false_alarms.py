@@ -178,7 +178,7 @@ def try_keys(
         known = [_by_key(geometry.uncropped(look.spectrum, signs)) for look in looks]
         crops: _Candidates = {}
         warps: _Candidates = {}
-        zooms: dict[int, list[tuple[Candidate, Projection]]] = {}
+        zooms: dict[int, list[tuple[Candidate, Callable[[], Projection]]]] = {}
         if searched:
             last, few = looks[-1], signs[:searched]
             crops = _by_key(geometry.cropped(last.spectrum, few))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -24,11 +24,7 @@ STRENGTHS: dict[str, float] = {"invisible": 0.6, "balanced": 1.0, "strong": 1.5}
 #: Factors of the Y, U and V tiles. 'luma' is for comparison with published luma marks at 45 dB RGB PSNR.
 PROFILES: dict[str, tuple[float, float, float]] = {"colour": (1.0, 1.0, 1.0), "luma": (0.86, 0.0, 0.0)}
 
-#: Gain of the first frames of a shot, where every encoder puts a key frame; 1 afterwards.
-ONSET: tuple[float, ...] = ()
-#: Mean absolute difference of thumbnails, in 8-bit levels, above which a new shot begins.
-SHOT_CHANGE = 18.0
-_THUMBNAIL = 24
+MAX_SIZE_GAIN = 1.4
 _OVERSAMPLING = 4
 
 
@@ -59,9 +55,7 @@ class Mark:
 
 
 class Marker:
-    """Writes one mark on one clip, frame after frame.
-
-    Keeps the pattern at the clip's size and the state of the current shot; use a new one for each clip.
+    """Writes one mark on pictures of one size; keeps the pattern.
 
     Args:
         mark: what to write.
@@ -75,10 +69,10 @@ class Marker:
         self.mark = mark
         self.canonical = tile.canonical_size(width, height)
         self.device = torch.device(device)
+        self._gain = STRENGTHS[mark.strength] * size_gain(width, height)
         self._tiles = tile.tiles(mark.key, mark.payload, oversampling=_OVERSAMPLING, planes=PROFILES[mark.profile])
         self._patterns: dict[tuple[int, int, int, Orientation], Tensor] = {}
-        self._thumbnail: Tensor | None = None
-        self._frame_of_shot = 0
+        self._rgb_patterns: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def rgb(self, frames: Tensor) -> Tensor:
         """Marks RGB frames ``(N, 3, H, W)`` in [0, 1], any floating dtype; returns the same shape, dtype and device."""
@@ -87,16 +81,22 @@ class Marker:
                              f"of {frames.dtype}; convert and rearrange them.")
         if not len(frames):
             return frames.clone()
-        rows, columns = int(frames.shape[2]), int(frames.shape[3])
-        weights = torch.tensor(embed.LUMA_FROM_RGB, device=frames.device, dtype=torch.float32).view(1, 3, 1, 1)
-        small = torch.nn.functional.adaptive_avg_pool2d(frames.float(), _THUMBNAIL)
-        gain = self._gains((small * weights).sum(dim=1) * embed.LUMA_RANGE)
-        patterns = torch.stack([self._pattern(plane, rows, columns) for plane in range(3)]).to(frames.device)
-        return embed.add_to_rgb(frames, patterns, gain.to(frames.device))
+        size = int(frames.shape[2]), int(frames.shape[3])
+        if size not in self._rgb_patterns:
+            self._rgb_patterns[size] = embed.rgb_patterns(torch.stack([self._pattern(plane, *size) for plane in
+            range(3)]))
+        luma, colour = (pattern.to(frames.device) for pattern in self._rgb_patterns[size])
+        if len(frames) == 1:
+            return embed.add_to_rgb(frames, luma, colour, self._gain)
+        # Frame by frame: the working memory stays that of one frame, however long the batch.
+        marked = torch.empty_like(frames)
+        for frame, place in zip(torch.split(frames, 1), torch.split(marked, 1), strict=True):
+            place.copy_(embed.add_to_rgb(frame, luma, colour, self._gain))
+        return marked
 
     def planes(self, frame: Planes) -> Planes:
         """Marks one 8-bit 4:2:0 frame in display orientation; returns a new frame with its own arrays."""
-        y, u, v = self._yuv((frame.y, frame.u, frame.v), 8, frame.full_range)
+        y, u, v = self._yuv((frame.y, frame.u, frame.v), 8, frame.full_range, UPRIGHT)
         return replace(frame, y=y, u=u, v=v)
 
     def yuv(self, frame: YUVFrame) -> YUVFrame:
@@ -104,41 +104,21 @@ class Marker:
         y, u, v = self._yuv((frame.y, frame.u, frame.v), frame.bit_depth, frame.full_range, frame.orientation)
         return replace(frame, y=y, u=u, v=v)
 
-    def _yuv(self, planes: tuple[NDArray[np.integer], ...], depth: int, full_range: bool, orientation: Orientation = UPRIGHT
-             ) -> list[NDArray[np.integer]]:
+    def _yuv(self, planes: tuple[NDArray[Any], ...], depth: int, full_range: bool, orientation: Orientation
+             ) -> list[NDArray[Any]]:
         unit = float(1 << (depth - 8))
-        top = float((1 << depth) - 1)
         stretch = (255 / embed.LUMA_RANGE, 255 / embed.CHROMA_RANGE) if full_range else (1.0, 1.0)
-        luma = torch.from_numpy(planes[0].astype(np.float32)).to(self.device)[None, None]
-        levels = luma / unit if depth > 8 else luma
-        if full_range:
-            levels = levels * (embed.LUMA_RANGE / 255) + 16
-        gain = self._gains(torch.nn.functional.adaptive_avg_pool2d(levels, _THUMBNAIL)[0])
+        samples = [torch.from_numpy(plane.astype(np.float32)).to(self.device)[None, None] for plane in planes]
+        levels = embed.pooled(samples[0]) / (unit * stretch[0]) + (16 if full_range else 0)
         mask = embed.visibility(levels)
-        colour = embed.chroma_mask(mask)
-        result: list[NDArray[np.integer]] = []
-        for number, plane in enumerate(planes):
-            samples = luma if number == 0 else torch.from_numpy(plane.astype(np.float32)).to(self.device)[None, None]
-            marked = embed.add_to_plane(
-                samples,
-                self._pattern(number, *plane.shape, orientation=orientation),
-                colour if number else mask,
-                gain * (unit * stretch[1 if number else 0]),
-            )
-            result.append(marked.round_().clamp_(0, top)[0, 0].cpu().numpy().astype(plane.dtype))
-        return result
-
-    def _gains(self, thumbnails: Tensor) -> Tensor:
-        """Gain of each frame ``(N, 1, 1, 1)``, from thumbnails ``(N, h, w)`` in 8-bit levels."""
-        base = STRENGTHS[self.mark.strength]
-        gains = []
-        for thumbnail in thumbnails:
-            if self._thumbnail is None or float((thumbnail - self._thumbnail).abs().mean()) > SHOT_CHANGE:
-                self._frame_of_shot = 0
-            gains.append(base * (ONSET[self._frame_of_shot] if self._frame_of_shot < len(ONSET) else 1.0))
-            self._thumbnail = thumbnail
-            self._frame_of_shot += 1
-        return torch.tensor(gains, dtype=torch.float32, device=thumbnails.device).view(-1, 1, 1, 1)
+        masks = mask, embed.chroma_mask(mask), embed.chroma_mask(mask)
+        marked = []
+        for number, (plane, mask) in enumerate(zip(samples, masks, strict=True)):
+            pattern = self._pattern(number, int(plane.shape[2]), int(plane.shape[3]), orientation)
+            values = embed.add_to_plane(plane, pattern, mask, self._gain * unit * stretch[min(number, 1)])
+            values = values.round_().clamp_(0, (1 << depth) - 1)
+            marked.append(values[0, 0].cpu().numpy().astype(planes[number].dtype))
+        return marked
 
     def _pattern(self, plane: int, rows: int, columns: int, orientation: Orientation = UPRIGHT) -> Tensor:
         """Pattern of one plane at its stored size, turned back from display to stored orientation."""
@@ -151,6 +131,15 @@ class Marker:
                 image = image.T
             self._patterns[key] = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         return self._patterns[key]
+
+
+def size_gain(width: float, height: float) -> float:
+    """Gain that keeps visibility at 1:1 pixels about the same for all sizes.
+
+    A larger picture shows the pattern coarser, where the eye is keener, and has more pixels to find it by: the gain
+    falls with the root of the short side.
+    """
+    return float(min((tile.SHORT_SIDE / min(width, height)) ** 0.5, MAX_SIZE_GAIN))
 
 
 def mark_frames(frames: Tensor, mark: Mark) -> Tensor:

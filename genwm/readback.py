@@ -1,7 +1,8 @@
 """Reading a mark back from the file that it was just written to.
 
 Nothing has happened to the picture yet, so only the unchanged grid is looked at, for one key: far less work than the
-blind search of ``detectors``, which this package must not import, and a mark that passes here is found there.
+blind search of ``detectors``, which this package must not import. The pilots must stand out as well as the payload be
+read, so that a mark that passes here is found there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from genwm.video import Source, read_planes
 
 #: Frames after which the evidence is looked at, as long as the payload is not read: each look counts in the p-value.
 LOOKS = (16, 64, 256)
+#: A little more than the blind search asks for before it decodes: it cuts the frames into other groups.
+PILOT_Z = 6.0
 _LINES = 720
 
 
@@ -31,7 +34,7 @@ class Readback:
     """What a file holds.
 
     Attributes:
-        payload: the 64 bits, None where they cannot be read.
+        payload: the 64 bits, None where they cannot be read, or only by one who knows where to look.
         log10_p: base-10 logarithm of the chance that no mark is there, corrected for the looks; at most 0.
         frames_read: frames that were decoded and used.
     """
@@ -70,7 +73,8 @@ def _look(evidence: Sequence[Evidence], key: Key, frames: int) -> Readback:
     projection = project(spectrum, np.eye(2), (spectrum.width / 2 % tile.TILE, spectrum.height / 2 % tile.TILE))
     decoded, _ = read_payload(projection, key)
     # Pilots and payload are two tests, and each look is another chance.
-    pilot_p = any_of(log10_tail(projection.pilot_z(tile.pilot_signs(key))), 2 * len(LOOKS))
+    pilot_z = projection.pilot_z(tile.pilot_signs(key))
+    pilot_p = any_of(log10_tail(pilot_z), 2 * len(LOOKS))
     payload_p = any_of(decoded.log10_p, 2 * len(LOOKS))
-    payload = decoded.payload if payload_p <= THRESHOLD_LOG10_P else None
+    payload = decoded.payload if payload_p <= THRESHOLD_LOG10_P and pilot_z >= PILOT_Z else None
     return Readback(payload, min(pilot_p, payload_p if payload is not None else 0.0), frames)

@@ -12,10 +12,14 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from genwm.keys import Key
 from genwm.scenes import Frames, scene
 from genwm.video import write_video
 
-__all__ = ["Frames", "add_audio", "audio_only", "make_clip", "psnr", "scene"]
+__all__ = ["KEY", "PAYLOAD", "Frames", "add_audio", "audio_only", "make_clip", "marked", "psnr", "scene"]
+
+KEY = Key("studio", bytes(range(32)), "2026-01-31T12:00:00+00:00")
+PAYLOAD = 0x0123456789ABCDEF
 
 
 def make_clip(
@@ -36,6 +40,19 @@ def make_clip(
     if audio or chapters:
         add_audio(path, duration_s=frames / 25, rotation=options.get("rotation", 0), chapters=chapters)
     return pictures
+
+
+def marked(frames: Frames, payload: int = PAYLOAD, *, key: Key = KEY, **options: Any) -> Frames:
+    """RGB frames uint8 ``(frames, height, width, 3)`` with a mark; ``options`` go to Mark."""
+    import torch
+
+    from genwm.marking import Mark, mark_frames
+
+    torch.set_num_threads(1)  # threads only wait for each other on small frames
+
+    tensor = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+    result = mark_frames(tensor, Mark(key, payload, **options))
+    return (result * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def add_audio(

@@ -168,6 +168,8 @@ def _check(found: Readback, mark: Mark, info: VideoInfo) -> None:
     why = (f"at {short} lines it is too small to hold one reliably" if short < _SMALL_LINES
            else "it is too short, too flat or too strongly compressed")
     remedy = "use a larger picture" if short < _SMALL_LINES else "raise --strength or lower --crf"
+    if mark.profile == "luma":
+        remedy += ", use --profile colour"
     raise NotVerifiedError(f"Expected payload {mark.payload:016x} in the output, got "
                            f"{'none' if found.payload is None else format(found.payload, '016x')}: {why}; {remedy}, "
                            "or write it all the same with --no-verify.")

@@ -26,6 +26,10 @@ SHARES = {
     "payload": 0.25,
 }
 
+#: Independent tests that a family's correlated hypotheses are worth, a share of their number: measured over random keys
+#: on unmarked clips where one in a hundred exceeds (docs/results/false-alarms.md).
+EFFECTIVE = {"unchanged": 1.0, "flipped": 1.0, "near": 0.1, "aspect": 0.25, "scale": 0.4, "warp": 0.4, "zoom": 0.06}
+
 #: Family-wise false-alarm rate a file and key set below which a mark counts as detected.
 THRESHOLD_LOG10_P = -6.0
 #: Above the threshold but below this the reading is 'inconclusive'.
@@ -38,11 +42,16 @@ class Family:
 
     Attributes:
         name: key of ``SHARES``.
-        tests: how many independent candidates its maximum is worth.
+        hypotheses: how many its maximum was taken over.
     """
 
     name: str
-    tests: float
+    hypotheses: float
+
+    @property
+    def tests(self) -> float:
+        """How many independent hypotheses the maximum is worth."""
+        return max(self.hypotheses * EFFECTIVE[self.name], 1.0)
 
     def log10_p(self, z: float) -> float:
         """Corrected p-value of the family's best correlation, base 10, at most 0."""

@@ -45,7 +45,8 @@ def project(spectrum: Spectrum, matrix: NDArray[np.float64], shift: tuple[float,
 def measured_gain(projection: Projection, signs: NDArray[np.complex128]) -> NDArray[np.float64]:
     """How much of each band came through, learnt from the pilots: float ``(n,)`` gains.
 
-    The mean correlation of a band's pilots, shrunk towards the design's gain by its own uncertainty: a compressed copy keeps the low
+    The mean correlation of a band's pilots, shrunk towards the design's gain by its own uncertainty: a compressed
+    copy keeps the low
     bands, a grey one no colour. Pilots say nothing about payload chips, so the payload's p-value stays valid.
     """
     plan = tile.layout()
@@ -75,12 +76,14 @@ def _slope(values: NDArray[np.float64], amplitude: NDArray[np.float64]) -> float
 
 
 def soft_chips(projection: Projection, key: Key, gain: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Soft values of the payload's chips: float ``(code.CHIPS,)``, unscrambled, proportional to log-likelihood ratios."""
+    """Soft values of the payload's chips: float ``(code.CHIPS,)``, unscrambled, proportional to log-likelihood
+    ratios."""
     plan = tile.layout()
     data = ~plan.pilot
     values = projection.values[data] * gain[data]
     parts = np.stack([values.real, values.imag], axis=1) * tile.scramble(key)
-    return np.bincount(plan.chip[data].ravel(), parts.ravel(), code.CHIPS)
+    sums: NDArray[np.float64] = np.bincount(plan.chip[data].ravel(), parts.ravel(), code.CHIPS).astype(np.float64)
+    return sums
 
 
 def read_payload(projection: Projection, key: Key) -> tuple[code.Decoded, NDArray[np.float64]]:

@@ -1,7 +1,8 @@
 """From frames to evidence: the sum of whitened frames, in which content averages out and the mark adds up.
 
 Frames are summed in short groups first and each group's mean is whitened once: what moves is blurred away before it is
-measured, and the cost a frame is one integer multiply-add. Frames count by picture type, because an encoder spends its bits on key
+measured, and the cost a frame is one integer multiply-add. Frames count by picture type, because an encoder spends
+its bits on key
 frames and hardly any on bidirectional ones (weights fitted at CRF 30-40: docs/watermark.md).
 """
 
@@ -122,9 +123,10 @@ def whiten(plane: NDArray[np.float32], *, variance_floor: float, window: int = W
     A box filter's residual is divided by its own root mean square over the same box, so that no edge or texture
     outweighs the rest of the picture.
     """
-    residual = plane - ndimage.uniform_filter(plane, window, mode="nearest")
+    residual: NDArray[np.float32] = plane - ndimage.uniform_filter(plane, window, mode="nearest")
     power = ndimage.uniform_filter(residual * residual, window, mode="nearest")
     power += np.float32(variance_floor)
     np.sqrt(power, out=power)
     residual /= power
-    return np.clip(residual, -CLIP, CLIP, out=residual)
+    np.clip(residual, -CLIP, CLIP, out=residual)
+    return residual

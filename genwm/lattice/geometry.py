@@ -1,8 +1,10 @@
 """Blind search: which crop, scale, rotation, flip or squeeze of the lattice does the evidence hold, and for which key?
 
 Hypotheses come in families (``decision.SHARES``), from the likeliest to the rarest. For a hypothesis (a matrix A, see
-``spectrum``) the whitened spectrum is sampled at the pilots' frequencies, which no key is needed for; multiplying with a
-key's signs and one small inverse FFT gives the correlation at every shift of the grid. The self-normalised height of the
+``spectrum``) the whitened spectrum is sampled at the pilots' frequencies, which no key is needed for; multiplying
+with a
+key's signs and one small inverse FFT gives the correlation at every shift of the grid. The self-normalised height of
+the
 peak is the statistic.
 """
 
@@ -81,7 +83,7 @@ def _pilots() -> _Pilots:
         column, row = np.abs(x), np.where(mirrored, -y, y) % GRID
         parts.append((np.stack([x, y], axis=1).astype(np.float64), amplitude[chosen].astype(np.float32), chosen,
                       row * (GRID // 2 + 1) + column, mirrored))
-    return _Pilots(*(tuple(column) for column in zip(*parts, strict=True)))  # type: ignore[arg-type]
+    return _Pilots(*(tuple(column) for column in zip(*parts, strict=True)))
 
 
 def sample_pilots(spectrum: Spectrum, matrices: NDArray[np.float64], *, exact: bool = False
@@ -148,7 +150,8 @@ def correlate_at(signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.flo
 
 
 def correlate_each(signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlation of each hypothesis at its own shift: float ``(n,)`` for shifts ``(n, 2)``; else as ``correlate_at``."""
+    """Correlation of each hypothesis at its own shift: float ``(n,)`` for shifts ``(n, 2)``; else as
+    ``correlate_at``."""
     total = np.zeros(len(shifts))
     for part, index in zip(signed, _pilots().index, strict=True):
         phase = ((shifts @ index.T) * (-2 * np.pi / tile.TILE)).astype(np.float32)
@@ -185,7 +188,7 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> li
 
     The place of the grid is known, so few hypotheses are tried.
     """
-    found = []
+    found: list[Candidate] = []
     centre = np.array([[spectrum.width / 2, spectrum.height / 2]])
     family = {"unchanged": Family("unchanged", 1), "flipped": Family("flipped", 3)}
     offsets = np.stack(np.meshgrid(np.arange(-3, 3.1), np.arange(-3, 3.1)), axis=-1).reshape(-1, 2)
@@ -218,7 +221,7 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> li
             name = "flipped" if turn else "unchanged"
             offer(Candidate(number, flip, _wrapped(centre[0]), float(heights[turn]), family[name]))
         heights = correlate_at(sign_pilots(around, sign), centre + offsets) / deviations[1][:, None]
-        turn, place = np.unravel_index(np.argmax(heights), heights.shape)
+        turn, place = divmod(int(np.argmax(heights)), heights.shape[1])
         shift = _wrapped((centre + offsets)[place])
         offer(Candidate(number, near[turn], shift, float(heights[turn, place]), near_family))
         heights = correlate_each(sign_pilots(stretched, sign), centres) / deviations[2]
@@ -242,18 +245,21 @@ def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, short
            workers: int = 2) -> list[Candidate]:
     """Rotations and squeezes with any crop and scale, in four flips.
 
-    Too many for a correlation each: a key-less pass ranks them by the power that stands on the lattice's lines, and only
-    the ``shortlist`` is correlated. The p-value counts all of them.
+    Too many for a correlation each: a key-less pass ranks them by the power that stands on the lattice's lines, and
+    only
+    the ``shortlist`` is correlated and counted in the p-value.
     """
     hypotheses = _warps(spectrum)
     ranked = np.argsort(_comb(spectrum, hypotheses))[::-1][:shortlist]
-    # The set of lattice lines is its own mirror image, so the ranking holds for mirrored pictures as well: the mirror of a
+    # The set of lattice lines is its own mirror image, so the ranking holds for mirrored pictures as well: the mirror
+    # of a
     # turn by an angle is the opposite turn.
     upright = _neighbours(hypotheses[ranked], spectrum)
     mirrored = _FLIPS[1] @ upright
     both = np.concatenate([upright, mirrored])
     matrices = np.concatenate([both, -both])
-    family = Family("warp", 4 * 3 * len(hypotheses) * GRID * GRID)
+    # The shortlist was made without a key, so only what is correlated with the key counts.
+    family = Family("warp", len(matrices) * GRID * GRID)
     return _best_of(spectrum, signs, matrices, family, keep=keep, workers=workers)
 
 
@@ -291,7 +297,8 @@ def _comb_lines() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.fl
         np.flatnonzero(plan.plane > 0),
         np.flatnonzero((plan.plane == 0) & (radius < 0.24))[::3],
     ])
-    return np.stack([plan.kx, plan.ky], axis=1)[chosen].astype(np.float64), plan.plane[chosen], plan.amplitude[chosen] ** 2
+    index = np.stack([plan.kx, plan.ky], axis=1)[chosen].astype(np.float64)
+    return index, plan.plane[chosen], plan.amplitude[chosen] ** 2
 
 
 def _comb(spectrum: Spectrum, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -321,7 +328,8 @@ def _comb(spectrum: Spectrum, matrices: NDArray[np.float64]) -> NDArray[np.float
 
 
 def _power_map(plane: PlaneSpectrum) -> tuple[NDArray[np.float32], tuple[float, float]]:
-    """Whitened power minus its mean over the whole frequency plane, zero frequency in the middle, at the resolution of the unpadded
+    """Whitened power minus its mean over the whole frequency plane, zero frequency in the middle, at the resolution
+    of the unpadded
     picture; and the map's cells per cycle per nominal pixel, (x, y)."""
     power = plane.bins.real**2 + plane.bins.imag**2
     np.minimum(power, np.float32(_COMB_CLIP), out=power)
@@ -412,7 +420,7 @@ def _climb(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], m
     grid = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) * reach
     shifts = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2) + best.shift
     heights = correlate_at(signed, shifts) / deviation[:, None]
-    row, place = np.unravel_index(np.argmax(heights), heights.shape)
+    row, place = divmod(int(np.argmax(heights)), heights.shape[1])
     if heights[row, place] <= best.z:
         return best
     return replace(best, matrix=options[row], shift=_wrapped(shifts[place]), z=float(heights[row, place]))

@@ -64,7 +64,7 @@ def _plane(plane: NDArray[np.float32], width: float, height: float, workers: int
     gain = (1 / np.sqrt(noise)).astype(np.float32)
     turn_y = np.exp(2j * np.pi * np.fft.fftfreq(size[0]) * ((rows - 1) / 2)).astype(np.complex64)
     turn_x = np.exp(2j * np.pi * np.fft.rfftfreq(size[1]) * ((columns - 1) / 2)).astype(np.complex64)
-    bins *= np.repeat(turn_y, 1)[:, None]
+    bins *= turn_y[:, None]
     bins *= turn_x
     bins *= np.repeat(np.repeat(gain, _BLOCK, axis=0)[: bins.shape[0]], _BLOCK, axis=1)[:, : bins.shape[1]]
     return PlaneSpectrum(bins, noise, size, (width / columns, height / rows))
@@ -78,7 +78,8 @@ def _block_means(power: NDArray[np.float32], samples: int) -> NDArray[np.float32
     wide = np.add.reduceat(np.ones(power.shape[1], np.float32), np.arange(0, power.shape[1], _BLOCK))
     means = ndimage.uniform_filter(sums / (tall[:, None] * wide), 3, mode=("wrap", "nearest"))
     floor = max(float(means.max()) * 1e-6, samples * 1e-12)
-    return np.maximum(means, np.float32(floor))
+    floored: NDArray[np.float32] = np.maximum(means, np.float32(floor))
+    return floored
 
 
 def sample(
@@ -115,14 +116,15 @@ def sample(
         values = bins[place]
     np.negative(values.imag, out=values.imag, where=negative)
     values *= inside
-    return values
+    return np.asarray(values, dtype=np.complex64)
 
 
 def coefficients(spectrum: Spectrum, matrix: NDArray[np.float64]) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
     """Exact lattice coefficients under a geometry, not interpolated, and their noise power.
 
     Returns:
-        values: complex ``(n,)`` in layout order, the phase counted from the picture's centre, divided by the root of the noise
+        values: complex ``(n,)`` in layout order, the phase counted from the picture's centre, divided by the root of
+        the noise
             power: unit mean power without a mark. 0 where the plane holds no such frequency.
         noise: float ``(n,)``, the noise power that was divided by.
     """

@@ -44,11 +44,11 @@ class Band:
 
 # Fitted to what survives CRF 30-40, half size and AV1 at a fixed ColorVideoVDP quality: docs/watermark.md.
 BANDS = (
-    Band(0, 0.050, 0.090, 0.13, 0.4),
-    Band(0, 0.170, 0.240, 0.22, 0.4, density=0.5),
-    Band(0, 0.240, 0.360, 0.33, 0.0, density=0.4),
-    Band(1, 0.015, 0.060, 0.72, 0.3),
-    Band(2, 0.015, 0.060, 0.72, 0.3),
+    Band(0, 0.050, 0.090, 0.17, 0.4),
+    Band(0, 0.170, 0.240, 0.27, 0.4, density=0.5),
+    Band(0, 0.240, 0.360, 0.43, 0.0, density=0.4),
+    Band(1, 0.015, 0.060, 1.20, 0.3),
+    Band(2, 0.015, 0.060, 1.20, 0.3),
 )
 
 
@@ -138,7 +138,7 @@ def signs(key: Key, payload: int) -> NDArray[np.complex128]:
 
 def _quadrature(chips: NDArray[np.int8]) -> NDArray[np.complex128]:
     pairs = chips.reshape(-1, 2).astype(np.float64) * np.sqrt(0.5)
-    return pairs[:, 0] + 1j * pairs[:, 1]
+    return np.asarray(pairs[:, 0] + 1j * pairs[:, 1], dtype=np.complex128)
 
 
 def tiles(key: Key, payload: int, *, oversampling: int = 1, planes: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -153,7 +153,7 @@ def tiles(key: Key, payload: int, *, oversampling: int = 1, planes: tuple[float,
     values = plan.amplitude * signs(key, payload) * np.asarray(planes)[plan.plane]
     np.add.at(spectrum, (plan.plane, plan.ky % size, plan.kx % size), values)
     np.add.at(spectrum, (plan.plane, -plan.ky % size, -plan.kx % size), values.conj())
-    return (fft.ifft2(spectrum, norm="forward").real).astype(np.float32)
+    return np.asarray(fft.ifft2(spectrum, norm="forward").real, dtype=np.float32)
 
 
 def canonical_size(width: float, height: float) -> tuple[float, float]:
@@ -187,4 +187,4 @@ def pattern(
     x0, x1, fx = taps(columns, canonical[0])
     # Separable linear interpolation: along x on the few rows of the tile, then along y.
     wide = tile[:, x0] * (1 - fx) + tile[:, x1] * fx
-    return wide[y0] * (1 - fy[:, None]) + wide[y1] * fy[:, None]
+    return np.asarray(wide[y0] * (1 - fy[:, None]) + wide[y1] * fy[:, None], dtype=np.float32)

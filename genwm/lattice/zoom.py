@@ -1,15 +1,16 @@
 """Slow zooms: an editor's push-in enlarges the mark a little with every frame, so it does not add up as it stands.
 
-Colour differences carry the mark at low frequencies, which stay in step over a group of frames even while it grows. Each group
+Colour differences carry the mark at low frequencies, which stay in step over a group of frames even while it grows.
+Each group
 gets its own spectrum and is read at its own scale; the scale runs linearly in time from or to the whole picture, about
 its centre.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 import numpy as np
@@ -27,8 +28,11 @@ RATE_STEP = 0.006
 MAX_GROUPS = 10
 
 
-def zoomed(groups: Sequence[Evidence], signs: Sequence[NDArray[np.complex128]]) -> list[tuple[Candidate, Projection]]:
-    """The best zoom for each key, with its evidence projected on the moving lattice; nothing for fewer than 2 groups."""
+def zoomed(
+    groups: Sequence[Evidence], signs: Sequence[NDArray[np.complex128]]
+) -> list[tuple[Candidate, Callable[[], Projection]]]:
+    """The best zoom for each key, and how to project its evidence on the moving lattice; nothing for fewer than 2
+    groups."""
     if len(groups) < 2:
         return []
     spectra = [transform(_colour_only(group)) for group in _merged(groups)]
@@ -38,9 +42,9 @@ def zoomed(groups: Sequence[Evidence], signs: Sequence[NDArray[np.complex128]]) 
     rates = np.arange(RATE_STEP, MAX_ZOOM, RATE_STEP)
     # Zooming in starts from the whole picture, zooming out ends with it.
     tracks = np.concatenate([1 + rates[:, None] * progress, 1 + rates[:, None] * (1 - progress)])
-    family = Family("zoom", 3 * len(tracks))  # three: the tracks are refined between the steps
+    family = Family("zoom", 3 * len(tracks))
     heights = _heights(spectra, tracks, signs)
-    found = []
+    found: list[tuple[Candidate, Callable[[], Projection]]] = []
     for number, sign in enumerate(signs):
         track = tracks[int(np.argmax(heights[number]))]
         reach = (track - 1) / float((track - 1).max())
@@ -49,7 +53,7 @@ def zoomed(groups: Sequence[Evidence], signs: Sequence[NDArray[np.complex128]]) 
         track = finer[int(np.argmax(fine))]
         centre = (spectra[0].width / 2 % tile.TILE, spectra[0].height / 2 % tile.TILE)
         candidate = Candidate(number, np.eye(2) / float(track.mean()), centre, float(fine.max()), family)
-        found.append((candidate, _projection(spectra, track, sign)))
+        found.append((candidate, partial(_projection, spectra, track, sign)))
     return found
 
 
@@ -66,15 +70,16 @@ def _colour_only(evidence: Evidence) -> Evidence:
 def _heights(spectra: Sequence[Spectrum], tracks: NDArray[np.float64], signs: Sequence[NDArray[np.complex128]]
              ) -> NDArray[np.float64]:
     """Self-normalised correlation of all groups together, each at its own scale: float ``(keys, tracks)``."""
-    total = np.zeros((len(signs), len(tracks)))
-    variance = np.zeros(len(tracks))
+    # All groups carry the same signs, so their samples are added up first: the spread over random signs is that of
+    # the sum.
+    parts = [
+        sample_pilots(spectrum, np.eye(2) / tracks[:, group, None, None], exact=True)
+        for group, spectrum in enumerate(spectra)
+    ]
+    samples = [sum(plane[1:], start=plane[0]) for plane in zip(*parts, strict=True)]
+    deviation = spread(samples)
     centre = np.array([[spectra[0].width / 2, spectra[0].height / 2]])
-    for group, spectrum in enumerate(spectra):
-        samples = sample_pilots(spectrum, np.eye(2) / tracks[:, group, None, None], exact=True)
-        variance += spread(samples) ** 2
-        for number, sign in enumerate(signs):
-            total[number] += correlate_at(sign_pilots(samples, sign), centre)[:, 0]
-    return total / np.sqrt(variance)
+    return np.stack([correlate_at(sign_pilots(samples, sign), centre)[:, 0] / deviation for sign in signs])
 
 
 def _projection(spectra: Sequence[Spectrum], track: NDArray[np.float64], sign: NDArray[np.complex128]) -> Projection:
@@ -83,4 +88,5 @@ def _projection(spectra: Sequence[Spectrum], track: NDArray[np.float64], sign: N
     parts = [project(spectrum, np.eye(2) / scale, centre) for spectrum, scale in zip(spectra, track, strict=True)]
     weights = np.maximum([part.pilot_z(sign) for part in parts], 0.5)
     weights = weights / np.sqrt(np.sum(weights**2))
-    return Projection(sum(weight * part.values for weight, part in zip(weights, parts, strict=True)), parts[0].gain)
+    values = np.sum([weight * part.values for weight, part in zip(weights, parts, strict=True)], axis=0)
+    return Projection(values, parts[0].gain)

@@ -1,0 +1,55 @@
+"""The timeline: which seconds of a spliced clip are marked, and with which payload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detectors import read_watermark
+from detectors.watermark import Segment
+from genwm.video import write_video
+from tests.clips import KEY, PAYLOAD, Frames, marked, scene
+
+SECOND = 0x00FF00FF00FF00FF
+FPS = 12
+LENGTH = 3 * FPS  # frames of each part: three seconds
+
+
+@pytest.fixture(scope="module")
+def parts() -> dict[str, Frames]:
+    """Three seconds each of 480 x 288: unmarked, payload A, payload B."""
+    footage = scene(480, 288, LENGTH, seed=5)
+    return {"-": footage, "A": marked(footage), "B": marked(footage, SECOND)}
+
+
+def segments(tmp_path: Path, parts: dict[str, Frames], order: str) -> tuple[Segment, ...]:
+    frames = np.concatenate([parts[name] for name in order])
+    write_video(tmp_path / "clip.mp4", frames, fps=FPS, crf=20, preset="veryfast", gop=2 * FPS)
+    return read_watermark(tmp_path / "clip.mp4", keys=[KEY], timeline=True).segments
+
+
+@pytest.mark.parametrize("order", ["A", "-A", "A-", "-A-", "AB", "A-B", "A-A"])
+def test_a_spliced_clip_gives_its_parts(tmp_path: Path, parts: dict[str, Frames], order: str) -> None:
+    expected = [
+        (3.0 * place, 3.0 * place + 3, {"A": PAYLOAD, "B": SECOND}[name])
+        for place, name in enumerate(order)
+        if name != "-"
+    ]
+    found = segments(tmp_path, parts, order)
+    assert [part.payload for part in found] == [payload for _, _, payload in expected]
+    for part, (start, stop, _) in zip(found, expected, strict=True):
+        assert part.start == pytest.approx(start, abs=0.5)
+        assert part.stop == pytest.approx(stop, abs=0.5)
+        assert part.key == KEY.name
+        assert part.log10_p < -6
+
+
+def test_an_unmarked_clip_has_no_segments(tmp_path: Path, parts: dict[str, Frames]) -> None:
+    assert segments(tmp_path, parts, "-") == ()
+
+
+def test_there_is_no_timeline_unless_asked(tmp_path: Path, parts: dict[str, Frames]) -> None:
+    write_video(tmp_path / "clip.mp4", parts["A"], fps=FPS, crf=20, preset="veryfast")
+    assert read_watermark(tmp_path / "clip.mp4", keys=[KEY]).segments == ()

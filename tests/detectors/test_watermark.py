@@ -1,0 +1,239 @@
+"""Reading: what was done to a marked clip, the mark is found again; without it, or without its key, nothing is."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import detectors
+from detectors import read_watermark
+from detectors.watermark import FRAME_BUDGET, SMALL_LINES
+from genwm import Key
+from genwm.errors import EmptyFileError, KeyMissingError, NotFoundError
+from genwm.lattice.decision import HINT_LOG10_P, THRESHOLD_LOG10_P
+from genwm.video import write_image, write_video
+from tests.clips import KEY, PAYLOAD, Frames, make_clip, marked, scene
+
+OTHER = Key("other", bytes(range(1, 33)), KEY.created)
+Edit = Callable[[Frames], Frames]
+
+
+@pytest.fixture(scope="module")
+def clip() -> Frames:
+    """Marked RGB frames uint8 ``(24, 360, 640, 3)``."""
+    return marked(scene(640, 360, 24))
+
+
+@pytest.fixture(scope="module")
+def plain_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of an unmarked clip."""
+    path = tmp_path_factory.mktemp("plain") / "plain.mp4"
+    make_clip(path, width=456, height=256, frames=16, seed=3)
+    return path
+
+
+def written(path: Path, frames: Frames, **options: Any) -> Path:
+    write_video(path, frames, **{"fps": 25, "crf": 22, "preset": "veryfast", **options})
+    return path
+
+
+def resized(width: int, height: int) -> Edit:
+    def edit(frames: Frames) -> Frames:
+        pictures = (Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC) for frame in frames)
+        return np.stack([np.asarray(picture) for picture in pictures])
+
+    return edit
+
+
+def turned(degrees: float) -> Edit:
+    def edit(frames: Frames) -> Frames:
+        pictures = (Image.fromarray(frame).rotate(-degrees, Image.Resampling.BICUBIC) for frame in frames)
+        return np.stack([np.asarray(picture) for picture in pictures])
+
+    return edit
+
+
+def cut(frames: Frames) -> Frames:
+    """80 % of each side, off the middle."""
+    return frames[:, 22:310, 70:582]
+
+
+EDITS: dict[str, tuple[Edit, dict[str, float | bool]]] = {
+    "unchanged": (lambda frames: frames, {"scale": 1, "rotation": 0, "flip": False, "aspect": 1}),
+    "cut": (cut, {"scale": 1.25, "rotation": 0, "flip": False, "aspect": 1}),
+    "cut and enlarged": (lambda frames: resized(640, 360)(cut(frames)), {"scale": 1.25, "flip": False, "aspect": 1}),
+    "enlarged": (resized(960, 540), {"scale": 1, "aspect": 1}),
+    "halved": (resized(320, 180), {"scale": 1, "aspect": 1}),
+    "mirrored": (lambda frames: frames[:, :, ::-1], {"scale": 1, "flip": True, "rotation": 0}),
+    "upside down": (lambda frames: frames[:, ::-1], {"scale": 1, "flip": True}),
+    "squeezed": (resized(480, 360), {"aspect": 0.75, "rotation": 0}),
+    "turned": (turned(5), {"rotation": 5, "scale": 1, "flip": False}),
+    "letterboxed": (lambda frames: np.pad(frames, ((0, 0), (40, 40), (0, 0), (0, 0))), {"scale": 0.818, "aspect": 1}),
+    "darker": (lambda frames: (frames * 0.5).astype(np.uint8), {"scale": 1}),
+    "grey": (lambda frames: frames.mean(axis=3, keepdims=True).repeat(3, axis=3).astype(np.uint8), {"scale": 1}),
+    "every other frame": (lambda frames: frames[::2], {"scale": 1}),
+    "trimmed": (lambda frames: frames[7:], {"scale": 1}),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edited_copy_is_recognised(tmp_path: Path, clip: Frames, name: str) -> None:
+    edit, geometry = EDITS[name]
+    reading = read_watermark(written(tmp_path / "copy.mp4", edit(clip)), keys=[KEY])
+    assert (reading.status, reading.key, reading.payload) == ("detected", KEY.name, PAYLOAD)
+    assert reading.log10_p <= THRESHOLD_LOG10_P
+    assert reading.geometry is not None
+    for part, value in geometry.items():
+        found = getattr(reading.geometry, part)
+        assert found == pytest.approx(value, abs=0.5 if part == "rotation" else 0.012 * float(value)), part
+
+
+def test_hard_compression_leaves_a_mark_that_adds_up(tmp_path: Path, clip: Frames) -> None:
+    path = written(tmp_path / "copy.mp4", clip, crf=30)
+    assert read_watermark(path, keys=[KEY]).status == "detected"
+
+
+@pytest.mark.parametrize(("codec", "suffix", "crf"), [("hevc", "mp4", 26), ("vp9", "webm", 34), ("av1", "mkv", 35)])
+def test_other_codecs(tmp_path: Path, clip: Frames, codec: Any, suffix: str, crf: int) -> None:
+    preset = {"hevc": "ultrafast", "vp9": "8", "av1": "12"}[codec]
+    path = written(tmp_path / f"copy.{suffix}", clip, codec=codec, crf=crf, preset=preset)
+    assert read_watermark(path, keys=[KEY]).payload == PAYLOAD
+
+
+@pytest.mark.parametrize("rotation", [90, 180])
+def test_a_rotated_recording_is_read_as_displayed(tmp_path: Path, clip: Frames, rotation: int) -> None:
+    stored = np.ascontiguousarray(np.rot90(clip, rotation // 90, axes=(1, 2)))
+    reading = read_watermark(written(tmp_path / "copy.mp4", stored, rotation=rotation), keys=[KEY])
+    assert reading.payload == PAYLOAD
+    assert reading.geometry is not None
+    assert (reading.geometry.flip, round(reading.geometry.rotation)) == (False, 0)
+    assert (reading.info.width, reading.info.height) == (640, 360)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_still_images(tmp_path: Path, clip: Frames, suffix: str) -> None:
+    write_image(tmp_path / f"still.{suffix}", clip[5], quality=90)
+    reading = read_watermark(tmp_path / f"still.{suffix}", keys=[KEY])
+    assert (reading.payload, reading.frames_read, reading.info.is_still) == (PAYLOAD, 1, True)
+
+
+def test_a_stream_is_read_like_a_file(tmp_path: Path, clip: Frames) -> None:
+    path = written(tmp_path / "copy.mp4", clip)
+    one, other = read_watermark(path, keys=[KEY]), read_watermark(io.BytesIO(path.read_bytes()), keys=[KEY])
+    assert (one.payload, one.log10_p) == (other.payload, other.log10_p)
+
+
+# --- keys
+
+
+def test_without_the_key_there_is_nothing(tmp_path: Path, clip: Frames) -> None:
+    reading = read_watermark(written(tmp_path / "copy.mp4", clip), keys=[OTHER])
+    assert (reading.status, reading.key, reading.payload, reading.geometry) == ("not_detected", None, None, None)
+    assert HINT_LOG10_P < reading.log10_p <= 0
+    assert reading.frames_read == len(clip)
+
+
+def test_one_of_several_keys_is_named(tmp_path: Path, clip: Frames) -> None:
+    path = written(tmp_path / "copy.mp4", clip)
+    decoys = [Key(f"decoy-{number}", bytes([number] * 32), KEY.created) for number in range(4)]
+    reading = read_watermark(path, keys=[*decoys, KEY, OTHER])
+    assert (reading.key, reading.payload) == (KEY.name, PAYLOAD)
+    assert reading.log10_p >= read_watermark(path, keys=[KEY]).log10_p  # more keys, more chances
+
+
+def test_a_retired_key_still_reads(tmp_path: Path, clip: Frames) -> None:
+    path = written(tmp_path / "copy.mp4", clip)
+    assert read_watermark(path, keys=[replace(KEY, retired=True)]).payload == PAYLOAD
+
+
+def test_two_marks_in_one_clip_are_each_found_by_their_key(tmp_path: Path, clip: Frames) -> None:
+    path = written(tmp_path / "both.mp4", marked(clip, 99, key=OTHER))
+    assert read_watermark(path, keys=[KEY]).payload == PAYLOAD
+    assert read_watermark(path, keys=[OTHER]).payload == 99
+
+
+def test_no_keys_are_an_error(plain_clip: Path) -> None:
+    with pytest.raises(KeyMissingError, match="genwm keys new"):
+        read_watermark(plain_clip, keys=[])
+
+
+# --- nothing to find
+
+
+def test_an_unmarked_clip_has_no_mark(plain_clip: Path) -> None:
+    reading = read_watermark(plain_clip, keys=[KEY, OTHER])
+    assert (reading.status, reading.payload, reading.segments) == ("not_detected", None, ())
+    assert reading.frames_read == 16
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_flat_clips_have_no_mark(tmp_path: Path, level: int) -> None:
+    path = written(tmp_path / "flat.mp4", np.full((3, 128, 160, 3), level, np.uint8))
+    assert read_watermark(path, keys=[KEY]).status == "not_detected"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (16, 8), (1, 40)])
+def test_tiny_pictures_are_tried_and_warned_about(tmp_path: Path, size: tuple[int, int]) -> None:
+    write_image(tmp_path / "tiny.png", np.full((size[1], size[0], 3), 90, np.uint8))
+    reading = read_watermark(tmp_path / "tiny.png", keys=[KEY])
+    assert reading.status == "not_detected"
+    assert any(str(SMALL_LINES) in warning for warning in reading.warnings)
+
+
+def test_long_strips_are_tried_without_a_full_search(tmp_path: Path) -> None:
+    write_image(tmp_path / "strip.png", np.tile(scene(64, 64, 1)[0][:2], (1, 60, 1)))
+    reading = read_watermark(tmp_path / "strip.png", keys=[KEY])
+    assert reading.status == "not_detected"
+    assert any("as long as wide" in warning for warning in reading.warnings)
+    assert reading.timing["search"] < 5
+
+
+def test_a_stream_that_changes_its_size_is_read(tmp_path: Path, clip: Frames) -> None:
+    sizes = written(tmp_path / "one.ts", clip, gop=8), written(tmp_path / "two.ts", clip[:8, :200, :320], gop=8)
+    (tmp_path / "both.ts").write_bytes(sizes[0].read_bytes() + sizes[1].read_bytes())
+    assert read_watermark(tmp_path / "both.ts", keys=[KEY]).payload == PAYLOAD
+
+
+def test_the_frame_budget_is_kept(plain_clip: Path) -> None:
+    assert read_watermark(plain_clip, keys=[KEY], max_frames=5).frames_read <= 5
+    assert FRAME_BUDGET <= 1000
+
+
+def test_a_clear_mark_costs_few_frames(tmp_path: Path, clip: Frames) -> None:
+    assert read_watermark(written(tmp_path / "copy.mp4", clip), keys=[KEY]).frames_read < len(clip)
+
+
+def test_what_the_reading_says_of_time_and_file(plain_clip: Path) -> None:
+    reading = read_watermark(plain_clip, keys=[KEY])
+    assert set(reading.timing) == {"decode", "search", "total"}
+    assert reading.timing["total"] == pytest.approx(reading.timing["decode"] + reading.timing["search"])
+    assert (reading.info.width, reading.info.height, reading.info.codec) == (456, 256, "h264")
+
+
+def test_errors_of_the_file_pass_through(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(EmptyFileError):
+        read_watermark(tmp_path / "empty.mp4", keys=[KEY])
+    with pytest.raises(NotFoundError):
+        read_watermark(tmp_path / "missing.mp4", keys=[KEY])
+
+
+def test_a_truncated_clip_is_read_as_far_as_it_goes(tmp_path: Path, clip: Frames) -> None:
+    path = written(tmp_path / "copy.mkv", clip, crf=16, gop=6)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    assert read_watermark(path, keys=[KEY]).payload == PAYLOAD
+
+
+def test_public_names() -> None:
+    assert sorted(detectors.__all__) == detectors.__all__
+    for name in detectors.__all__:
+        assert getattr(detectors, name).__name__ == name
+    with pytest.raises(AttributeError, match="nothing"):
+        detectors.nothing  # noqa: B018

@@ -1,0 +1,226 @@
+"""Random keys on unmarked clips: the same numbers as the detector's, sound statistics, tables that survive a kill."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, norm
+
+from detectors import read_watermark
+from eval import false_alarms as fa
+from eval.corpus import list_videos
+from genwm.errors import InputError, NotFoundError, OutputError
+from genwm.keys import Key
+from genwm.lattice.decision import SHARES
+from genwm.marking import Mark, Marker
+from genwm.video import edit_video
+from tests.clips import make_clip
+
+SMALL = {"keys": 6, "search_keys": 1, "max_frames": 40}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unmarked")
+    for seed in (1, 2):
+        make_clip(folder / f"{seed}.mp4", seed=seed, frames=40)
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "fa.csv"
+    fa.run(videos, out, **SMALL)
+    return out
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def clip_named(videos: Path, name: str) -> fa.Video:
+    return next(video for video in list_videos(videos) if video.id == name)
+
+
+def test_the_number_recorded_is_the_one_that_the_detector_reports(videos: Path, table: Path) -> None:
+    clip = clip_named(videos, "1.mp4")
+    row = next(row for row in lines(table) if row["clip"] == clip.id and row["key"] == "0")
+    reading = read_watermark(clip.path, keys=[fa.random_key(clip, 0, 0)], max_frames=SMALL["max_frames"])
+    assert row["level"] == "all"
+    assert float(row["log10_p"]) == pytest.approx(reading.log10_p, abs=1e-3)
+    assert row["decision"] == reading.status
+
+
+def test_keys_tried_together_give_what_each_gives_alone(videos: Path) -> None:
+    clip = clip_named(videos, "2.mp4")
+    looks = fa.looks_of(clip.path, max_frames=40)
+    keys = [fa.random_key(clip, number, 5) for number in range(3)]
+    together = [trial for trial, _ in fa.try_keys(looks, keys, search_keys=0)]
+    for number, key in enumerate(keys):
+        ((alone, _),) = fa.try_keys(looks, [key], search_keys=0)
+        assert alone.z == pytest.approx(together[number].z, abs=1e-4)
+        assert alone.log10_p == pytest.approx(together[number].log10_p, abs=1e-3)
+
+
+def test_a_mark_would_be_reported(tmp_path: Path) -> None:
+    """An instrument that cannot see a mark would report no false alarm either."""
+    make_clip(tmp_path / "plain.mp4", frames=40, preset="ultrafast")
+    key = Key.generate("used")
+    marker = Marker(Mark(key, 77, "strong"), 320, 256)
+    edit_video(tmp_path / "plain.mp4", tmp_path / "marked.mp4", marker.yuv, preset="ultrafast")
+    looks = fa.looks_of(tmp_path / "marked.mp4", max_frames=40)
+    (wrong, _), (right, _) = fa.try_keys(looks, [Key.generate("other"), key], search_keys=0)
+    assert (wrong.decision, wrong.payload) == ("not_detected", "")
+    assert (right.decision, right.payload) == ("detected", f"{77:016x}")
+
+
+def test_each_key_is_a_row_and_each_clip_a_line(table: Path) -> None:
+    rows, clips = lines(table), {line["clip"]: line for line in lines(table.with_suffix(".clips.csv"))}
+    assert {(row["clip"], row["key"]) for row in rows} == {(f"{n}.mp4", str(k)) for n in (1, 2) for k in range(6)}
+    for row in rows:
+        searched = row["key"] == "0"
+        assert row["level"] == ("all" if searched else "known")
+        assert all(row[f"z_{name}"] for name in fa.KNOWN)
+        assert all(bool(row[f"z_{name}"]) == searched for name in ("scale", "warp"))
+        assert row["decision"] == "not_detected"
+        assert float(row["log10_p"]) <= 0
+    assert clips["broken.mp4"]["error"]
+    assert {clips[f"{n}.mp4"]["error"] for n in (1, 2)} == {""}
+    assert float(clips["1.mp4"]["tests_unchanged"]) == 1
+
+
+def test_a_run_goes_on_where_a_kill_left_it(videos: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fa.csv"
+    all_rows = table.read_text().splitlines(keepends=True)
+    clip_lines = table.with_suffix(".clips.csv").read_text().splitlines(keepends=True)
+    first = clip_lines[1].split(",")[0]
+    # Killed while the rows of the second clip were being written.
+    out.write_text("".join(all_rows[:10])[:-9])
+    out.with_suffix(".clips.csv").write_text("".join(clip_lines[:2]))
+    measured: list[str] = []
+    fa.run(videos, out, **SMALL, progress=lambda done, total, result: measured.append(result.clip))
+    assert first not in measured
+    assert len(measured) == 2
+    assert {(row["clip"], row["key"], row["log10_p"]) for row in lines(out)} == {
+        (row["clip"], row["key"], row["log10_p"]) for row in lines(table)
+    }
+    assert len(lines(out)) == len(lines(table))
+    before = out.read_text()
+    fa.run(videos, out, **SMALL, progress=lambda *_: pytest.fail("nothing was left to do"))
+    assert out.read_text() == before
+
+
+def test_other_settings_or_another_table_are_refused(videos: Path, table: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="other"):
+        fa.run(videos, table, **{**SMALL, "keys": 7})
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    with pytest.raises(OutputError, match="another"):
+        fa.run(videos, other, **SMALL)
+    assert other.read_text() == "a,b\n1,2\n"
+    with pytest.raises(InputError, match="at most 6 keys"):
+        fa.run(videos, tmp_path / "x.csv", keys=6, search_keys=7)
+    with pytest.raises(InputError, match="label"):
+        fa.run(videos, tmp_path / "x.csv", labels=["real"], **SMALL)
+    with pytest.raises(NotFoundError):
+        fa.summarize(tmp_path / "none.csv")
+
+
+def test_disagreement_with_the_detector_is_an_error(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = read_watermark
+    monkeypatch.setattr(fa.reader, "read_watermark", lambda *a, **k: replace(real(*a, **k), log10_p=-3.0))
+    result, trials = fa.measure(clip_named(videos, "1.mp4"), keys=1, search_keys=1, max_frames=40, seed=0)
+    assert (result.error, trials) == ("error", [])
+    assert "bring eval/false_alarms.py into line" in result.message
+
+
+def test_random_keys_are_reproducible_and_differ_between_clips_and_seeds(videos: Path) -> None:
+    one, two = (clip_named(videos, f"{n}.mp4") for n in (1, 2))
+    assert fa.random_key(one, 3, 0).secret == fa.random_key(one, 3, 0).secret
+    assert len({fa.random_key(clip, n, seed).secret for clip in (one, two) for n in (0, 1) for seed in (0, 1)}) == 8
+
+
+@given(st.integers(1, 400), st.data())
+def test_clopper_pearson_against_its_definition(count: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(1, count))
+    low, high = fa.clopper_pearson(hits, count)
+    assert 0 <= low < hits / count <= high <= 1
+    assert binom.sf(hits - 1, count, low) == pytest.approx(0.025, rel=1e-6)
+    if hits < count:
+        assert binom.cdf(hits, count, high) == pytest.approx(0.025, rel=1e-6)
+
+
+def test_rule_of_three() -> None:
+    assert fa.clopper_pearson(0, 3000) == (0.0, 0.001)
+    assert fa.clopper_pearson(0, 2) == fa.clopper_pearson(0, 0) == (0.0, 1.0)
+
+
+def test_tail_rows_count_down_to_what_the_sample_can_show() -> None:
+    rows = fa.tail_rows("x", np.log10((np.arange(1000) + 0.5) / 1000))
+    assert [row.k for row in rows] == [1, 2, 3, 4]
+    assert [row.hits for row in rows] == [100, 10, 1, 0]
+    assert [row.ratio for row in rows[:3]] == pytest.approx([1, 1, 1])
+    assert rows[3].ratio_high == pytest.approx(30)
+    assert fa.tail_rows("x", np.empty(0)) == []
+
+
+@settings(max_examples=10)
+@given(st.sampled_from([(1, 1), (700, 700), (1372, 70), (10**7, 4 * 10**6)]), st.integers(0, 1000))
+def test_calibration_finds_the_number_of_tests(tests: tuple[int, int], seed: int) -> None:
+    claimed, true = tests
+    uniform = np.random.default_rng(seed).random(20_000)
+    z = norm.isf(-np.expm1(np.log(uniform) / true))  # the best of `true` independent tests
+    exposure = -claimed * norm.logcdf(z)
+    fits = fa.calibrations("near", exposure, claimed)
+    assert [fit.tail for fit in fits] == [1.0, 0.1, 0.01]
+    for fit, tolerance in zip(fits, (0.05, 0.12, 0.4), strict=True):
+        assert fit.effective == pytest.approx(true, rel=tolerance)
+        assert fit.low < fit.factor < fit.high
+    assert fa.calibrations("near", exposure[:5], claimed) == []
+
+
+def test_summary_of_a_known_sample(tmp_path: Path) -> None:
+    """Rows made up so that every figure is known: 200 trials of one family, one of them a detection."""
+    out = tmp_path / "made-up.csv"
+    result = fa.ClipResult(clip="c", keys=200, looks=3, tests_unchanged=1.0)
+    z = norm.isf((np.arange(200) + 0.5) / 200)
+    z[0] = 6.0
+    trials = [
+        fa.Trial(n, "known", {"unchanged": float(v)}, {"unchanged": 0.0}, -7.5 if n == 0 else -0.1, "x")
+        for n, v in enumerate(z)
+    ]
+    fa._prepare(out, out.with_suffix(".clips.csv"), {})
+    fa._append(out, (fa._values("c", trial) for trial in trials))
+    fa._append(out.with_suffix(".clips.csv"), [fa._clip_values(result)])
+    summary = fa.summarize(out)
+    assert summary.known == {"trials": 200, "detected": 1, "inconclusive": 0}
+    assert summary.whole["trials"] == 0
+    assert [(row.k, row.hits) for row in summary.tails if row.what == "unchanged"] == [(1, 20), (2, 2), (3, 1)]
+    assert summary.worst[0] == ("c", 0, -7.5, "unchanged")
+    factor = next(item.factor for item in summary.calibration if item.tail == 0.1)
+    assert factor == pytest.approx(1, rel=0.1)
+    assert summary.expected_ratio == pytest.approx(SHARES["unchanged"] * factor)
+    assert "**1** of 200" in fa.markdown(summary)
+
+
+def test_the_command_writes_its_summary(videos: Path, table: Path) -> None:
+    done = CliRunner().invoke(fa.false_alarms, ["--out", str(table), "--summary-only"])
+    assert done.exit_code == 0
+    text = table.with_suffix(".md").read_text()
+    assert "**0** of 12" in text
+    assert "What this sample can and cannot show" in text
+    assert "- broken.mp4: " in text
+    assert {line["table"] for line in lines(table.with_suffix(".summary.csv"))} == {
+        "measured/claimed", "effective/claimed"
+    }  # fmt: skip
+    failed = CliRunner().invoke(fa.false_alarms, ["--out", str(table)])
+    assert failed.exit_code == 2

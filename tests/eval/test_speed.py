@@ -1,0 +1,106 @@
+"""The benchmarks at toy size: what they measure, not how fast this machine is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from eval import speed
+from genwm.errors import GenwmError
+
+TOY = speed.Settings(width=160, height=128, short_s=1, long_s=0, repeats=1, footage=6)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> speed.Clips:
+    return speed.make_clips(tmp_path_factory.mktemp("clips"), TOY)
+
+
+def test_embedding_is_measured_for_each_way_to_call_it(clips: speed.Clips) -> None:
+    found = {item.name: item for item in speed.embedding(clips, TOY)}
+    for name in ("embed.yuv", "embed.planes", "embed.rgb"):
+        assert found[name].limit == 10
+        assert found[name].wall
+        assert found[f"{name}.over-decode"].unit == "x"
+    assert found["decode"].wall
+    assert found["encode"].wall
+
+
+def test_verification_is_split_into_decoding_and_search(clips: speed.Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that takes a known time shows up as search and not as reading."""
+    calls: list[int] = []
+
+    def slow(self: speed.reader._Search, evidence: object, *, thorough: bool) -> bool:
+        calls.append(len(self.keys))
+        time.sleep(0.05 * len(self.keys))
+        return False
+
+    monkeypatch.setattr(speed.reader._Search, "look", slow)
+    found = {item.name: item for item in speed.verification(clips, TOY)}
+    looks = 2  # 25 frames: key frames, then all of them
+    assert set(calls) == {1, speed.KEYS}
+    assert found["search.one-key"].wall == pytest.approx(0.05 * looks, rel=0.5)
+    assert found["search.further-key"].wall == pytest.approx(0.05 * looks, rel=0.5)
+    assert "25 frames, 2 looks" in found["read.unmarked"].note
+    over = found["read.unmarked.over-decode"]
+    assert over.wall == pytest.approx(found["read.unmarked"].wall / found["decode-alone.unmarked"].wall, rel=0.05)
+
+
+def test_a_child_is_measured_by_itself() -> None:
+    ballast = bytearray(150_000_000)  # of this process: must not count
+    ballast[::4096] = b"1" * len(ballast[::4096])
+    child = speed.run_child([sys.executable, "-S", "-c", "pass"])
+    assert child.status == 0
+    assert 1 < child.memory_mb < 60
+    large = speed.run_child([sys.executable, "-S", "-c", "x = bytearray(b'1') * 100_000_000"])
+    assert large.memory_mb > 100
+    slept = speed.run_child([sys.executable, "-S", "-c", "import time; time.sleep(0.2)"])
+    assert slept.cost.wall_s >= 0.2
+    assert slept.cost.cpu_s < 0.2
+    told = speed.run_child([sys.executable, "-S", "-c", "import os; os._exit(int(os.environ['X']))"], env={"X": "3"})
+    assert told.status == 3
+
+
+def test_a_command_that_fails_is_an_error() -> None:
+    with pytest.raises(GenwmError, match=r"status 2: .*the reason"):
+        speed.run_child([sys.executable, "-S", "-c", "import sys; print('the reason', file=sys.stderr); sys.exit(2)"])
+    with pytest.raises(GenwmError, match="Expected to start"):
+        speed.run_child(["/no/such/program"])
+
+
+def test_limits_are_judged() -> None:
+    kept, missed = speed.result("help", "s", 0.2, 0.1), speed.result("help", "s", 0.4, 0.2)
+    assert (kept.met, missed.met, missed.met_cpu) == (True, False, True)
+    assert "kept" in speed.describe(kept)
+    assert "MISSED" in speed.describe(missed)
+    assert "kept in processor time" in speed.describe(missed)
+    assert speed.result("decode", "s", 1.0).met is None
+
+
+def test_the_report_goes_on_past_a_benchmark_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(clips: speed.Clips, settings: speed.Settings) -> list[speed.Result]:
+        raise RuntimeError("no")
+
+    def works(clips: speed.Clips, settings: speed.Settings) -> list[speed.Result]:
+        assert clips.short.exists()
+        assert clips.short_marked.exists()
+        return [speed.result("help", "s", 0.1, 0.1)]
+
+    monkeypatch.setattr(speed, "BENCHMARKS", {"one": fails, "two": works})
+    out = tmp_path / "deep" / "speed.json"
+    arguments = ["--out", str(out), "--width", "160", "--height", "128", "--short-seconds", "1", "--long-seconds", "0"]
+    done = CliRunner().invoke(speed.speed, arguments)
+    assert done.exit_code == 0, done.output
+    report = json.loads(out.read_text())
+    assert report["schema"] == "genwm.speed/1"
+    assert [(item["name"], item["error"], item["met"]) for item in report["results"]] == [
+        ("one", "RuntimeError: no", None),
+        ("help", "", True),
+    ]
+    assert report["settings"]["width"] == 160
+    assert report["machine"]["cores"]

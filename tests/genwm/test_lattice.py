@@ -1,0 +1,322 @@
+"""The lattice: the pattern is the same everywhere, chance is counted honestly, and geometry is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, stats
+
+from genwm import payload as code
+from genwm.keys import Key
+from genwm.lattice import decision, decode, geometry, tile
+from genwm.lattice.evidence import CLIP, Accumulator, Evidence, whiten
+from genwm.lattice.spectrum import transform
+from genwm.video import Planes
+from tests.clips import KEY, PAYLOAD, scene
+
+OTHER = Key("other", bytes(range(1, 33)), KEY.created)
+
+# --- the pattern
+
+PINNED = {
+    "chips": "c693e23f8281361b",
+    "layout": "218c2606d812e191",
+    "pilots": "68ff6a5ab66c2d08",
+    "scramble": "ba3f226956b16565",
+    "signs": "5f946abe2356796d",
+}
+# Y, U and V at four places, in 8-bit levels.
+PINNED_VALUES = [
+    [0.1743339, 0.4392685, 0.2165466, -0.5088214],
+    [0.1137071, 0.3194589, -0.5908391, -0.3372771],
+    [0.4548282, 0.9143384, 0.4507463, -0.5820416],
+]
+
+
+def digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+def test_the_pattern_is_pinned() -> None:
+    """A change here breaks the reading of every mark made before: raise ``keys.VERSION`` with it."""
+    plan = tile.layout()
+    order = np.stack([plan.plane, plan.kx, plan.ky, plan.pilot, plan.chip[:, 0], plan.chip[:, 1]]).astype("<i4")
+    signs = np.stack([tile.signs(KEY, PAYLOAD).real > 0, tile.signs(KEY, PAYLOAD).imag > 0])
+    found = {
+        "chips": digest(KEY.chips("test", 4096)),
+        "layout": digest(order),
+        "pilots": digest(tile.pilot_signs(KEY).real > 0),
+        "scramble": digest(tile.scramble(KEY)),
+        "signs": digest(signs),
+    }
+    assert found == PINNED
+
+
+def test_tile_values_are_pinned() -> None:
+    tiles = tile.tiles(KEY, PAYLOAD)
+    places = [(0, 0), (1, 2), (64, 32), (127, 5)]
+    found = [[float(tiles[plane][place]) for place in places] for plane in range(3)]
+    np.testing.assert_allclose(found, PINNED_VALUES, atol=1e-5, err_msg=repr(np.round(found, 7).tolist()))
+
+
+def test_each_band_has_its_strength_and_its_place() -> None:
+    plan = tile.layout()
+    radius = np.hypot(plan.kx, plan.ky) / tile.TILE
+    for number, band in enumerate(tile.BANDS):
+        mine = plan.band == number
+        assert (plan.plane[mine] == band.plane).all()
+        assert radius[mine].min() >= band.low
+        assert radius[mine].max() < band.high
+        assert plan.pilot[mine].mean() == pytest.approx(band.pilot, abs=0.01)
+    tiles = tile.tiles(KEY, PAYLOAD)
+    for plane in range(3):
+        power = sum(band.rms**2 for band in tile.BANDS if band.plane == plane)
+        assert tiles[plane].mean() == pytest.approx(0, abs=1e-6)
+        assert tiles[plane].std() == pytest.approx(math.sqrt(power), rel=0.02)
+
+
+def test_every_payload_bit_gets_its_share_of_each_plane() -> None:
+    plan = tile.layout()
+    data = ~plan.pilot
+    for plane in range(3):
+        steps = plan.chip[data & (plan.plane == plane)].ravel() // code.RATE
+        counts = np.bincount(steps, minlength=code.STEPS)
+        assert counts.max() - counts.min() <= len(tile.BANDS)
+
+
+def test_no_frequency_is_used_twice() -> None:
+    plan = tile.layout()
+    places = set(zip(plan.plane.tolist(), plan.kx.tolist(), plan.ky.tolist(), strict=True))
+    opposite = {(plane, -x, -y) for plane, x, y in places}
+    assert len(places) == len(plan.kx)
+    assert not places & opposite
+
+
+def test_pilots_belong_to_the_key_and_chips_to_the_payload() -> None:
+    pilot = tile.layout().pilot
+    one, other = tile.signs(KEY, PAYLOAD), tile.signs(KEY, PAYLOAD ^ 1)
+    assert (one[pilot] == other[pilot]).all()
+    assert 0.2 < (one[~pilot] != other[~pilot]).mean() < 0.8
+    assert abs(np.vdot(one, tile.signs(OTHER, PAYLOAD))) / len(one) < 6 / math.sqrt(len(one))
+
+
+def test_oversampling_interpolates() -> None:
+    fine = tile.tiles(KEY, PAYLOAD, oversampling=4)
+    np.testing.assert_allclose(fine[:, ::4, ::4], tile.tiles(KEY, PAYLOAD), atol=1e-5)
+
+
+def test_planes_scale_each_tile() -> None:
+    plain = tile.tiles(KEY, PAYLOAD)
+    scaled = tile.tiles(KEY, PAYLOAD, planes=(0.5, 0.0, 2.0))
+    np.testing.assert_allclose(scaled, plain * np.array([0.5, 0, 2], np.float32)[:, None, None], atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (1280, 720), (300, 300)])
+def test_the_pattern_grows_with_the_picture(width: int, height: int) -> None:
+    fine = tile.tiles(KEY, PAYLOAD, oversampling=4)[1]  # low frequencies: no size aliases them
+    small, large = (
+        tile.pattern(fine, height * factor, width * factor, canonical=tile.canonical_size(width, height))
+        for factor in (1, 3)
+    )
+    shrunk = large.reshape(height, 3, width, 3).mean(axis=(1, 3))
+    assert np.corrcoef(shrunk.ravel(), small.ravel())[0, 1] > 0.99
+
+
+def test_the_pattern_repeats_with_the_tile() -> None:
+    image = tile.pattern(tile.tiles(KEY, PAYLOAD, oversampling=4)[0], 512, 768, canonical=(768, 512))
+    corner, other = image[: tile.TILE, : tile.TILE], image[tile.TILE : 2 * tile.TILE, -tile.TILE :]
+    np.testing.assert_allclose(corner, other, atol=1e-5)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_canonical_size_keeps_the_shape(width: int, height: int) -> None:
+    across, down = tile.canonical_size(width, height)
+    assert min(across, down) == pytest.approx(tile.SHORT_SIDE)
+    assert across / down == pytest.approx(width / height)
+
+
+# --- evidence
+
+
+def noise_planes(rng: np.random.Generator, index: int, width: int = 96, height: int = 64, **options: Any) -> Planes:
+    def plane(rows: int, columns: int) -> np.ndarray:
+        return rng.integers(16, 235, (rows, columns)).astype(np.uint8)
+
+    return Planes(y=plane(height, width), u=plane(height // 2, width // 2), v=plane(height // 2, width // 2),
+                  time_s=index / 25, index=index, **options)
+
+
+def test_flat_pictures_are_no_evidence() -> None:
+    assert not whiten(np.full((40, 60), 77, np.float32), variance_floor=9.0).any()
+
+
+def test_whitening_is_bounded_and_blind_to_brightness_and_contrast() -> None:
+    picture = scene(96, 64, 1)[0, :, :, 1].astype(np.float32) * 8
+    white = whiten(picture, variance_floor=9.0)
+    assert np.abs(white).max() <= CLIP
+    assert 0.3 < white.std() < 1.5
+    brighter = whiten(0.5 * picture + 40, variance_floor=9.0 / 4)
+    np.testing.assert_allclose(brighter, white, atol=1e-3)
+
+
+def test_evidence_counts_frames_and_time() -> None:
+    rng = np.random.default_rng(0)
+    collected = Accumulator(group_frames=4)
+    for index in range(10):
+        collected.add(noise_planes(rng, index))
+    parts = collected.take()
+    assert [part.frames for part in parts] == [4, 4, 2]
+    total = parts[0] + parts[1] + parts[2]
+    assert (total.frames, total.start_s, total.stop_s) == (10, 0.0, pytest.approx(9 / 25))
+    assert total.planes[0].shape == (64, 96)
+    assert total.planes[1].shape == total.planes[2].shape == (32, 48)
+    assert collected.take() == []
+
+
+def test_a_change_of_size_starts_a_new_group() -> None:
+    rng = np.random.default_rng(0)
+    collected = Accumulator()
+    for index, width in enumerate((96, 96, 128)):
+        collected.add(noise_planes(rng, index, width))
+    assert [part.planes[0].shape for part in collected.take()] == [(64, 96), (64, 128)]
+
+
+def test_square_pixels_are_what_evidence_is_measured_in() -> None:
+    collected = Accumulator()
+    collected.add(noise_planes(np.random.default_rng(0), 0, pixel_aspect=1.5))
+    (part,) = collected.take()
+    assert (part.width, part.height) == (144, 64)
+
+
+# --- decisions
+
+
+def test_shares_of_the_error_budget_fit_in_it() -> None:
+    assert sum(decision.SHARES.values()) <= 1
+
+
+@given(st.floats(-5, 30))
+def test_tail_of_the_normal_distribution(z: float) -> None:
+    assert decision.log10_tail(z) == pytest.approx(stats.norm.logsf(z) / math.log(10), rel=1e-9, abs=1e-12)
+
+
+@given(st.floats(0, 40), st.floats(0, 40), st.integers(1, 10**9))
+def test_p_values_fall_with_the_correlation_and_rise_with_the_tests(one: float, other: float, tests: int) -> None:
+    low, high = sorted((one, other))
+    family = decision.Family("scale", tests)
+    assert family.log10_p(high) <= family.log10_p(low) <= 0
+    assert decision.Family("scale", 10 * tests).log10_p(high) >= family.log10_p(high)
+
+
+@given(st.floats(-50, 0), st.integers(0, 10**6))
+def test_any_of_many_is_likelier_than_one(log10_p: float, count: int) -> None:
+    assert log10_p <= decision.any_of(log10_p, count) <= 0
+
+
+# --- geometry
+
+
+def picture_matrix(scale: float, degrees: float, flip: bool, aspect: float) -> np.ndarray:
+    """What is done to a picture: stretched, turned clockwise (y points down), then mirrored left to right."""
+    angle = math.radians(degrees)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    stretch = scale * np.diag([math.sqrt(aspect), 1 / math.sqrt(aspect)])
+    return np.diag([-1.0 if flip else 1.0, 1.0]) @ turn @ stretch
+
+
+@given(st.floats(0.3, 4), st.floats(-45, 45), st.booleans(), st.floats(0.6, 1.6))
+def test_describe_undoes_what_made_the_matrix(scale: float, degrees: float, flip: bool, aspect: float) -> None:
+    place = geometry.describe(np.linalg.inv(picture_matrix(scale, degrees, flip, aspect)))
+    assert place.scale == pytest.approx(scale)
+    assert place.rotation == pytest.approx(degrees, abs=1e-6)
+    assert place.flip is flip
+    assert place.aspect == pytest.approx(aspect)
+
+
+@given(st.floats(200, 3000), st.floats(200, 3000))
+def test_scales_cover_their_range_without_gaps(width: float, height: float) -> None:
+    plain = Evidence((np.zeros((8, 8), np.float32),) * 3, width, height, 1, 0, 0)
+    values = geometry.scales(transform(plain))
+    assert values[0] < geometry.MIN_SCALE * 1.05
+    assert values[-1] > geometry.MAX_SCALE / 1.05
+    assert (np.diff(values) > 0).all()
+    assert 1.0 in values
+
+
+def synthetic(matrix: np.ndarray, shift: tuple[float, float], *, strength: float, width: int = 480, height: int = 320,
+              seed: int = 0) -> Evidence:
+    """White noise with a mark under a geometry: canonical = matrix x nominal, from the picture's centre, + shift."""
+    rng = np.random.default_rng(seed)
+    tiles = tile.tiles(KEY, PAYLOAD, oversampling=4)
+    nominal = tile.SHORT_SIDE / min(width, height)
+    planes = []
+    for image, (columns, rows) in zip(tiles, ((width, height), (width // 2, height // 2), (width // 2, height // 2)),
+                                      strict=True):
+        x = ((np.arange(columns) - (columns - 1) / 2) * width * nominal / columns)[None, :]
+        y = ((np.arange(rows) - (rows - 1) / 2) * height * nominal / rows)[:, None]
+        across = (matrix[0, 0] * x + matrix[0, 1] * y + shift[0]) * 4
+        down = (matrix[1, 0] * x + matrix[1, 1] * y + shift[1]) * 4
+        size = image.shape[0]
+        pattern = ndimage.map_coordinates(image, [down % size, across % size], order=1, mode="grid-wrap")
+        planes.append((strength * pattern + rng.normal(size=(rows, columns))).astype(np.float32))
+    return Evidence((planes[0], planes[1], planes[2]), width, height, 1, 0.0, 0.0)
+
+
+def test_an_unchanged_picture_is_found_with_its_payload() -> None:
+    spectrum = transform(synthetic(np.eye(2), (384.0, 256.0), strength=0.3))
+    found = geometry.uncropped(spectrum, geometry.pilot_keys([OTHER, KEY]))
+    best = min(found, key=lambda candidate: candidate.log10_p)
+    assert (best.key, best.family.name) == (1, "unchanged")
+    assert best.log10_p < -20
+    decoded, _ = decode.read_payload(decode.project_candidate(spectrum, best), KEY)
+    assert decoded.payload == PAYLOAD
+    assert decode.read_payload(decode.project_candidate(spectrum, best), OTHER)[0].payload is None
+    assert min(candidate.log10_p for candidate in found if candidate.key == 0) > -4
+
+
+@settings(max_examples=6)
+@given(st.floats(0.6, 2.2), st.floats(0, 128), st.floats(0, 128), st.booleans())
+def test_crops_and_scales_are_recovered(scale: float, right: float, down: float, flip: bool) -> None:
+    matrix = np.linalg.inv(picture_matrix(scale, 0, flip, 1))
+    spectrum = transform(synthetic(matrix, (right, down), strength=0.5))
+    best = min(geometry.cropped(spectrum, geometry.pilot_keys([KEY])), key=lambda candidate: candidate.log10_p)
+    assert best.log10_p < decision.THRESHOLD_LOG10_P
+    place = geometry.describe(best.matrix)
+    assert place.flip is flip
+    assert place.scale == pytest.approx(scale, rel=0.01)
+    off = (np.array(best.shift) - (right, down) + tile.TILE / 2) % tile.TILE - tile.TILE / 2
+    assert np.abs(off).max() < 1.0
+    assert decode.read_payload(decode.project_candidate(spectrum, best), KEY)[0].payload == PAYLOAD
+
+
+@pytest.mark.parametrize(("degrees", "aspect"), [(5.0, 1.0), (-9.0, 1.0), (0.0, 0.75), (0.0, 1.33)])
+def test_rotations_and_squeezes_are_recovered(degrees: float, aspect: float) -> None:
+    matrix = np.linalg.inv(picture_matrix(1.1, degrees, False, aspect))
+    spectrum = transform(synthetic(matrix, (20.0, 90.0), strength=0.8))
+    best = min(geometry.warped(spectrum, geometry.pilot_keys([KEY])), key=lambda candidate: candidate.log10_p)
+    assert best.log10_p < decision.THRESHOLD_LOG10_P
+    place = geometry.describe(best.matrix)
+    assert place.rotation == pytest.approx(degrees, abs=0.5)
+    assert place.aspect == pytest.approx(aspect, rel=0.02)
+
+
+def test_chance_is_not_underestimated() -> None:
+    """Over 60 keys on noise, the smallest p-value of a family is about 1 in 60, not less."""
+    spectrum = transform(synthetic(np.eye(2), (0.0, 0.0), strength=0.0))
+    keys = [Key(f"k{number}", bytes([number] * 32), KEY.created) for number in range(60)]
+    found = geometry.uncropped(spectrum, geometry.pilot_keys(keys))
+    assert min(candidate.log10_p for candidate in found) > -4
+
+
+def test_a_picture_without_any_power_is_no_fault() -> None:
+    blank = Evidence((np.zeros((32, 48), np.float32), *(np.zeros((16, 24), np.float32),) * 2), 48, 32, 1, 0.0, 0.0)
+    spectrum = transform(blank)
+    for candidate in geometry.uncropped(spectrum, geometry.pilot_keys([KEY])):
+        assert candidate.log10_p == 0
+        assert decode.read_payload(decode.project_candidate(spectrum, candidate), KEY)[0].payload is None

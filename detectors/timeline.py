@@ -12,6 +12,8 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,12 +100,13 @@ def rewound(source: Source) -> Source:
 
 def _cells(source: Source, hint: Candidate, working_lines: int, threads: int) -> list[_Cell]:
     cells: list[_Cell] = []
-    collected = Accumulator(group_frames=1 << 30)
+    collected = Accumulator(group_frames=32)
     edge, last_s, step_s = CELL_S, 0.0, 0.04
 
     def close(start_s: float, stop_s: float) -> None:
-        for evidence in collected.take()[:1]:
-            cells.append(_Cell(start_s, stop_s, project_candidate(transform(evidence), hint)))
+        if evidence := collected.take():
+            same = [item for item in evidence if item.planes[0].shape == evidence[0].planes[0].shape]
+            cells.append(_Cell(start_s, stop_s, project_candidate(transform(reduce(add, same)), hint)))
 
     for frame in read_planes(rewound(source), max_short_side=working_lines, threads=threads):
         if frame.time_s >= edge - 1e-6:

@@ -24,11 +24,11 @@ from genwm.keys import Key
 from genwm.lattice import geometry, tile
 from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P, any_of
 from genwm.lattice.decode import Projection, project_candidate, read_payload
-from genwm.lattice.evidence import Accumulator, Evidence
+from genwm.lattice.evidence import GROUP_FRAMES, Accumulator, Evidence
 from genwm.lattice.geometry import Candidate, Geometry
 from genwm.lattice.spectrum import transform
 from genwm.lattice.zoom import zoomed
-from genwm.video import Planes, Source, VideoInfo, probe, read_planes
+from genwm.video import Planes, Select, Source, VideoInfo, probe, read_planes
 
 Status = Literal["detected", "not_detected", "inconclusive"]
 
@@ -41,6 +41,8 @@ LONGEST_ASPECT = 8
 FRAME_BUDGET = 256
 KEY_FRAMES = 8
 FIRST_LOOK_FRAMES = 32
+ALL_FRAMES = 128
+MAX_GROUPS = 8
 LOOKS = 3
 #: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
 DECODABLE_Z = 5.5
@@ -193,7 +195,7 @@ def read_watermark(
         decided = search.look(keyed.take(), thorough=False)
     if not decided:
         frames = 0
-        collected = Accumulator()
+        collected = Accumulator(group_frames=max(GROUP_FRAMES, min(_length(info), max_frames) // MAX_GROUPS))
         evidence: list[Evidence] = []
         for frame in _stretches(source, info, threads, max_frames, warnings):
             collected.add(frame)
@@ -246,16 +248,23 @@ def _key_frames(source: Source, info: VideoInfo, threads: int, count: int) -> It
 
 def _stretches(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
     """``count`` frames: the whole of a short file; of a long one, four stretches spread over it."""
-    length = (info.duration_s or 0) * (info.fps or 25)
+    length = _length(info)
+    # What no other frame refers to holds little of the mark and is half of the decoding: a long file can do without.
+    select: Select = "all" if length <= ALL_FRAMES else "reference"
     parts = 1 if length <= count * 1.25 else 4
     for number in range(parts):
         start_s = (info.duration_s or 0) * number / parts
         reader = read_planes(
-            rewound(source), max_short_side=WORKING_LINES, start_s=start_s, max_frames=count // parts or 1,
+            rewound(source), max_short_side=WORKING_LINES, select=select, start_s=start_s, max_frames=count // parts or 1,
             threads=threads
         )
         yield from reader
         warnings.extend(text for text in reader.warnings if text not in warnings)
+
+
+def _length(info: VideoInfo) -> int:
+    """Frames of the file, by its own claims."""
+    return int((info.duration_s or 0) * (info.fps or 25))
 
 
 def _same_size(evidence: Sequence[Evidence]) -> Sequence[Evidence]:

@@ -192,17 +192,17 @@ def try_keys(
             for look, found in zip(looks, known, strict=True):
                 still = partial(project_candidate, look.spectrum)
                 candidates = list(found[number])
-                if search._weigh(candidates, still):
+                if search._weigh(candidates, still, looks=reader.LOOKS):
                     break
                 if look.thorough and whole:
                     moving = zooms.get(number, [])
-                    projections = {id(candidate): projection for candidate, projection in moving}
+                    projections = {id(candidate): make for candidate, make in moving}
                     zoom_candidates = [candidate for candidate, _ in moving]
                     candidates += crops.get(number, []) + warps.get(number, []) + zoom_candidates
                     _ = (
                         search._weigh(crops.get(number, []), still)
                         or search._weigh(warps.get(number, []), still)
-                        or search._weigh(zoom_candidates, lambda item, of=projections: of[id(item)])  # type: ignore[misc]
+                        or search._weigh(zoom_candidates, lambda item, of=projections: of[id(item)]())  # type: ignore[misc]
                     )
             yield _trial(start + number, "all" if whole else "known", candidates, search.best), candidates
 
@@ -629,7 +629,7 @@ def _expected_ratio(sample: Sample, fitted: Sequence[Calibration]) -> float:
     factors = {item.family: item.factor for item in fitted}  # the last is the one furthest out
     looks = float(np.mean([clip.looks for clip in sample.clips])) if sample.clips else 0.0
     return sum(
-        SHARES[name] * factor * (looks if name in KNOWN else 1) / reader.LOOKS for name, factor in factors.items()
+        SHARES[name] * factor * (looks / reader.LOOKS if name in KNOWN else 1) for name, factor in factors.items()
     )
 
 

@@ -77,6 +77,8 @@ def run(args: Sequence[str] | None = None) -> int:
     ``--json``, one object ``{"error": {"code", "message"}}`` on stdout.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    # The arrays are small and the search has threads of its own: more of them in the linear algebra get in the way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         try:
             status = _invoke(arguments)

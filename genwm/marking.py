@@ -20,9 +20,9 @@ from genwm.video.model import UPRIGHT, Orientation
 Strength = Literal["invisible", "balanced", "strong"]
 Profile = Literal["colour", "luma"]
 
-STRENGTHS: dict[str, float] = {"invisible": 0.6, "balanced": 1.0, "strong": 1.5}
+STRENGTHS: dict[str, float] = {"invisible": 0.7, "balanced": 1.0, "strong": 1.6}
 #: Factors of the Y, U and V tiles. 'luma' is for comparison with published luma marks at 45 dB RGB PSNR.
-PROFILES: dict[str, tuple[float, float, float]] = {"colour": (1.0, 1.0, 1.0), "luma": (0.86, 0.0, 0.0)}
+PROFILES: dict[str, tuple[float, float, float]] = {"colour": (1.0, 1.0, 1.0), "luma": (1.72, 0.0, 0.0)}
 
 MAX_SIZE_GAIN = 1.4
 _OVERSAMPLING = 4

@@ -8,7 +8,9 @@ frames and hardly any on bidirectional ones (weights fitted at CRF 30-40: docs/w
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +24,14 @@ WINDOW = 5
 #: Variance, in squared 8-bit levels, below which a neighbourhood counts as flat: codec noise must not be amplified.
 VARIANCE_FLOOR = (9.0, 2.0, 2.0)
 CLIP = 2.5
+_MAX_WEIGHT = 65535 // 255  # more could overflow the sums
 
 
 @dataclass(slots=True)
 class Group:
-    """Weighted sum of neighbouring frames: uint32 planes (Y, U, V), the weights' sum, frames and time span."""
+    """Weighted sum of neighbouring frames: uint16 planes (Y, U, V), the weights' sum, frames and time span."""
 
-    sums: tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]
+    sums: tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]
     weight: int
     frames: int
     start_s: float
@@ -76,17 +79,19 @@ class Accumulator:
         weight = FRAME_WEIGHTS.get(frame.picture_type, FRAME_WEIGHTS["?"])
         current = self._open
         if current is not None and (
-            current.frames >= self.group_frames or current.sums[0].shape != frame.y.shape
+            current.frames >= self.group_frames
+            or current.weight + weight > _MAX_WEIGHT
+            or current.sums[0].shape != frame.y.shape
         ):
             self.close_group()
             current = None
         if current is None:
-            sums = tuple(np.multiply(plane, weight, dtype=np.uint32) for plane in (frame.y, frame.u, frame.v))
+            sums = tuple(np.multiply(plane, weight, dtype=np.uint16) for plane in (frame.y, frame.u, frame.v))
             self._open = Group((sums[0], sums[1], sums[2]), weight, 1, frame.time_s, frame.time_s)
             self.pixel_aspect = frame.pixel_aspect
             return
         for total, plane in zip(current.sums, (frame.y, frame.u, frame.v), strict=True):
-            total += np.multiply(plane, weight, dtype=np.uint16)
+            np.add(total, plane if weight == 1 else np.multiply(plane, weight, dtype=np.uint16), out=total)
         current.weight += weight
         current.frames += 1
         current.stop_s = frame.time_s
@@ -101,7 +106,8 @@ class Accumulator:
         """Whitens and hands over all groups collected so far, one evidence each."""
         self.close_group()
         groups, self.groups = self.groups, []
-        return [whiten_group(group, pixel_aspect=self.pixel_aspect) for group in groups]
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(partial(whiten_group, pixel_aspect=self.pixel_aspect), groups))
 
 
 def whiten_group(group: Group, *, pixel_aspect: float = 1.0) -> Evidence:

@@ -44,11 +44,11 @@ class Band:
 
 # Fitted to what survives CRF 30-40, half size and AV1 at a fixed ColorVideoVDP quality: docs/watermark.md.
 BANDS = (
-    Band(0, 0.050, 0.090, 0.17, 0.4),
-    Band(0, 0.170, 0.240, 0.27, 0.4, density=0.5),
-    Band(0, 0.240, 0.360, 0.43, 0.0, density=0.4),
-    Band(1, 0.015, 0.060, 1.20, 0.3),
-    Band(2, 0.015, 0.060, 1.20, 0.3),
+    Band(0, 0.050, 0.090, 0.19, 0.4),
+    Band(0, 0.170, 0.240, 0.30, 0.4, density=0.5),
+    Band(0, 0.240, 0.360, 0.47, 0.0, density=0.4),
+    Band(1, 0.015, 0.060, 1.36, 0.4),
+    Band(2, 0.015, 0.060, 1.36, 0.4),
 )
 
 

@@ -103,7 +103,7 @@ def test_black_and_white_stay_nearly_so() -> None:
     for level in (0.0, 1.0):
         frames = torch.full((1, 3, 512, 512), level)
         change = (mark_frames(frames, MARK) - frames) * 255
-        assert float(change.abs().max()) < 4
+        assert float(change.abs().max()) < 6
         assert float(change.square().mean().sqrt()) < 1
 
 

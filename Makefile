@@ -15,10 +15,10 @@ help:
 # already there is kept and completed; one that has no working pip (half made, moved Python) is made anew.
 $(VENV)/.installed-%: pyproject.toml
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable "$(if $(filter base,$*),.,.[$*])"
 	@touch $@
 
-demo: $(VENV)/.installed-generate
+demo: $(VENV)/.installed-base
 	$(PY) -m genwm demo
 
 test: $(VENV)/.installed-dev

@@ -255,7 +255,8 @@ def _stretches(source: Source, info: VideoInfo, threads: int, count: int, warnin
     for number in range(parts):
         start_s = (info.duration_s or 0) * number / parts
         reader = read_planes(
-            rewound(source), max_short_side=WORKING_LINES, select=select, start_s=start_s, max_frames=count // parts or 1,
+            rewound(source), max_short_side=WORKING_LINES, select=select, start_s=start_s, max_frames=count // parts
+            or 1,
             threads=threads
         )
         yield from reader

@@ -2,10 +2,10 @@
 
     python -m eval.tuning --videos DIR --out FILE.csv [--summary FILE.md] [--configs a,b] [--limit-clips N]
 
-The constants of genwm/lattice/tile.py (tile size, bands) and genwm/lattice/embed.py (mask) were chosen by such runs. Key,
-payload and geometry are known to the reader here, so a dozen clips show what a whole robustness run would: whatever
-raises z at equal visibility makes the mark easier to find and to read. Every row holds the constants that it was
-measured with, so rows of earlier constants stay beside new ones and are never taken for them.
+The constants of genwm/lattice/tile.py (tile size, bands) and genwm/lattice/embed.py (mask) are chosen by such runs.
+Key, payload and geometry are known to the reader here, so a dozen clips tell variants apart without a whole robustness
+run: what raises z at equal visibility makes the mark easier to find and to read. Every row holds the constants that it
+was measured with, so rows of earlier constants stay beside new ones and are never taken for them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import astuple, dataclass, field, replace
 from fractions import Fraction
-from functools import reduce
+from functools import partial, reduce
 from importlib import metadata
 from operator import add
 from pathlib import Path
@@ -46,7 +46,7 @@ from eval.quality.colorvideovdp import load_package
 from eval.quality.running import use_one_thread, writing
 from eval.robustness.runner import secrets_of
 from genwm import __version__
-from genwm.errors import BudgetError, DiskFullError, GenwmError, InputError, OutputError
+from genwm.errors import BudgetError, DiskFullError, GenwmError, InputError, MissingExtraError
 from genwm.keys import Key
 from genwm.lattice import tile
 from genwm.lattice.decode import project
@@ -71,11 +71,11 @@ MASK = ("MASK_LINES", "ACTIVITY_WINDOW", "RESIDUAL_WINDOW", "ACTIVITY_UNIT", "AC
 Z_COLUMNS = tuple(f"z_{attack}{plane}" for attack in SURVIVED for plane in PLANES)
 VALUES = ("d_fhd", "d_4k", "luma_psnr", *Z_COLUMNS)
 COLUMNS = (
-    *("config", "clip", "label", "family", "width", "height", "fps", "frames", "seed"),
+    *("config", "clip", "label", "family", "width", "height", "fps", "frames", "max_frames", "seed"),
     *VALUES,
     *("seconds", "constants", "versions", "error", "message"),
 )
-_IDENTITY = ("config", "constants", "clip", "seed")
+_IDENTITY = ("config", "constants", "clip", "max_frames", "seed")
 
 Row = dict[str, str]
 
@@ -218,11 +218,12 @@ def centre(planes: Planes, *, side: int = JOD_SIDE) -> Planes:
 def _frames(video: Video, count: int) -> tuple[list[Planes], float]:
     """Up to ``count`` first frames of square pixels, one even size and own memory, and the frame rate."""
     frames: list[Planes] = []
+    shape: tuple[int, ...] = ()
     with read_planes(video.path, max_frames=count, threads=1) as reader:
         for planes in reader:
-            if frames and planes.y.shape != shape:
+            shape = shape or planes.y.shape
+            if planes.y.shape != shape:
                 break
-            shape = planes.y.shape
             # The arrays belong to the decoder until they are copied.
             planes = cut_even(replace(planes, y=planes.y.copy(), u=planes.u.copy(), v=planes.v.copy()))
             if abs(planes.pixel_aspect - 1) > 0.002:
@@ -233,42 +234,34 @@ def _frames(video: Video, count: int) -> tuple[list[Planes], float]:
     return frames, (reader.info.fps if reader.info else None) or 25.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """The variants, with their constants as of `constants`, that one clip is still to be measured with."""
-
-    video: Video
-    configs: tuple[tuple[Config, str], ...]
-    frames: int = FRAMES
-    seed: int = 0
-
-
-def measure(job: _Job) -> list[Row]:
-    """The rows of one clip. What goes wrong is a row with ``error``; a missing package and a full disk are raised."""
+def measure(video: Video, configs: Sequence[Config], *, frames: int = FRAMES, seed: int = 0) -> list[Row]:
+    """The rows of one clip, one a variant. What goes wrong is a row with ``error``; a missing package and a full disk
+    are raised. Sets torch to one thread."""
     import torch
 
     torch.set_num_threads(1)
     blank = dict.fromkeys(COLUMNS, "") | {
-        "clip": job.video.id,
-        "label": job.video.label,
-        "family": job.video.family,
-        "seed": str(job.seed),
+        "clip": video.id,
+        "label": video.label,
+        "family": video.family,
+        "max_frames": str(frames),
+        "seed": str(seed),
         "versions": _versions(),
     }
     rows = []
     read: tuple[list[Planes], float] | None = None
-    for config, text in job.configs:
+    for config in configs:
         started = time.perf_counter()
-        row = blank | {"config": config.name, "constants": text}
+        row = blank | {"config": config.name, "constants": constants(config)}
         try:
-            read = read or _frames(job.video, job.frames)
-            row |= _measured(*read, job.video, config, job.seed)
-        except (DiskFullError, OutputError, ImportError):
+            read = read or _frames(video, frames)
+            row |= _measured(*read, video, config, seed)
+        except (DiskFullError, ImportError, MissingExtraError):
             raise
+        except GenwmError as error:
+            row |= {"error": error.code, "message": str(error)}
         except Exception as error:
-            known = isinstance(error, GenwmError)
-            row["error"] = error.code if isinstance(error, GenwmError) else "internal"
-            row["message"] = str(error) if known else f"{type(error).__name__}: {error}"
+            row |= {"error": "internal", "message": f"{type(error).__name__}: {error}"}
         rows.append(row | {"seconds": f"{time.perf_counter() - started:.1f}"})
     return rows
 
@@ -331,9 +324,9 @@ def run(
     done = {_identity(row) for row in read_rows(out) if not row["error"]}
     jobs = []
     for video in videos:
-        left = tuple(item for item in asked if (item[0].name, item[1], video.id, str(seed)) not in done)
+        left = [config for config, text in asked if (config.name, text, video.id, str(frames), str(seed)) not in done]
         if left:
-            jobs.append(_Job(video=video, configs=left, frames=frames, seed=seed))
+            jobs.append(partial(measure, video, left, frames=frames, seed=seed))
     added = 0
     with _appending(out) as write:
         for rows in _results(jobs, processes):
@@ -345,14 +338,14 @@ def run(
     return added
 
 
-def _results(jobs: Sequence[_Job], processes: int) -> Iterator[list[Row]]:
+def _results(jobs: Sequence[Callable[[], list[Row]]], processes: int) -> Iterator[list[Row]]:
     """The rows of each job as they come, from worker processes: constants change there and nowhere else."""
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")  # torch and FFmpeg have threads, which a fork would lose
     pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=use_one_thread)
     try:
-        for future in as_completed([pool.submit(measure, job) for job in jobs]):
+        for future in as_completed([pool.submit(job) for job in jobs]):
             yield future.result()
     except BrokenProcessPool:
         raise BudgetError(
@@ -368,7 +361,8 @@ def _identity(row: Row) -> tuple[str, ...]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a results file, the last one of each (config, constants, clip, seed); none where there is no file.
+    """The rows of a results file, the last one of each (config, constants, clip,
+    max_frames, seed); none where there is no file.
     Torn and damaged lines are left out. Raises InputError for a file of other columns."""
     try:
         data = path.read_bytes()
@@ -429,25 +423,28 @@ def summary(rows: Sequence[Row]) -> str:
     named: dict[tuple[str, str], list[Row]] = {}
     for row in good:
         named.setdefault((row["config"], row["constants"]), []).append(row)
-    names = [name for name, _ in named]
     groups: dict[str, list[Row]] = {}
     texts: dict[str, str] = {}
     for (name, text), members in named.items():
-        label = name if names.count(name) == 1 else f"{name} #{sum(one.split(' #')[0] == name for one in groups) + 1}"
+        versions = [other for same, other in named if same == name]
+        label = name if len(versions) == 1 else f"{name} #{versions.index(text) + 1}"
         groups[label], texts[label] = members, text
     parts = ["# Variants of the mark's constants\n\n", _CONDITIONS, "\n## All clips measured\n", *_tables(groups)]
-    clips = {label: {(row["clip"], row["seed"]) for row in members} for label, members in groups.items()}
+    clips = {label: {_trial(row) for row in members} for label, members in groups.items()}
     shared = set.intersection(*clips.values()) if clips else set()
     if shared and any(mine != shared for mine in clips.values()):
-        common = {
-            label: [row for row in members if (row["clip"], row["seed"]) in shared] for label, members in groups.items()
-        }
+        common = {label: [row for row in members if _trial(row) in shared] for label, members in groups.items()}
         parts += [f"\n## The {len(shared)} clips that all variants were measured on\n", *_tables(common)]
     parts += ["\n## Constants\n\n", *(f"- {label}: `{text}`\n" for label, text in texts.items())]
     if failed := [row for row in rows if row["error"]]:
         parts += ["\n## Not measured\n\n"]
         parts += [f"- {row['clip']} ({row['config']}): {row['error']}: {row['message']}\n" for row in failed]
     return "".join(parts)
+
+
+def _trial(row: Row) -> tuple[str, ...]:
+    """What variants must share to be compared."""
+    return row["clip"], row["max_frames"], row["seed"]
 
 
 _CONDITIONS = (
@@ -460,7 +457,7 @@ _CONDITIONS = (
 
 def _tables(groups: Mapping[str, Sequence[Row]]) -> list[str]:
     visible = [["config", "clips", "D fhd mean / max", "D 4k mean / max", "luma PSNR mean / min (dB)"]]
-    strong = [["config", *(f"{ATTACKS[attack].id}: {what}" for attack in SURVIVED.values() for what in
+    strong = [["config", *(f"{attack}: {what}" for attack in SURVIVED.values() for what in
                            ("z mean / min", "mean of Y, U, V", "scaled"))]]
     for label, members in groups.items():
         fhd, uhd, quality = (_numbers(members, name) for name in ("d_fhd", "d_4k", "luma_psnr"))
@@ -493,6 +490,8 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 
 def _chosen(context: click.Context, parameter: click.Parameter, value: str) -> tuple[Config, ...]:
     names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names:
+        raise click.BadParameter(f"Expected names of {', '.join(CONFIGS)}, got none; choose some.")
     for name in names:
         if name not in CONFIGS:
             raise click.BadParameter(f"Expected names of {', '.join(CONFIGS)}, got {name!r}; choose some.")

@@ -1,14 +1,12 @@
-"""Marks: what is written, and the objects that write it on tensors and on decoded frames."""
+"""Marks: what is written, and the objects that write it on torch tensors and, without torch, on decoded frames."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from genwm.errors import InputError, KeyMissingError
 from genwm.keys import Key
@@ -16,6 +14,9 @@ from genwm.lattice import embed, tile
 from genwm.payload import encode
 from genwm.video import Planes, YUVFrame
 from genwm.video.model import UPRIGHT, Orientation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Strength = Literal["invisible", "balanced", "strong"]
 Profile = Literal["colour", "luma"]
@@ -60,38 +61,40 @@ class Marker:
     Args:
         mark: what to write.
         width, height: displayed size of the picture in square pixels.
-        device: where tensors live.
     """
 
-    def __init__(self, mark: Mark, width: float, height: float, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, mark: Mark, width: float, height: float) -> None:
         if min(width, height) < 1:
             raise InputError(f"Expected a picture of at least 1 x 1 pixels, got {width} x {height}; check the input.")
         self.mark = mark
         self.canonical = tile.canonical_size(width, height)
-        self.device = torch.device(device)
         self._gain = STRENGTHS[mark.strength] * size_gain(width, height)
         self._tiles = tile.tiles(mark.key, mark.payload, oversampling=_OVERSAMPLING, planes=PROFILES[mark.profile])
-        self._patterns: dict[tuple[int, int, int, Orientation], Tensor] = {}
-        self._rgb_patterns: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._patterns: dict[tuple[int, int, int, Orientation], NDArray[np.float32]] = {}
+        self._rgb_patterns: dict[tuple[int, int, str], Any] = {}
 
     def rgb(self, frames: Tensor) -> Tensor:
         """Marks RGB frames ``(N, 3, H, W)`` in [0, 1], any floating dtype; returns the same shape, dtype and device."""
+        import torch
+
         if frames.ndim != 4 or frames.shape[1] != 3 or not frames.is_floating_point():
             raise InputError(f"Expected floating RGB frames of shape (N, 3, H, W) in [0, 1], got {tuple(frames.shape)} "
                              f"of {frames.dtype}; convert and rearrange them.")
-        if not len(frames):
-            return frames.clone()
-        size = int(frames.shape[2]), int(frames.shape[3])
-        if size not in self._rgb_patterns:
-            self._rgb_patterns[size] = embed.rgb_patterns(torch.stack([self._pattern(plane, *size) for plane in
-            range(3)]))
-        luma, colour = (pattern.to(frames.device) for pattern in self._rgb_patterns[size])
-        if len(frames) == 1:
-            return embed.add_to_rgb(frames, luma, colour, self._gain)
-        # Frame by frame: the working memory stays that of one frame, however long the batch.
+        rows, columns = int(frames.shape[2]), int(frames.shape[3])
+        on_cpu = frames.device.type == "cpu"  # where NumPy does the same in half the time
+        key = (rows, columns, str(frames.device))
+        if key not in self._rgb_patterns:
+            patterns: list[Any] = [self._pattern(plane, rows, columns) for plane in range(3)]
+            if not on_cpu:
+                patterns = [torch.from_numpy(pattern).to(frames.device) for pattern in patterns]
+            self._rgb_patterns[key] = embed.rgb_patterns(*patterns)
+        luma, colour = self._rgb_patterns[key]
         marked = torch.empty_like(frames)
-        for frame, place in zip(torch.split(frames, 1), torch.split(marked, 1), strict=True):
-            place.copy_(embed.add_to_rgb(frame, luma, colour, self._gain))
+        # Frame by frame: the working memory stays that of one frame, however long the batch.
+        for number in range(len(frames)):
+            frame = frames[number].detach().to(torch.float32, copy=True)
+            embed.add_to_rgb(frame.numpy() if on_cpu else frame, luma, colour, self._gain)
+            marked[number] = frame
         return marked
 
     def planes(self, frame: Planes) -> Planes:
@@ -108,19 +111,26 @@ class Marker:
              ) -> list[NDArray[Any]]:
         unit = float(1 << (depth - 8))
         stretch = (255 / embed.LUMA_RANGE, 255 / embed.CHROMA_RANGE) if full_range else (1.0, 1.0)
-        samples = [torch.from_numpy(plane.astype(np.float32)).to(self.device)[None, None] for plane in planes]
-        levels = embed.pooled(samples[0]) / (unit * stretch[0]) + (16 if full_range else 0)
+        rows, columns = planes[0].shape
+        factor = embed.pool_factor(rows, columns)
+        luma = planes[0].astype(np.float32)
+        levels = embed.pooled(luma, factor) * np.float32(1 / (unit * stretch[0])) + np.float32(16 if full_range else 0)
         mask = embed.visibility(levels)
-        masks = mask, embed.chroma_mask(mask), embed.chroma_mask(mask)
+        coloured = embed.chroma_mask(mask)
         marked = []
-        for number, (plane, mask) in enumerate(zip(samples, masks, strict=True)):
-            pattern = self._pattern(number, int(plane.shape[2]), int(plane.shape[3]), orientation)
-            values = embed.add_to_plane(plane, pattern, mask, self._gain * unit * stretch[min(number, 1)])
-            values = values.round_().clamp_(0, (1 << depth) - 1)
-            marked.append(values[0, 0].cpu().numpy().astype(planes[number].dtype))
+        for number, plane in enumerate(planes):
+            samples = plane.astype(np.float32) if number else luma
+            pattern = self._pattern(number, plane.shape[0], plane.shape[1], orientation)
+            values = embed.add_to_plane(
+                samples, pattern, coloured if number else mask, self._gain * unit * stretch[min(number, 1)],
+                (factor * plane.shape[0] / rows, factor * plane.shape[1] / columns),
+            )
+            np.rint(values, out=values)
+            marked.append(np.clip(values, 0, (1 << depth) - 1, out=values).astype(plane.dtype))
         return marked
 
-    def _pattern(self, plane: int, rows: int, columns: int, orientation: Orientation = UPRIGHT) -> Tensor:
+    def _pattern(self, plane: int, rows: int, columns: int, orientation: Orientation = UPRIGHT
+                 ) -> NDArray[np.float32]:
         """Pattern of one plane at its stored size, turned back from display to stored orientation."""
         key = (plane, rows, columns, orientation)
         if key not in self._patterns:
@@ -129,7 +139,7 @@ class Marker:
             image = image[:: -1 if orientation.flip_y else 1, :: -1 if orientation.flip_x else 1]
             if orientation.transpose:
                 image = image.T
-            self._patterns[key] = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+            self._patterns[key] = np.ascontiguousarray(image)
         return self._patterns[key]
 
 
@@ -154,4 +164,4 @@ def mark_frames(frames: Tensor, mark: Mark) -> Tensor:
     """
     if frames.ndim != 4:
         raise InputError(f"Expected frames of shape (N, 3, H, W), got {tuple(frames.shape)}; rearrange them.")
-    return Marker(mark, frames.shape[3], frames.shape[2], device=frames.device).rgb(frames)
+    return Marker(mark, frames.shape[3], frames.shape[2]).rgb(frames)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import click
 
 from genwm.errors import OutputError
-from genwm.extras import require
 from genwm.keys import Keyring
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ def demo(ctx: click.Context, folder: Path, as_json: bool) -> None:
     Makes a clip and a key of its own, so it needs neither network nor keyring. Exit status 0: the payload came back
     exactly; 1: it did not.
     """
-    require("torch", "generate")
     from detectors.commands.verify import describe
     from detectors.record import verify_file
     from genwm.commands.embed import mark_file

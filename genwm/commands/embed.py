@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genwm.errors import GenwmError, InputError, NotVerifiedError, PayloadError
-from genwm.extras import require
 from genwm.keys import Keyring
 
 if TYPE_CHECKING:
@@ -66,7 +65,6 @@ def embed(
     ring = Keyring.load()
     key = ring.get(key_name) if key_name is not None else ring.default()
     number = secrets.randbits(64) if payload is None else parse_payload(payload)
-    require("torch", "generate")
     from genwm.marking import Mark
 
     mark = Mark(key, number, strength, profile)
@@ -130,7 +128,7 @@ def mark_file(
         raise InputError(f"Expected no --quality for the video {os.fspath(source)}, got {quality}; use --crf.")
     edit = _Edit(mark)
     name = os.fspath(target)
-    with atomic_output(name, source=source, overwrite=overwrite) as part, _named(part, name), _one_thread():
+    with atomic_output(name, source=source, overwrite=overwrite) as part, _named(part, name):
         if still:
             info = edit_image(source, part, edit, quality=quality)
         else:
@@ -182,19 +180,6 @@ def _named(part: str, target: str) -> Iterator[None]:
         yield
     except GenwmError as error:
         raise type(error)(str(error).replace(part, target)) from error
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread: the encoder has the other cores, and on one frame at a time threads only wait for it."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -777,3 +777,10 @@ def test_audio_is_seen(tmp_path: Path, pictures: np.ndarray) -> None:
 def test_public_names() -> None:
     assert sorted(video.__all__) == sorted(set(video.__all__))
     assert all(hasattr(video, name) for name in video.__all__)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no scheduling policies")
+def test_encoding_av1_leaves_the_priority_of_the_process_alone(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    video.write_video(tmp_path / "clip.mkv", scene(64, 64, 3, seed=1), fps=25, codec="av1")
+    assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before

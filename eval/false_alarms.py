@@ -12,9 +12,7 @@ Beside ``OUT.csv``, one row a clip and key, stand ``OUT.clips.csv``, one row a c
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import os
 import sys
@@ -36,9 +34,8 @@ from scipy.special import log_ndtr
 from scipy.stats import beta, chi2
 
 from detectors import watermark as reader
+from eval import tables
 from eval.corpus import Video, list_videos
-from eval.robustness.runner import versions
-from eval.robustness.table import writing
 from genwm.errors import GenwmError, InputError, NotFoundError, OutputError
 from genwm.keys import Key
 from genwm.lattice import geometry
@@ -234,7 +231,7 @@ def measure(video: Video, *, keys: int, search_keys: int, max_frames: int, seed:
     """Tries ``keys`` random keys on one clip. What fails is a result with an error and no trials."""
     result = ClipResult(
         clip=video.id, label=video.label, group=video.group, short_side=video.short_side, keys=keys,
-        search_keys=search_keys, max_frames=max_frames, seed=seed, versions=versions(),
+        search_keys=search_keys, max_frames=max_frames, seed=seed, versions=tables.versions("av", "numpy"),
     )  # fmt: skip
     wall, cpu = time.perf_counter(), time.process_time()
     try:
@@ -249,10 +246,9 @@ def measure(video: Video, *, keys: int, search_keys: int, max_frames: int, seed:
             tests |= {f"tests_{candidate.family.name}": float(candidate.family.tests) for candidate in candidates}
         if search_keys:
             _check(video, ring[0], trials[0], max_frames)
-    except GenwmError as error:
-        return replace(result, error=error.code, message=_one_line(error)), []
     except Exception as error:  # one clip is one row, whatever happens
-        return replace(result, error="internal", message=_one_line(f"{type(error).__name__}: {error}")), []
+        code, message = tables.failure(error, limit=300)
+        return replace(result, error=code, message=message), []
     return replace(
         result,
         frames=sum(item.frames for item in looks[-1].evidence),
@@ -274,10 +270,6 @@ def _check(video: Video, key: Key, trial: Trial, max_frames: int) -> None:
             f"Expected log10 p {reading.log10_p:.3f} as from read_watermark, got {trial.log10_p:.3f}; "
             "bring eval/false_alarms.py into line with detectors/watermark.py"
         )
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 # The tables.
@@ -323,8 +315,8 @@ def run(
     work = partial(measure, keys=keys, search_keys=search_keys, max_frames=max_frames, seed=seed)
     for count, (result, trials) in enumerate(_measured(work, left, processes), start=1):
         # Rows first: a clip whose line is in the table of clips has all its rows.
-        _append(rows, (_values(result.clip, trial) for trial in trials))
-        _append(clips, [_clip_values(result)])
+        tables.append(rows, (_values(result.clip, trial) for trial in trials))
+        tables.append(clips, [_clip_values(result)])
         if progress:
             progress(count, len(left), result)
     return read_clips(rows)
@@ -346,43 +338,20 @@ def _clips_path(rows: Path) -> Path:
 
 def _prepare(rows: Path, clips: Path, settings: dict[str, int]) -> list[ClipResult]:
     """Makes the tables, or takes out what a kill has left unfinished; returns the clips that are done."""
-    done = read_clips(rows) if clips.exists() else []
+    done = _read_clips(clips) or []
     for result in done:
         if any(getattr(result, name) != value for name, value in settings.items()):
             raise OutputError(f"Expected results of a run with {settings} in {clips}, got others; choose another name")
     names = {result.clip for result in done}
-    with writing(rows):
-        rows.parent.mkdir(parents=True, exist_ok=True)
-        kept = [_line(COLUMNS)]
-        if rows.exists():
-            with rows.open(newline="", encoding="utf-8", errors="replace") as file:
-                table = csv.reader(file)
-                if tuple(next(table, COLUMNS)) != COLUMNS:
-                    raise OutputError(f"Expected a table of false alarms in {rows}, got another; choose another name")
-                kept += [_line(line) for line in table if len(line) == len(COLUMNS) and line[0] in names]
-        header = _line(field.name for field in fields(ClipResult))
-        _replace(rows, kept)
-        _replace(clips, [header, *(_line(_clip_values(result)) for result in done)])
+    kept = (line.values() for line in _read_rows(rows) or () if line["clip"] in names)
+    tables.rewrite(rows, COLUMNS, kept)
+    tables.rewrite(clips, [field.name for field in fields(ClipResult)], map(_clip_values, done))
     return done
 
 
-def _replace(path: Path, lines: Sequence[str]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("".join(lines), encoding="utf-8")
-    os.replace(part, path)
-
-
-def _append(path: Path, lines: Iterable[Iterable[object]]) -> None:
-    with writing(path), path.open("a", encoding="utf-8", newline="") as file:
-        file.write("".join(_line(line) for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _line(values: Iterable[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
+def _read_rows(path: Path) -> Iterator[dict[str, str]] | None:
+    other = OutputError(f"Expected a table of false alarms in {path}, got another; choose another name")
+    return tables.read(path, COLUMNS, refusal=other)
 
 
 def _values(clip: str, trial: Trial) -> list[object]:
@@ -400,20 +369,23 @@ def _clip_values(result: ClipResult) -> list[object]:
 def read_clips(rows: str | os.PathLike[str]) -> list[ClipResult]:
     """The clips that are done, from the table beside ``rows``. Errors: NotFoundError, OutputError (another table)."""
     path = _clips_path(Path(rows))
-    if not path.exists():
-        raise NotFoundError(f"Expected a table of clips at {path}, got no file; run the measurement first")
+    results = _read_clips(path)
+    if results is None:
+        raise NotFoundError(f"Expected a table of clips at {path}, got none; run the measurement first")
+    return results
+
+
+def _read_clips(path: Path) -> list[ClipResult] | None:
     kinds = {field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(ClipResult)}
+    other = OutputError(f"Expected a table of clips in {path}, got another; choose another name")
+    lines = tables.read(path, tuple(kinds), refusal=other)
+    if lines is None:
+        return None
     results = {}
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        table = csv.DictReader(file)
-        if tuple(table.fieldnames or ()) != tuple(kinds):
-            raise OutputError(f"Expected a table of clips in {path}, got another; choose another name")
-        for line in table:
-            if None in line.values() or None in line:
-                continue  # torn by a kill
-            known: dict[str, Any] = {name: kinds[name](text or "nan" if kinds[name] is float else text)
-                                     for name, text in line.items()}  # fmt: skip
-            results[line["clip"]] = ClipResult(**known)
+    for line in lines:
+        known: dict[str, Any] = {name: kinds[name](text or "nan" if kinds[name] is float else text)
+                                 for name, text in line.items()}  # fmt: skip
+        results[line["clip"]] = ClipResult(**known)
     return list(results.values())
 
 
@@ -457,11 +429,10 @@ def read_sample(rows: str | os.PathLike[str]) -> Sample:
     clips = tuple(result for result in read_clips(rows) if not result.error)
     index = {result.clip: number for number, result in enumerate(clips)}
     wanted = ("clip", "key", "level", *(f"z_{name}" for name in FAMILIES), "log10_p")
-    places = [COLUMNS.index(name) for name in wanted]
-    with Path(rows).open(newline="", encoding="utf-8", errors="replace") as file:
-        table = csv.reader(file)
-        next(table, None)
-        lines = [[line[place] for place in places] for line in table if len(line) == len(COLUMNS) and line[0] in index]
+    table = _read_rows(Path(rows))
+    if table is None:
+        raise NotFoundError(f"Expected a table of false alarms at {rows}, got none; run the measurement first")
+    lines = [[line[name] for name in wanted] for line in table if line["clip"] in index]
     columns = list(zip(*lines, strict=True)) if lines else [()] * len(wanted)
     numbers = {name: np.array([float(text or "nan") for text in column])
                for name, column in zip(wanted, columns, strict=True) if name not in ("clip", "level")}  # fmt: skip
@@ -713,13 +684,12 @@ def _limits(summary: Summary, trials: int, detected: int) -> str:
 def write_summary(summary: Summary, path: str | os.PathLike[str]) -> None:
     """Both tables of the summary as one CSV file: measured against claimed, then effective tests."""
     header = ("table", "what", "k_or_tail", "trials", "hits", "value", "low", "high")
-    lines: list[Iterable[object]] = [header]
+    lines: list[Iterable[object]] = []
     lines += [("measured/claimed", row.what, row.k, row.tests, row.hits, f"{row.ratio:.4g}", f"{row.ratio_low:.4g}",
                f"{row.ratio_high:.4g}") for row in summary.tails]  # fmt: skip
     lines += [("effective/claimed", item.family, item.tail, "", item.hits, f"{item.factor:.4g}", f"{item.low:.4g}",
                f"{item.high:.4g}") for item in summary.calibration]  # fmt: skip
-    with writing(Path(path)):
-        _replace(Path(path), [_line(line) for line in lines])
+    tables.rewrite(Path(path), header, lines)
 
 
 @click.command()
@@ -751,7 +721,7 @@ def false_alarms(videos: Path | None, out: Path, summary_only: bool, **options: 
         summary = summarize(out)
         text = markdown(summary)
         write_summary(summary, out.with_suffix(".summary.csv"))
-        with writing(out):
+        with tables.writing(out):
             out.with_suffix(".md").write_text(text, encoding="utf-8")
     except GenwmError as error:
         click.echo(f"{error.code}: {error}", err=True)

@@ -28,8 +28,7 @@ from unittest.mock import patch
 import click
 
 from detectors import watermark as reader
-from eval.robustness.runner import versions
-from eval.robustness.table import writing
+from eval.tables import versions, writing
 from genwm.errors import GenwmError
 from genwm.keys import Key, Keyring
 from genwm.scenes import Frames, scene
@@ -431,7 +430,7 @@ def run(
             "system": platform.platform(),
             "python": platform.python_version(),
         },
-        "versions": versions(),
+        "versions": versions("av", "numpy"),
         "settings": asdict(settings),
         "results": [asdict(item) for item in results],
     }

@@ -11,41 +11,37 @@ was measured with, so rows of earlier constants stay beside new ones and are nev
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import math
 import multiprocessing
-import os
 import statistics
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import astuple, dataclass, field, replace
 from fractions import Fraction
 from functools import partial, reduce
-from importlib import metadata
 from operator import add
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.watermark import WORKING_LINES
+from eval import tables
 from eval.attacks import ATTACKS, Clip
 from eval.attacks.geometry import cut, cut_even, scaled
 from eval.corpus import Video, list_videos
 from eval.quality import Footage, jod, psnr
 from eval.quality.colorvideovdp import load_package
-from eval.quality.running import use_one_thread, writing
+from eval.quality.running import use_one_thread
 from eval.robustness.runner import secrets_of
-from genwm import __version__
 from genwm.errors import BudgetError, DiskFullError, GenwmError, InputError, MissingExtraError
 from genwm.keys import Key
 from genwm.lattice import tile
@@ -246,7 +242,7 @@ def measure(video: Video, configs: Sequence[Config], *, frames: int = FRAMES, se
         "family": video.family,
         "max_frames": str(frames),
         "seed": str(seed),
-        "versions": _versions(),
+        "versions": tables.versions("av", "numpy", "torch", "cvvdp"),
     }
     rows = []
     read: tuple[list[Planes], float] | None = None
@@ -258,10 +254,8 @@ def measure(video: Video, configs: Sequence[Config], *, frames: int = FRAMES, se
             row |= _measured(*read, video, config, seed)
         except (DiskFullError, ImportError, MissingExtraError):
             raise
-        except GenwmError as error:
-            row |= {"error": error.code, "message": str(error)}
         except Exception as error:
-            row |= {"error": "internal", "message": f"{type(error).__name__}: {error}"}
+            row["error"], row["message"] = tables.failure(error)
         rows.append(row | {"seconds": f"{time.perf_counter() - started:.1f}"})
     return rows
 
@@ -289,14 +283,6 @@ def _measured(frames: Sequence[Planes], fps: float, video: Video, config: Config
             values |= {f"z_{name}{plane}": z for plane, z in found.items()}
     facts = {"width": str(width), "height": str(height), "fps": f"{fps:.4f}", "frames": str(len(frames))}
     return facts | {name: "" if math.isnan(value) else f"{value:.4f}" for name, value in values.items()}
-
-
-def _versions() -> str:
-    found = [f"genwm {__version__}"]
-    for name in ("av", "numpy", "torch", "cvvdp"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found.append(f"{name} {metadata.version(name)}")
-    return "; ".join(found)
 
 
 # --- A run
@@ -327,14 +313,14 @@ def run(
         left = [config for config, text in asked if (config.name, text, video.id, str(frames), str(seed)) not in done]
         if left:
             jobs.append(partial(measure, video, left, frames=frames, seed=seed))
+    tables.prepare(out, COLUMNS)
     added = 0
-    with _appending(out) as write:
-        for rows in _results(jobs, processes):
-            for row in rows:
-                write(row)
-                added += 1
-                if on_row:
-                    on_row(row)
+    for rows in _results(jobs, processes):
+        for row in rows:
+            tables.append(out, [[row[name] for name in COLUMNS]])
+            added += 1
+            if on_row:
+                on_row(row)
     return added
 
 
@@ -361,51 +347,11 @@ def _identity(row: Row) -> tuple[str, ...]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a results file, the last one of each (config, constants, clip,
-    max_frames, seed); none where there is no file.
-    Torn and damaged lines are left out. Raises InputError for a file of other columns."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise InputError(f"Expected a readable CSV file at {path}, got '{error.strerror}'; choose another") from None
-    # Line by line: an open quote in a damaged line must not swallow the next.
-    lines = data[: data.rfind(b"\n") + 1].decode(errors="replace").split("\n")[:-1]
-    table = [next(csv.reader([line]), []) for line in lines]
-    if table and tuple(table[0]) != COLUMNS:
-        raise InputError(f"Expected the columns of a tuning run in {path}, got others; choose another file")
-    rows = [dict(zip(COLUMNS, cells, strict=True)) for cells in table[1:] if len(cells) == len(COLUMNS)]
+    """The rows of a results file, the last one of each (config, constants, clip, max_frames, seed); none where there is
+    no file. Torn and damaged lines are left out. Raises InputError for a file of other columns."""
+    other = InputError(f"Expected the columns of a tuning run in {path}, got others; choose another file")
+    rows = tables.read(path, COLUMNS, refusal=other) or ()
     return list({_identity(row): row for row in rows}.values())
-
-
-@contextlib.contextmanager
-def _appending(path: Path) -> Iterator[Callable[[Row], None]]:
-    """Yields what writes one row to the end of the file and sees it to the disk."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+b")  # noqa: SIM115  # closed below, apart from the errors of opening
-    with file:
-        with writing(path):
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-            if file.seek(0, os.SEEK_END) == 0:
-                _append(file, COLUMNS)
-
-        def write(row: Row) -> None:
-            with writing(path):
-                _append(file, [row[name] for name in COLUMNS])
-
-        yield write
-
-
-def _append(file: BinaryIO, cells: Iterable[str]) -> None:
-    line = io.StringIO()
-    # A row is a line: whatever an error message holds, it does not break it.
-    csv.writer(line, lineterminator="\n").writerow([" ".join(cell.split()) for cell in cells])
-    file.write(line.getvalue().encode())
-    file.flush()
-    os.fsync(file.fileno())
 
 
 # --- Summary
@@ -527,7 +473,7 @@ def main(
         run(clips, out, configs=configs, frames=frames, seed=seed, processes=processes, on_row=_show)
         text = summary(read_rows(out))
         if summary_path:
-            with writing(summary_path):
+            with tables.writing(summary_path):
                 summary_path.write_text(text, encoding="utf-8")
         else:
             click.echo(text)

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import errno
 import hashlib
-import io
 import multiprocessing
 import os
-import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from importlib import metadata
+from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eval import tables
 from eval.baselines import BASELINES, baseline
 from eval.corpus import Video
 from eval.quality.colorvideovdp import load_package
 from eval.quality.measures import METRICS, Footage, Metric, measure, vmaf
-from genwm import __version__
-from genwm.errors import BudgetError, DecodeError, DiskFullError, GenwmError, InputError, OutputError
+from genwm.errors import BudgetError, DecodeError, InputError
 from genwm.extras import require
 from genwm.video import Planes, VideoInfo, read_planes
 
@@ -45,6 +39,8 @@ COLUMNS = (
     *("seconds", "versions", "error", "message"),
 )
 _IDENTITY = ("clip", "method", "strength", "profile", "seed")
+
+_PACKAGES = ("python", "av", "numpy", "scipy", "torch", "cvvdp", "imageio-ffmpeg", "invisible-watermark")
 
 Row = dict[str, str]
 
@@ -92,14 +88,14 @@ def run(
         missing = tuple(method for method in methods if settings.identity(video.id, method) not in done)
         if missing:
             jobs.append((video, missing, settings))
+    tables.prepare(out, COLUMNS)
     added = 0
-    with _appending(out) as write:
-        for rows in _results(jobs, processes):
-            for row in rows:
-                write(row)
-                added += 1
-                if on_row:
-                    on_row(row)
+    for rows in _results(jobs, processes):
+        for row in rows:
+            tables.append(out, [[row[name] for name in COLUMNS]])
+            added += 1
+            if on_row:
+                on_row(row)
     return added
 
 
@@ -146,13 +142,11 @@ def _measure_clip(job: Job) -> list[Row]:
     for method in methods:
         started = time.perf_counter()
         identity = dict(zip(_IDENTITY, settings.identity(video.id, method), strict=True))
-        row = clip.facts | identity | {"versions": _versions()}
+        row = clip.facts | identity | {"versions": tables.versions(*_PACKAGES)}
         try:
             row |= clip.measured(method)
-        except GenwmError as error:
-            row |= {"error": error.code, "message": str(error)}
         except Exception as error:  # one clip never stops the others
-            row |= {"error": "internal", "message": f"{type(error).__name__}: {error}"}
+            row["error"], row["message"] = tables.failure(error)
         rows.append({**dict.fromkeys(COLUMNS, ""), **row, "seconds": f"{time.perf_counter() - started:.2f}"})
     return rows
 
@@ -248,16 +242,6 @@ def _size_columns(width: int, height: int) -> Row:
     return {"width": str(width), "height": str(height), "short_side": str(min(width, height))}
 
 
-@cache
-def _versions() -> str:
-    names = ("av", "numpy", "scipy", "torch", "cvvdp", "imageio-ffmpeg", "invisible-watermark")
-    found = [f"genwm {__version__}", f"python {platform.python_version()}"]
-    for name in names:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found.append(f"{name} {metadata.version(name)}")
-    return "; ".join(found)
-
-
 def _check_names(methods: Sequence[str], metrics: Sequence[str]) -> None:
     for kind, names, known in (("method", methods, (OURS, *BASELINES)), ("metric", metrics, METRICS)):
         if wrong := [name for name in names if name not in known]:
@@ -277,61 +261,7 @@ def _require_packages(methods: Sequence[str], metrics: Sequence[str]) -> None:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a results file, the last one of each (clip, method, strength, profile, seed); none where there is no
-    file. A torn last line is left out. Raises InputError for a file of other columns."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Expected a readable CSV file at {path}, got '{error}'; choose another file") from None
-    whole = text[: text.rfind("\n") + 1]
-    if not whole:
-        return []
-    reader = csv.DictReader(whole.splitlines())
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise InputError(f"Expected the columns of a quality run in {path}, got others; choose another file")
-    rows = [row for row in reader if row[COLUMNS[-1]] is not None]
+    file. Torn and damaged lines are left out. Raises InputError for a file of other columns."""
+    other = InputError(f"Expected the columns of a quality run in {path}, got others; choose another file")
+    rows = tables.read(path, COLUMNS, refusal=other) or ()
     return list({tuple(row[name] for name in _IDENTITY): row for row in rows}.values())
-
-
-@contextlib.contextmanager
-def _appending(path: Path) -> Iterator[Callable[[Row], None]]:
-    """Yields what writes one row to the end of the file and sees it to the disk."""
-    with writing(path):
-        file = open(path, "a+b")  # noqa: SIM115  # closed below, apart from the errors of opening
-    with file:
-        with writing(path):
-            _drop_torn_line(file)
-            if file.tell() == 0:
-                _append(file, COLUMNS)
-
-        def write(row: Row) -> None:
-            with writing(path):
-                _append(file, [row[name] for name in COLUMNS])
-
-        yield write
-
-
-def _append(file: IO[bytes], cells: Iterable[str]) -> None:
-    line = io.StringIO()
-    # A row is a line: whatever an error message holds, it does not break it.
-    csv.writer(line, lineterminator="\n").writerow([" ".join(cell.split()) for cell in cells])
-    file.write(line.getvalue().encode())
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _drop_torn_line(file: IO[bytes]) -> None:
-    file.seek(0)
-    file.truncate(file.read().rfind(b"\n") + 1)
-    file.seek(0, os.SEEK_END)
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(f"Expected room on the disk for {path}, got none left; free some space") from None
-        raise OutputError(f"Expected to write {path}, got '{error.strerror}'; choose another place") from None

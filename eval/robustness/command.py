@@ -15,7 +15,8 @@ import click
 from eval.attacks import ATTACKS
 from eval.robustness.runner import run
 from eval.robustness.summary import markdown, summarize, write_summary
-from eval.robustness.table import read_rows, writing
+from eval.robustness.table import read_rows
+from eval.tables import writing
 from genwm.errors import GenwmError, InputError
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO
 from zlib import crc32
 
-import av
 import numpy as np
 
 from eval.attacks import ATTACKS, Attack, Clip, attacks_named
@@ -25,14 +24,10 @@ from eval.attacks.geometry import cut_even, scaled
 from eval.corpus import Video, list_videos
 from eval.robustness.subjects import Lattice, Watermark
 from eval.robustness.table import Row, append_row, drop_errors, prepare, read_rows
-from genwm import __version__
+from eval.tables import failure, versions
 from genwm.errors import DiskFullError, GenwmError, InputError, MissingExtraError, OutputError
 from genwm.keys import Key
 from genwm.video import Planes, read_planes
-
-
-def versions() -> str:
-    return f"genwm {__version__}; av {av.__version__}; numpy {np.__version__}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +61,7 @@ class _Job:
             strength=watermark.strength,
             profile=watermark.profile,
             seed=self.seed,
-            versions=versions(),
+            versions=versions("av", "numpy"),
         )
 
 
@@ -281,6 +276,5 @@ def _kept(frames: Iterable[Planes], store: IO[bytes]) -> list[Planes]:
 
 
 def _failed(row: Row, error: Exception) -> Row:
-    code = error.code if isinstance(error, GenwmError) else "internal"
-    message = str(error) if isinstance(error, GenwmError) else f"{type(error).__name__}: {error}"
-    return replace(row, error=code, message=" ".join(message.split())[:300])
+    code, message = failure(error, limit=300)
+    return replace(row, error=code, message=message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import statistics
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 
 from eval.attacks import ATTACKS
 from eval.corpus import SIZE_CLASSES, size_class
-from eval.robustness.table import Row, writing
+from eval.robustness.table import Row
+from eval.tables import rewrite
 
 
 class Floor(NamedTuple):
@@ -222,9 +222,6 @@ def _rate(hits: int, count: int, low: float, high: float, floor: float | None, m
 
 def write_summary(cells: Sequence[Cell], path: str | os.PathLike[str]) -> None:
     """The cells as CSV."""
-    with writing(Path(path)), open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Cell)])
-        for cell in cells:
-            values = asdict(cell).values()
-            writer.writerow([f"{value:.2f}" if isinstance(value, float) else value for value in values])
+    rows = (asdict(cell).values() for cell in cells)
+    rounded = ([f"{value:.2f}" if isinstance(value, float) else value for value in row] for row in rows)
+    rewrite(Path(path), [field.name for field in fields(Cell)], rounded)

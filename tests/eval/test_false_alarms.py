@@ -15,6 +15,7 @@ from scipy.stats import binom, norm
 
 from detectors import read_watermark
 from eval import false_alarms as fa
+from eval import tables
 from eval.corpus import list_videos
 from genwm.errors import InputError, NotFoundError, OutputError
 from genwm.keys import Key
@@ -199,8 +200,8 @@ def test_summary_of_a_known_sample(tmp_path: Path) -> None:
         for n, v in enumerate(z)
     ]
     fa._prepare(out, out.with_suffix(".clips.csv"), {})
-    fa._append(out, (fa._values("c", trial) for trial in trials))
-    fa._append(out.with_suffix(".clips.csv"), [fa._clip_values(result)])
+    tables.append(out, (fa._values("c", trial) for trial in trials))
+    tables.append(out.with_suffix(".clips.csv"), [fa._clip_values(result)])
     summary = fa.summarize(out)
     assert summary.known == {"trials": 200, "detected": 1, "inconclusive": 0}
     assert summary.whole["trials"] == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from eval import tuning
+from eval import tables, tuning
 from eval.corpus import Video, list_videos
 from eval.tuning import COLUMNS, CONFIGS, Config, Row, at_equal_visibility, centre, constants, known_z, overridden
 from genwm.errors import InputError
@@ -177,14 +177,14 @@ def row(config: str, clip: str, **values: object) -> Row:
 
 def test_rows_survive_a_torn_line(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    with tuning._appending(out) as write:
-        write(row("current", "a", error="internal", message='two\nlines, "quoted"'))
-        write(row("current", "a", d_4k=0.1))
+    tables.prepare(out, COLUMNS)
+    tables.append(out, [row("current", "a", error="internal", message='two\nlines, "quoted"').values()])
+    tables.append(out, [row("current", "a", d_4k=0.1).values()])
     with out.open("ab") as file:
         file.write(b'current,b,"torn')
     assert tuning.read_rows(out) == [row("current", "a", d_4k=0.1)]
-    with tuning._appending(out) as write:
-        write(row("current", "c"))
+    tables.prepare(out, COLUMNS)
+    tables.append(out, [row("current", "c").values()])
     assert [item["clip"] for item in tuning.read_rows(out)] == ["a", "c"]
 
 

@@ -1,0 +1,134 @@
+"""Tables of results: CSV files that grow by a durable line at a time, so a run may be killed and goes on.
+
+A row is one line, whatever its cells hold. A line that a kill has torn, or that has another number of cells, counts as
+absent: what it stood for is measured again.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from genwm import __version__
+from genwm.errors import DiskFullError, GenwmError, InputError, OutputError
+
+
+def read(path: Path, columns: Sequence[str], *, refusal: GenwmError) -> Iterator[dict[str, str]] | None:
+    """The whole rows of a table, by column; None where nothing is there yet, neither rows nor a header.
+
+    Errors: ``refusal``, where the file is another table; InputError (not readable). Both are raised at once.
+    """
+    try:
+        text = path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"Expected a readable CSV file at {path}, got '{error.strerror}'; choose another") from None
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    if not lines and _line(columns).decode().startswith(text):
+        return None
+    if not lines or _cells(lines[0]) != list(columns):
+        raise refusal
+    rows = map(_cells, lines[1:])
+    return (dict(zip(columns, cells, strict=True)) for cells in rows if len(cells) == len(columns))
+
+
+def prepare(path: Path, columns: Sequence[str]) -> None:
+    """Makes the file with its header, or cuts off a torn last line. Errors: those of `writing`."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab+") as file:
+            file.seek(0)
+            whole = file.read().rfind(b"\n") + 1
+            file.truncate(whole)
+            if not whole:
+                file.write(_line(columns))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def append(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Adds rows, cells in the order of the columns, to a file that is there, and waits until they are on the disk.
+
+    They are one write, so several processes may do so at once. None is an empty cell. Errors: those of `writing`.
+    """
+    lines = b"".join(map(_line, rows))
+    with writing(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.write(descriptor, lines) != len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def rewrite(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Puts a table in the place of a file, at once and as a whole. Errors: those of `writing`."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        with open(part, "wb") as file:
+            file.write(_line(columns))
+            file.writelines(map(_line, rows))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what goes wrong inside into DiskFullError or OutputError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"Expected room on the disk for {path}, got none left; free some space and run again"
+            ) from None
+        raise OutputError(f"Expected to write {path}, got '{error.strerror}'; choose another name or folder") from None
+
+
+def one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def failure(error: Exception, *, limit: int | None = None) -> tuple[str, str]:
+    """What a row says of an error: its code, 'internal' if it has none, and its message as one line, cut at ``limit``
+    characters."""
+    if isinstance(error, GenwmError):
+        return error.code, one_line(error)[:limit]
+    return "internal", one_line(f"{type(error).__name__}: {error}")[:limit]
+
+
+@cache
+def versions(*packages: str) -> str:
+    """The versions of genwm and of those packages that are installed; ``python`` is the interpreter's."""
+    found = [f"genwm {__version__}"]
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {platform.python_version() if name == 'python' else metadata.version(name)}")
+    return "; ".join(found)
+
+
+def _line(cells: Iterable[object]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(map(_unbroken, cells))
+    return text.getvalue().encode()
+
+
+def _unbroken(cell: object) -> object:
+    return one_line(cell) if isinstance(cell, str) and cell.splitlines() != [cell] else cell
+
+
+def _cells(line: str) -> list[str]:
+    # Line by line: an open quote in a damaged line must not swallow the next.
+    return next(csv.reader([line]), [])

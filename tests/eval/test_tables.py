@@ -1,0 +1,99 @@
+"""Tables of results: what a kill, a message or another file may do to them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval import tables
+from genwm.errors import DiskFullError, InputError, NotMediaError, OutputError
+
+COLUMNS = ("clip", "message")
+OTHER = OutputError("Expected this table, got another; choose another name")
+
+
+def rows(path: Path) -> list[tuple[str, ...]]:
+    return [tuple(row.values()) for row in tables.read(path, COLUMNS, refusal=OTHER) or ()]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    path = tmp_path / "new" / "out.csv"
+    tables.prepare(path, COLUMNS)
+    return path
+
+
+def test_nothing_is_there_before_the_first_run(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    assert tables.read(path, COLUMNS, refusal=OTHER) is None
+    for torn in ("", "clip,mes"):
+        path.write_text(torn)
+        assert tables.read(path, COLUMNS, refusal=OTHER) is None
+        tables.prepare(path, COLUMNS)
+        assert path.read_bytes() == b"clip,message\n"
+
+
+def test_rows_come_back_as_text(out: Path) -> None:
+    tables.append(out, [("a", 1.5), ('b, "c"', None)])
+    tables.append(out, [])
+    tables.prepare(out, COLUMNS)
+    assert rows(out) == [("a", "1.5"), ('b, "c"', "")]
+    assert out.read_bytes() == b'clip,message\na,1.5\n"b, ""c""",\n'
+
+
+def test_a_torn_line_is_cut_off_and_damaged_ones_are_passed_over(out: Path) -> None:
+    tables.append(out, [("a", "")])
+    whole = out.read_bytes() + b'"open,quote\nb,\xff\none,too,many\n'
+    out.write_bytes(whole + b'c,"torn')
+    assert rows(out) == [("a", ""), ("b", "\ufffd")]
+    tables.prepare(out, COLUMNS)
+    assert out.read_bytes() == whole
+    tables.append(out, [("c", "")])
+    assert rows(out)[-1] == ("c", "")
+
+
+@given(cell=st.text(st.characters(exclude_categories=["Cs"])))
+def test_whatever_a_cell_holds_a_row_is_one_line(cell: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    tables.rewrite(path, COLUMNS, [("a", cell), (cell, "b")])
+    held = cell if len((cell + "|").splitlines()) == 1 else tables.one_line(cell)
+    assert rows(path) == [("a", held), (held, "b")]
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "another file"])
+def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text(text)
+    with pytest.raises(OutputError, match="this table"):
+        tables.read(path, COLUMNS, refusal=OTHER)
+    with pytest.raises(InputError, match="readable CSV"):
+        tables.read(tmp_path, COLUMNS, refusal=OTHER)
+
+
+def test_a_disk_that_is_full_and_a_file_that_is_gone_are_told(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OutputError, match=r"gone\.csv"):
+        tables.append(out.with_name("gone.csv"), [("a", "b")])
+
+    def full(_: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFullError, match="free some space"):
+        tables.append(out, [("a", "b")])
+
+
+def test_a_failure_is_a_code_and_one_line() -> None:
+    assert tables.failure(NotMediaError("Expected\na video")) == ("not-media", "Expected a video")
+    assert tables.failure(KeyError("x\ny"), limit=10) == ("internal", "KeyError: ")
+
+
+def test_versions_name_what_is_installed() -> None:
+    found = tables.versions("python", "numpy", "no-such-package").split("; ")
+    assert [one.split()[0] for one in found] == ["genwm", "python", "numpy"]

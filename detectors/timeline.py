@@ -20,17 +20,22 @@ from numpy.typing import NDArray
 
 from genwm.keys import Key
 from genwm.lattice import tile
-from genwm.lattice.decision import THRESHOLD_LOG10_P, any_of, log10_tail
+from genwm.lattice.decision import SHARES, THRESHOLD_LOG10_P, any_of, log10_tail
 from genwm.lattice.decode import Projection, project_candidate, read_payload
 from genwm.lattice.evidence import Accumulator
 from genwm.lattice.geometry import Candidate
 from genwm.lattice.spectrum import transform
+from genwm.payload import BITS
 from genwm.video import Source, read_planes
 
 CELL_S = 0.5
 #: Log-likelihood a change of state costs: e^-8 a cell.
 CHANGE_COST = 8.0
 _WINDOWS = (2, 4, 8, 16, 32)
+_MOST_WINDOWS = 400
+#: A window in which a known payload stands out this much is explained by it and not decoded again. Two payloads that
+#: share a window each leave less of the other.
+_EXPLAINED = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +60,100 @@ class Segment:
 class _Cell:
     start_s: float
     stop_s: float
-    projection: Projection
+    values: NDArray[np.complex64]
 
 
 def timeline_of(
-    source: Source, *, keys: Sequence[Key], hint: Candidate | None, working_lines: int, threads: int = 2
+    source: Source,
+    *,
+    keys: Sequence[Key],
+    hint: Candidate | None,
+    payload: int | None,
+    looks: int,
+    working_lines: int,
+    threads: int = 2,
 ) -> tuple[Segment, ...]:
-    """Marked segments, in order of time; empty without a ``hint``, the place where the mark was found."""
+    """Marked segments of the key and grid that the whole file's reading found, in order of time.
+
+    ``hint`` is the place where the mark was found, in ``looks`` looks; empty without one. ``payload`` is what was read
+    there, if anything.
+    """
     if hint is None:
         return ()
     key = keys[hint.key]
     cells = _cells(source, hint, working_lines, threads)
     if not cells:
         return ()
-    payloads = _payloads(cells, key)
-    # One row a state: nothing, each payload, or (where none was read) the pilots alone.
+    values = np.stack([cell.values for cell in cells])
+    payloads = _payloads(values, key, payload)
+    # One row a state: each payload with the pilots or, where none was read, the pilots alone. A payload was chosen
+    # among
+    # 2^64, a place among all that the search tried.
     if payloads:
-        z = np.array([[_known_z(cell.projection, key, payload) for cell in cells] for payload in payloads])
+        references = np.stack([_weighted(tile.signs(key, number)) for number in payloads])
+        chosen = BITS * math.log10(2)
     else:
-        pilots = tile.pilot_signs(key)
-        z = np.array([[cell.projection.pilot_z(pilots) for cell in cells]])
-    states = _explain(z)
+        plan = tile.layout()
+        pilots = np.zeros(len(plan.kx), dtype=np.complex128)
+        pilots[plan.pilot] = tile.pilot_signs(key)
+        references = _weighted(pilots)[None]
+        chosen = math.log10(hint.family.tests / SHARES[hint.family.name] * len(keys) * looks)
+    states = _explain(np.stack([_heights(values, reference) for reference in references]))
     segments = []
     start = 0
     for end in range(1, len(cells) + 1):
         if end < len(cells) and states[end] == states[start]:
             continue
         if states[start]:
-            mine = z[states[start] - 1, start:end]
-            log10_p = any_of(log10_tail(float(mine.sum() / math.sqrt(len(mine)))), len(cells) ** 2 * len(z))
-            if log10_p <= THRESHOLD_LOG10_P / 2:
-                segments.append(Segment(cells[start].start_s, cells[end - 1].stop_s, key.name,
+            reference = references[states[start] - 1]
+            first, last = _trimmed(values, reference, start, end)
+            log10_p = log10_tail(_joined(values, reference, first, last)) + chosen
+            log10_p = any_of(log10_p, len(cells) ** 2 * len(references))
+            if first < last and log10_p <= THRESHOLD_LOG10_P:
+                segments.append(Segment(cells[first].start_s, cells[last - 1].stop_s, key.name,
                                         payloads[states[start] - 1] if payloads else None, log10_p))
         start = end
     return tuple(segments)
+
+
+def _weighted(signs: NDArray[np.complex128]) -> NDArray[np.complex64]:
+    """Signs times the design's amplitudes: complex64 ``(n,)``, 0 where a coefficient has no say."""
+    return np.asarray(signs * tile.layout().amplitude, dtype=np.complex64)
+
+
+def _heights(values: NDArray[np.complex64], reference: NDArray[np.complex64]) -> NDArray[np.float64]:
+    """Self-normalised correlation of each row with a reference: float ``(cells,)``."""
+    weight = np.abs(reference) ** 2
+    spread = np.sqrt((np.abs(values) ** 2) @ weight / 2)
+    return np.asarray((values @ reference.conj()).real / np.maximum(spread, 1e-30), dtype=np.float64)
+
+
+def _joined(values: NDArray[np.complex64], reference: NDArray[np.complex64], start: int, end: int) -> float:
+    """Correlation of a stretch as a whole. Cells of a still picture repeat each other: only their sum may be tested."""
+    if start >= end:
+        return 0.0
+    return float(_heights(values[start:end].sum(axis=0)[None], reference)[0])
+
+
+def _trimmed(values: NDArray[np.complex64], reference: NDArray[np.complex64], start: int, end: int) -> tuple[int, int]:
+    """Cuts ends off a stretch that do not carry the mark by themselves, however long: a still, unmarked picture can
+    lean
+    towards the mark by luck, the same in every cell."""
+    strength = float(np.median(_heights(values[start:end], reference)))
+    changed = True
+    while changed and start < end:
+        changed = False
+        size = (end - start) // 2 or 1
+        while size >= 1:
+            enough = min(4.0, strength / 2)
+            if _joined(values, reference, end - size, end) < enough:
+                end, changed = end - size, True
+                break
+            if _joined(values, reference, start, start + size) < enough:
+                start, changed = start + size, True
+                break
+            size //= 2
+    return start, end
 
 
 def rewound(source: Source) -> Source:
@@ -106,7 +171,8 @@ def _cells(source: Source, hint: Candidate, working_lines: int, threads: int) ->
     def close(start_s: float, stop_s: float) -> None:
         if evidence := collected.take():
             same = [item for item in evidence if item.planes[0].shape == evidence[0].planes[0].shape]
-            cells.append(_Cell(start_s, stop_s, project_candidate(transform(reduce(add, same)), hint)))
+            values = project_candidate(transform(reduce(add, same)), hint).values
+            cells.append(_Cell(start_s, stop_s, values.astype(np.complex64)))
 
     for frame in read_planes(rewound(source), max_short_side=working_lines, threads=threads):
         if frame.time_s >= edge - 1e-6:
@@ -119,37 +185,32 @@ def _cells(source: Source, hint: Candidate, working_lines: int, threads: int) ->
     return cells
 
 
-def _payloads(cells: Sequence[_Cell], key: Key) -> list[int]:
-    """Payloads that windows of cells decode to, most often found first."""
-    windows = [
-        (start, size)
-        for size in _WINDOWS if size <= max(len(cells), _WINDOWS[0])
-        for start in range(0, max(len(cells) - size, 0) + 1, size // 2)
-    ]
-    # Beyond an hour the short windows are thinned out: the bound on decodes is what a timeline may cost.
-    windows = windows[:: max(1, len(windows) // 400)]
-    found: dict[int, int] = {}
-    covered = np.zeros(len(cells), dtype=bool)
-    for start, size in windows:
-        part = cells[start : start + size]
-        if covered[start : start + size].all():
+def _payloads(values: NDArray[np.complex64], key: Key, known: int | None) -> list[int]:
+    """Payloads that windows of cells decode to, the one already known first."""
+    windows: list[tuple[int, int]] = []
+    for size in sorted(_WINDOWS, reverse=True):
+        if size > max(len(values), min(_WINDOWS)):
             continue
-        values = np.sum([cell.projection.values for cell in part], axis=0) / math.sqrt(len(part))
-        joined = Projection(values, part[0].projection.gain)
-        if joined.pilot_z(tile.pilot_signs(key)) < 4:
+        starts = range(0, max(len(values) - size, 0) + 1, size // 2)
+        # Long windows are all tried; of the short ones of a long file no more than the budget.
+        windows += [(start, size) for start in starts[:: max(1, len(starts) // _MOST_WINDOWS)]]
+    pilots = tile.pilot_signs(key)
+    gain = tile.layout().amplitude
+    found = [] if known is None else [known]
+    for start, size in windows:
+        part = values[start : start + size]
+        joined = Projection(part.sum(axis=0).astype(np.complex128) / math.sqrt(len(part)), gain)
+        if joined.pilot_z(pilots) < 4:
+            continue
+        if any(_heights(joined.values[None].astype(np.complex64), _weighted(tile.signs(key, payload)))[0] > _EXPLAINED
+               for payload in found):
             continue
         decoded, _ = read_payload(joined, key)
-        if decoded.payload is not None and any_of(decoded.log10_p, len(windows)) <= THRESHOLD_LOG10_P:
-            found[decoded.payload] = found.get(decoded.payload, 0) + 1
-            covered[start : start + size] = True
-    return sorted(found, key=lambda payload: -found[payload])
-
-
-def _known_z(projection: Projection, key: Key, payload: int) -> float:
-    """Self-normalised correlation with a mark whose payload is known: pilots and payload together."""
-    weight = tile.layout().amplitude
-    spread = math.sqrt(float(np.sum((weight * np.abs(projection.values)) ** 2)) / 2)
-    return float(np.sum(weight * (projection.values * tile.signs(key, payload).conj()).real)) / max(spread, 1e-30)
+        if decoded.payload is None or decoded.payload in found:
+            continue
+        if any_of(decoded.log10_p, len(windows)) <= THRESHOLD_LOG10_P:
+            found.append(decoded.payload)
+    return found
 
 
 def _explain(z: NDArray[np.float64]) -> list[int]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.timeline import Segment, rewound, timeline_of
-from genwm.errors import KeyMissingError
+from genwm.errors import InputError, KeyMissingError
 from genwm.keys import Key
 from genwm.lattice import geometry, tile
 from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P, any_of
@@ -189,13 +189,13 @@ def read_watermark(
     decided = False
     if not info.is_still:
         keyed = Accumulator(group_frames=4)
-        for frame in _key_frames(source, info, threads, min(KEY_FRAMES, max_frames)):
+        for frame in _key_frames(source, info, threads, min(KEY_FRAMES, max_frames), warnings):
             keyed.add(frame)
             frames += 1
         decided = search.look(keyed.take(), thorough=False)
     if not decided:
         frames = 0
-        collected = Accumulator(group_frames=max(GROUP_FRAMES, min(_length(info), max_frames) // MAX_GROUPS))
+        collected = _collector(info, max_frames)
         evidence: list[Evidence] = []
         for frame in _stretches(source, info, threads, max_frames, warnings):
             collected.add(frame)
@@ -217,7 +217,10 @@ def read_watermark(
     found = finding.candidate if status == "detected" else None
     segments: tuple[Segment, ...] = ()
     if timeline:
-        segments = timeline_of(source, keys=keys, hint=found, working_lines=WORKING_LINES, threads=threads)
+        segments = timeline_of(
+            source, keys=keys, hint=found, payload=finding.payload, looks=LOOKS, working_lines=WORKING_LINES,
+            threads=threads,
+        )
     total = time.perf_counter() - started
     return Reading(
         status=status,
@@ -233,17 +236,14 @@ def read_watermark(
     )
 
 
-def _key_frames(source: Source, info: VideoInfo, threads: int, count: int) -> Iterator[Planes]:
+def _key_frames(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
     """Up to ``count`` key frames: all of a short file, else spread over it."""
     if info.duration_s is None or info.duration_s <= 30:
-        yield from read_planes(rewound(source), max_short_side=WORKING_LINES, select="key", max_frames=count,
-        threads=threads)
+        yield from _part(source, warnings, select="key", max_frames=count, threads=threads)
         return
     for number in range(count):
         start_s = info.duration_s * number / count
-        yield from read_planes(
-            rewound(source), max_short_side=WORKING_LINES, select="key", start_s=start_s, max_frames=1, threads=threads
-        )
+        yield from _part(source, warnings, select="key", start_s=start_s, max_frames=1, threads=threads)
 
 
 def _stretches(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
@@ -251,16 +251,34 @@ def _stretches(source: Source, info: VideoInfo, threads: int, count: int, warnin
     length = _length(info)
     # What no other frame refers to holds little of the mark and is half of the decoding: a long file can do without.
     select: Select = "all" if length <= ALL_FRAMES else "reference"
-    parts = 1 if length <= count * 1.25 else 4
+    parts = 1 if length <= count * 1.25 else min(4, max(count, 1))
     for number in range(parts):
         start_s = (info.duration_s or 0) * number / parts
-        reader = read_planes(
-            rewound(source), max_short_side=WORKING_LINES, select=select, start_s=start_s, max_frames=count // parts
-            or 1,
-            threads=threads
+        yield from _part(
+            source, warnings, select=select, start_s=start_s, max_frames=count // parts, threads=threads
         )
-        yield from reader
-        warnings.extend(text for text in reader.warnings if text not in warnings)
+
+
+def _part(source: Source, warnings: list[str], *, select: Select, max_frames: int, threads: int, start_s: float = 0.0
+          ) -> Iterator[Planes]:
+    """Frames of one part of the file. A later part that cannot be read is a warning: the header may promise too
+    much."""
+    reader = read_planes(rewound(source), max_short_side=WORKING_LINES, select=select, start_s=start_s,
+                         max_frames=max_frames, threads=threads)
+    with reader:
+        try:
+            yield from reader
+        except InputError as error:
+            if start_s <= 0:
+                raise
+            warnings.append(f"nothing could be read from {start_s:.1f} s on: {error}")
+        finally:
+            warnings.extend(text for text in reader.warnings if text not in warnings)
+
+
+def _collector(info: VideoInfo, max_frames: int) -> Accumulator:
+    """Groups long enough that whitening them costs no more than eight do."""
+    return Accumulator(group_frames=max(GROUP_FRAMES, min(_length(info), max_frames) // MAX_GROUPS))
 
 
 def _length(info: VideoInfo) -> int:

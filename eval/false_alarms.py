@@ -148,10 +148,10 @@ def looks_of(path: str | os.PathLike[str], *, max_frames: int, threads: int = 1)
 
     if not info.is_still:
         keyed = Accumulator(group_frames=4)
-        for frame in reader._key_frames(path, info, threads, min(reader.KEY_FRAMES, max_frames)):
+        for frame in reader._key_frames(path, info, threads, min(reader.KEY_FRAMES, max_frames), []):
             keyed.add(frame)
         look(keyed.take())
-    collected, evidence = Accumulator(), []
+    collected, evidence = reader._collector(info, max_frames), []
     for number, frame in enumerate(reader._stretches(path, info, threads, max_frames, []), start=1):
         collected.add(frame)
         if number == reader.FIRST_LOOK_FRAMES:

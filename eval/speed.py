@@ -343,7 +343,7 @@ def _decode(path: Path, looks: int, frames: int) -> Cost:
     info = probe(path)
 
     def decode() -> None:
-        for _ in reader._key_frames(path, info, 2, reader.KEY_FRAMES):
+        for _ in reader._key_frames(path, info, 2, reader.KEY_FRAMES, []):
             pass
         if looks > 1:
             for _ in islice(reader._stretches(path, info, 2, reader.FRAME_BUDGET, []), frames):

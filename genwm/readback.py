@@ -62,7 +62,7 @@ def read_back(source: Source, key: Key, *, threads: int = 2) -> Readback:
                 best = _look(evidence, key, frames)
                 if best.payload is not None:
                     return best
-    if frames not in LOOKS:
+    if frames and frames not in LOOKS:
         best = _look(evidence + collected.take(), key, frames)
     return best
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +35,7 @@ class Group:
     frames: int
     start_s: float
     stop_s: float
+    pixel_aspect: float
 
 
 @dataclass(slots=True)
@@ -71,7 +71,6 @@ class Accumulator:
 
     group_frames: int = GROUP_FRAMES
     groups: list[Group] = field(default_factory=list)
-    pixel_aspect: float = 1.0
     _open: Group | None = None
 
     def add(self, frame: Planes) -> None:
@@ -87,8 +86,7 @@ class Accumulator:
             current = None
         if current is None:
             sums = tuple(np.multiply(plane, weight, dtype=np.uint16) for plane in (frame.y, frame.u, frame.v))
-            self._open = Group((sums[0], sums[1], sums[2]), weight, 1, frame.time_s, frame.time_s)
-            self.pixel_aspect = frame.pixel_aspect
+            self._open = Group((sums[0], sums[1], sums[2]), weight, 1, frame.time_s, frame.time_s, frame.pixel_aspect)
             return
         for total, plane in zip(current.sums, (frame.y, frame.u, frame.v), strict=True):
             np.add(total, plane if weight == 1 else np.multiply(plane, weight, dtype=np.uint16), out=total)
@@ -107,10 +105,10 @@ class Accumulator:
         self.close_group()
         groups, self.groups = self.groups, []
         with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(partial(whiten_group, pixel_aspect=self.pixel_aspect), groups))
+            return list(pool.map(whiten_group, groups))
 
 
-def whiten_group(group: Group, *, pixel_aspect: float = 1.0) -> Evidence:
+def whiten_group(group: Group) -> Evidence:
     """The evidence of one group: its mean frame, whitened, times its weight."""
     planes = []
     for total, floor in zip(group.sums, VARIANCE_FLOOR, strict=True):
@@ -119,7 +117,7 @@ def whiten_group(group: Group, *, pixel_aspect: float = 1.0) -> Evidence:
         white *= np.float32(group.weight)
         planes.append(white)
     height, width = group.sums[0].shape
-    return Evidence((planes[0], planes[1], planes[2]), width * pixel_aspect, float(height), group.frames,
+    return Evidence((planes[0], planes[1], planes[2]), width * group.pixel_aspect, float(height), group.frames,
                     group.start_s, group.stop_s)
 
 

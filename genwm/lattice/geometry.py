@@ -436,8 +436,8 @@ class Geometry:
 
     Attributes:
         scale: size of the mark relative to that in an uncropped copy (a crop to 60 % a side shows 1.67).
-        rotation: degrees, clockwise.
-        flip: mirrored left to right.
+        rotation: degrees clockwise, after the mirroring and the stretch.
+        flip: mirrored left to right first.
         aspect: horizontal over vertical stretch.
     """
 
@@ -452,7 +452,7 @@ def describe(matrix: NDArray[np.float64]) -> Geometry:
     inverse = np.linalg.inv(matrix)
     flip = bool(np.linalg.det(inverse) < 0)
     if flip:
-        inverse = np.diag([-1.0, 1.0]) @ inverse
+        inverse = inverse @ np.diag([-1.0, 1.0])
     angle = math.atan2(inverse[1, 0] - inverse[0, 1], inverse[0, 0] + inverse[1, 1])
     cos, sin = math.cos(-angle), math.sin(-angle)
     straight = np.array([[cos, -sin], [sin, cos]]) @ inverse

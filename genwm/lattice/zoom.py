@@ -38,7 +38,9 @@ def zoomed(
     spectra = [transform(_colour_only(group)) for group in _merged(groups)]
     times = np.array([(item.evidence.start_s + item.evidence.stop_s) / 2 for item in spectra])
     first, last = spectra[0].evidence.start_s, spectra[-1].evidence.stop_s
-    progress = (times - first) / max(last - first, 1e-6)
+    if last - first < 1e-3:
+        return []
+    progress = np.clip((times - first) / (last - first), 0, 1)
     rates = np.arange(RATE_STEP, MAX_ZOOM, RATE_STEP)
     # Zooming in starts from the whole picture, zooming out ends with it.
     tracks = np.concatenate([1 + rates[:, None] * progress, 1 + rates[:, None] * (1 - progress)])
@@ -47,7 +49,7 @@ def zoomed(
     found: list[tuple[Candidate, Callable[[], Projection]]] = []
     for number, sign in enumerate(signs):
         track = tracks[int(np.argmax(heights[number]))]
-        reach = (track - 1) / float((track - 1).max())
+        reach = (track - 1) / max(float((track - 1).max()), RATE_STEP)
         finer = np.stack([track + factor * RATE_STEP * reach for factor in (-0.5, -0.25, 0.0, 0.25, 0.5)])
         fine = _heights(spectra, finer, [sign])[0]
         track = finer[int(np.argmax(fine))]

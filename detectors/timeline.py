@@ -87,8 +87,7 @@ def timeline_of(
     values = np.stack([cell.values for cell in cells])
     payloads = _payloads(values, key, payload)
     # One row a state: each payload with the pilots or, where none was read, the pilots alone. A payload was chosen
-    # among
-    # 2^64, a place among all that the search tried.
+    # among 2^64, a place among all that the search tried.
     if payloads:
         references = np.stack([_weighted(tile.signs(key, number)) for number in payloads])
         chosen = BITS * math.log10(2)
@@ -195,21 +194,22 @@ def _payloads(values: NDArray[np.complex64], key: Key, known: int | None) -> lis
         # Long windows are all tried; of the short ones of a long file no more than the budget.
         windows += [(start, size) for start in starts[:: max(1, len(starts) // _MOST_WINDOWS)]]
     pilots = tile.pilot_signs(key)
-    gain = tile.layout().amplitude
     found = [] if known is None else [known]
+    references = [_weighted(tile.signs(key, payload)) for payload in found]
     for start, size in windows:
         part = values[start : start + size]
-        joined = Projection(part.sum(axis=0).astype(np.complex128) / math.sqrt(len(part)), gain)
+        joined = Projection(part.sum(axis=0).astype(np.complex128) / math.sqrt(len(part)))
         if joined.pilot_z(pilots) < 4:
             continue
-        if any(_heights(joined.values[None].astype(np.complex64), _weighted(tile.signs(key, payload)))[0] > _EXPLAINED
-               for payload in found):
+        row = joined.values[None].astype(np.complex64)
+        if any(_heights(row, reference)[0] > _EXPLAINED for reference in references):
             continue
         decoded, _ = read_payload(joined, key)
         if decoded.payload is None or decoded.payload in found:
             continue
         if any_of(decoded.log10_p, len(windows)) <= THRESHOLD_LOG10_P:
             found.append(decoded.payload)
+            references.append(_weighted(tile.signs(key, decoded.payload)))
     return found
 
 

@@ -95,7 +95,6 @@ class _Search:
     keys: Sequence[Key]
     signs: list[NDArray[np.complex128]]
     best: _Finding = field(default_factory=_Finding)
-    decodes: int = 0
     seconds: float = 0.0
 
     def look(self, evidence: Sequence[Evidence], *, thorough: bool) -> bool:
@@ -137,7 +136,6 @@ class _Search:
             candidate for candidate in ordered if candidate.z >= DECODABLE_Z or candidate.log10_p <= HINT_LOG10_P
         ][:_MAX_DECODES]
         for candidate in promising:
-            self.decodes += 1
             decoded, _ = read_payload(project(candidate), self.keys[candidate.key])
             if decoded.payload is None:
                 continue
@@ -295,4 +293,4 @@ def _same_size(evidence: Sequence[Evidence]) -> Sequence[Evidence]:
     return [item for item, size in zip(evidence, sizes, strict=True) if size == common]
 
 
-__all__ = ["Projection", "Reading", "Segment", "read_watermark"]
+__all__ = ["Reading", "Segment", "read_watermark"]

@@ -20,11 +20,9 @@ class Projection:
 
     Attributes:
         values: complex ``(n,)`` in layout order, turned back to the grid's origin, unit mean power without a mark.
-        gain: float ``(n,)``, the amplitude to expect of each coefficient relative to the noise, up to one factor.
     """
 
     values: NDArray[np.complex128]
-    gain: NDArray[np.float64]
 
     def pilot_z(self, signs: NDArray[np.complex128]) -> float:
         """Self-normalised correlation with a key's pilots."""
@@ -35,19 +33,19 @@ class Projection:
 
 
 def project(spectrum: Spectrum, matrix: NDArray[np.float64], shift: tuple[float, float]) -> Projection:
-    """Lattice coefficients of the evidence under a geometry, with the design's amplitudes as gains."""
+    """Lattice coefficients of the evidence under a geometry."""
     plan = tile.layout()
-    values, _ = coefficients(spectrum, matrix)
+    values = coefficients(spectrum, matrix)
     turn = np.exp((-2j * np.pi / tile.TILE) * (plan.kx * shift[0] + plan.ky * shift[1]))
-    return Projection(values * turn, plan.amplitude)
+    return Projection(values * turn)
 
 
 def measured_gain(projection: Projection, signs: NDArray[np.complex128]) -> NDArray[np.float64]:
     """How much of each band came through, learnt from the pilots: float ``(n,)`` gains.
 
-    The mean correlation of a band's pilots, shrunk towards the design's gain by its own uncertainty: a compressed
-    copy keeps the low
-    bands, a grey one no colour. Pilots say nothing about payload chips, so the payload's p-value stays valid.
+    The mean correlation of a band's pilots, shrunk towards the design's gain by its own uncertainty: a compressed copy
+    keeps the low bands, a grey one no colour. Pilots say nothing about payload chips, so the payload's p-value stays
+    valid.
     """
     plan = tile.layout()
     gain = np.zeros(len(plan.kx))

@@ -2,8 +2,7 @@
 
 Frames are summed in short groups first and each group's mean is whitened once: what moves is blurred away before it is
 measured, and the cost a frame is one integer multiply-add. Frames count by picture type, because an encoder spends
-its bits on key
-frames and hardly any on bidirectional ones (weights fitted at CRF 30-40: docs/watermark.md).
+its bits on key frames and hardly any on bidirectional ones (weights fitted at CRF 30-40: docs/watermark.md).
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 
 Hypotheses come in families (``decision.SHARES``), from the likeliest to the rarest. For a hypothesis (a matrix A, see
 ``spectrum``) the whitened spectrum is sampled at the pilots' frequencies, which no key is needed for; multiplying
-with a
-key's signs and one small inverse FFT gives the correlation at every shift of the grid. The self-normalised height of
-the
-peak is the statistic.
+with a key's signs and one small inverse FFT gives the correlation at every shift of the grid. The self-normalised
+height of the peak is the statistic.
 """
 
 from __future__ import annotations

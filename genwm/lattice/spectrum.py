@@ -119,18 +119,15 @@ def sample(
     return np.asarray(values, dtype=np.complex64)
 
 
-def coefficients(spectrum: Spectrum, matrix: NDArray[np.float64]) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
-    """Exact lattice coefficients under a geometry, not interpolated, and their noise power.
+def coefficients(spectrum: Spectrum, matrix: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Exact lattice coefficients under a geometry, not interpolated.
 
     Returns:
-        values: complex ``(n,)`` in layout order, the phase counted from the picture's centre, divided by the root of
-        the noise
-            power: unit mean power without a mark. 0 where the plane holds no such frequency.
-        noise: float ``(n,)``, the noise power that was divided by.
+        Complex ``(n,)`` in layout order, the phase counted from the picture's centre, divided by the root of the noise
+        power: unit mean power without a mark. 0 where the plane holds no such frequency.
     """
     plan = tile.layout()
     values = np.zeros(len(plan.kx), dtype=np.complex128)
-    noise = np.ones(len(plan.kx))
     frequency = np.stack([plan.kx, plan.ky], axis=1) @ matrix / tile.TILE
     for index, plane in enumerate(spectrum.planes):
         mine = plan.plane == index
@@ -142,8 +139,7 @@ def coefficients(spectrum: Spectrum, matrix: NDArray[np.float64]) -> tuple[NDArr
         column = np.rint(np.abs(fx) * plane.size[1]).astype(np.int64) // _BLOCK
         power = plane.noise[row, np.minimum(column, plane.noise.shape[1] - 1)]
         values[mine] = np.where(inside, raw / np.sqrt(power), 0)
-        noise[mine] = power
-    return values, noise
+    return values
 
 
 def _lattice_sums(

@@ -91,4 +91,4 @@ def _projection(spectra: Sequence[Spectrum], track: NDArray[np.float64], sign: N
     weights = np.maximum([part.pilot_z(sign) for part in parts], 0.5)
     weights = weights / np.sqrt(np.sum(weights**2))
     values = np.sum([weight * part.values for weight, part in zip(weights, parts, strict=True)], axis=0)
-    return Projection(values, parts[0].gain)
+    return Projection(values)

@@ -115,6 +115,11 @@ def timeline_of(
     return tuple(segments)
 
 
+def _chips(key: Key, payload: int) -> NDArray[np.complex64]:
+    """What a payload alone decides: pilots, which all payloads share, would make one explain another."""
+    return _weighted(np.where(tile.layout().pilot, 0, tile.signs(key, payload)))
+
+
 def _weighted(signs: NDArray[np.complex128]) -> NDArray[np.complex64]:
     """Signs times the design's amplitudes: complex64 ``(n,)``, 0 where a coefficient has no say."""
     return np.asarray(signs * tile.layout().amplitude, dtype=np.complex64)
@@ -195,7 +200,7 @@ def _payloads(values: NDArray[np.complex64], key: Key, known: int | None) -> lis
         windows += [(start, size) for start in starts[:: max(1, len(starts) // _MOST_WINDOWS)]]
     pilots = tile.pilot_signs(key)
     found = [] if known is None else [known]
-    references = [_weighted(tile.signs(key, payload)) for payload in found]
+    references = [_chips(key, payload) for payload in found]
     for start, size in windows:
         part = values[start : start + size]
         joined = Projection(part.sum(axis=0).astype(np.complex128) / math.sqrt(len(part)))
@@ -209,7 +214,7 @@ def _payloads(values: NDArray[np.complex64], key: Key, known: int | None) -> lis
             continue
         if any_of(decoded.log10_p, len(windows)) <= THRESHOLD_LOG10_P:
             found.append(decoded.payload)
-            references.append(_weighted(tile.signs(key, decoded.payload)))
+            references.append(_chips(key, decoded.payload))
     return found
 
 

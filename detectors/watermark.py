@@ -44,6 +44,8 @@ FIRST_LOOK_FRAMES = 32
 ALL_FRAMES = 128
 MAX_GROUPS = 8
 LOOKS = 3
+#: Without even this much in the key frames, the second look is spared.
+GLIMPSE_LOG10_P = -1.0
 #: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
 DECODABLE_Z = 5.5
 _MAX_DECODES = 4
@@ -198,7 +200,7 @@ def read_watermark(
         for frame in _stretches(source, info, threads, max_frames, warnings):
             collected.add(frame)
             frames += 1
-            if frames == FIRST_LOOK_FRAMES:
+            if frames == FIRST_LOOK_FRAMES and search.best.log10_p <= GLIMPSE_LOG10_P:
                 evidence = collected.take()
                 decided = search.look(evidence, thorough=False)
                 if decided:

@@ -27,6 +27,7 @@ PROFILES: dict[str, tuple[float, float, float]] = {"colour": (1.0, 1.0, 1.0), "l
 
 MAX_SIZE_GAIN = 1.4
 _OVERSAMPLING = 4
+_NYQUIST = 0.45  # cycles per pixel
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ class Marker:
         self.mark = mark
         self.canonical = tile.canonical_size(width, height)
         self._gain = STRENGTHS[mark.strength] * size_gain(width, height)
-        self._tiles = tile.tiles(mark.key, mark.payload, oversampling=_OVERSAMPLING, planes=PROFILES[mark.profile])
+        self._tiles = tile.tiles(
+            mark.key, mark.payload, oversampling=_OVERSAMPLING, planes=PROFILES[mark.profile],
+            highest=_NYQUIST * min(width, height) / tile.SHORT_SIDE,
+        )
         self._patterns: dict[tuple[int, int, int, Orientation], NDArray[np.float32]] = {}
         self._rgb_patterns: dict[tuple[int, int, str], Any] = {}
 
@@ -84,16 +88,16 @@ class Marker:
         on_cpu = frames.device.type == "cpu"  # where NumPy does the same in half the time
         key = (rows, columns, str(frames.device))
         if key not in self._rgb_patterns:
-            patterns: list[Any] = [self._pattern(plane, rows, columns) for plane in range(3)]
+            patterns = [self._pattern(plane, rows, columns) for plane in range(3)]
             if not on_cpu:
                 patterns = [torch.from_numpy(pattern).to(frames.device) for pattern in patterns]
-            self._rgb_patterns[key] = embed.rgb_patterns(*patterns)
-        luma, colour = self._rgb_patterns[key]
+            self._rgb_patterns[key] = patterns
+        patterns = self._rgb_patterns[key]
         marked = torch.empty_like(frames)
         # Frame by frame: the working memory stays that of one frame, however long the batch.
         for number in range(len(frames)):
             frame = frames[number].detach().to(torch.float32, copy=True)
-            embed.add_to_rgb(frame.numpy() if on_cpu else frame, luma, colour, self._gain)
+            embed.add_to_rgb(frame.numpy() if on_cpu else frame, *patterns, self._gain)
             marked[number] = frame
         return marked
 
@@ -113,16 +117,21 @@ class Marker:
         stretch = (255 / embed.LUMA_RANGE, 255 / embed.CHROMA_RANGE) if full_range else (1.0, 1.0)
         rows, columns = planes[0].shape
         factor = embed.pool_factor(rows, columns)
-        luma = planes[0].astype(np.float32)
-        levels = embed.pooled(luma, factor) * np.float32(1 / (unit * stretch[0])) + np.float32(16 if full_range else 0)
+        samples = [plane.astype(np.float32) for plane in planes]
+        levels = embed.pooled(samples[0], factor) * np.float32(1 / (unit * stretch[0]))
+        levels += np.float32(16 if full_range else 0)
         mask = embed.visibility(levels)
-        coloured = embed.chroma_mask(mask)
+        centre = np.float32(128 * unit)
+        differences = [
+            (embed.onto(mask, plane, factor, (rows, columns)) - centre) * np.float32(1 / (unit * stretch[1])) + 128
+            for plane in samples[1:]
+        ]
+        masks = mask, *embed.chroma_masks(mask, *embed.colours(levels, *differences))
         marked = []
         for number, plane in enumerate(planes):
-            samples = plane.astype(np.float32) if number else luma
             pattern = self._pattern(number, plane.shape[0], plane.shape[1], orientation)
             values = embed.add_to_plane(
-                samples, pattern, coloured if number else mask, self._gain * unit * stretch[min(number, 1)],
+                samples[number], pattern, masks[number], self._gain * unit * stretch[min(number, 1)],
                 (factor * plane.shape[0] / rows, factor * plane.shape[1] / columns),
             )
             np.rint(values, out=values)

@@ -29,7 +29,7 @@ SHARES = {
 #: Independent tests that a family's correlated hypotheses are worth, a share of their number. Neighbours are the less
 #: alike the further out in the tail one looks: random keys on unmarked clips give about half of these where one in a
 #: hundred exceeds; these hold at 10^-6.
-EFFECTIVE = {"unchanged": 1.0, "flipped": 1.0, "near": 0.15, "aspect": 0.7, "scale": 0.8, "warp": 0.8, "zoom": 0.3}
+EFFECTIVE = {"unchanged": 1.0, "flipped": 1.0, "near": 0.15, "aspect": 0.7, "scale": 2.0, "warp": 1.0, "zoom": 0.3}
 
 #: Family-wise false-alarm rate a file and key set below which a mark counts as detected.
 THRESHOLD_LOG10_P = -6.0

@@ -24,9 +24,14 @@ MASK_LINES = 256
 ACTIVITY_WINDOW, RESIDUAL_WINDOW = 5, 7
 ACTIVITY_UNIT = 4.0
 ACTIVITY_POWER = 0.7
-LUMA_FLOOR, LUMA_CAP = 0.3, 2.0
-CHROMA_FLOOR, CHROMA_CAP = 0.25, 1.0
+LUMA_FLOOR, LUMA_CAP = 0.22, 2.0
+CHROMA_FLOOR, CHROMA_CAP = 0.12, 1.2
 DARK_GAIN, DARK_LEVEL = 0.5, 60.0
+#: Gain of the colour planes at luma ``SHADE_LEVEL`` (of 1), where they show most, and its rise to both sides.
+SHADE_GAIN, SHADE_LEVEL, BRIGHT_SLOPE, BLACK_SLOPE = 0.41, 0.17, 0.94, 2.6
+COLOUR_FLOOR, COLOUR_CAP = 0.25, 1.2
+#: How much of the red-green signal's change is the red channel's; the rest is the green's.
+RED_SHARE = 0.5
 
 
 def pool_factor(rows: int, columns: int) -> int:
@@ -82,9 +87,39 @@ def visibility(luma: Array) -> Array:
     return mask * (DARK_GAIN + (1 - DARK_GAIN) / DARK_LEVEL * mean).clip(0.0, 1.0)
 
 
-def chroma_mask(mask: Array) -> Array:
-    """The mask of both colour planes, from the luma's."""
-    return mask.clip(CHROMA_FLOOR, CHROMA_CAP)
+def chroma_masks(mask: Array, red: Array, green: Array, blue: Array) -> tuple[Array, Array]:
+    """Masks of the blue and the red difference plane: two float32 ``(h, w)``.
+
+    Args:
+        mask: the luma's, of ``visibility``.
+        red, green, blue: float32 ``(h, w)``, gamma-coded pixels in [0, 1] on the mask's grid, somewhat out of range too.
+
+    What the eye sees of a colour difference is the change of its opponent signal over the luminance. In linear light a
+    step of a coded channel x is worth x^1.5, so the same step of Cb shows more on a deep blue, and of Cr on a deep
+    red, than on a grey of the same luma: there the mask is lowered by that ratio.
+    """
+    coloured = mask.clip(CHROMA_FLOOR, CHROMA_CAP)
+    red, green, blue = (channel.clip(0.04, 1.0) for channel in (red, green, blue))
+    slopes = red * red**0.5, green * green**0.5, blue * blue**0.5
+    luminance = sum(weight * (slope * channel) for weight, slope, channel
+                    in zip(LUMA_FROM_RGB, slopes, (red, green, blue), strict=True))
+    grey = LUMA_FROM_RGB[0] * red + LUMA_FROM_RGB[1] * green + LUMA_FROM_RGB[2] * blue
+    forgiven = luminance / grey
+    # A colour contrast is relative to the luminance, so it shows more in the dark, but not where all is nearly black.
+    above = grey - SHADE_LEVEL
+    coloured = coloured * (SHADE_GAIN + above.clip(0.0, 1.0) * BRIGHT_SLOPE - above.clip(-1.0, 0.0) * BLACK_SLOPE).clip(
+        0.0, 1.0)
+    first = coloured * (forgiven / slopes[2]).clip(COLOUR_FLOOR, COLOUR_CAP)
+    second = coloured * (forgiven / (RED_SHARE * slopes[0] + (1 - RED_SHARE) * slopes[1])).clip(COLOUR_FLOOR, COLOUR_CAP)
+    return first, second
+
+
+def colours(luma: Array, blue_difference: Array, red_difference: Array) -> tuple[Array, Array, Array]:
+    """Gamma-coded R, G, B, nominally in [0, 1], of limited-range Y, Cb and Cr in 8-bit levels."""
+    y, cb, cr = (luma - 16) * (1 / LUMA_RANGE), (blue_difference - 128) * (1 / CHROMA_RANGE), (
+        red_difference - 128) * (1 / CHROMA_RANGE)
+    (_, _, red), (_, green_cb, green_cr), (_, blue, _) = RGB_FROM_YCBCR
+    return y + red * cr, y + green_cb * cb + green_cr * cr, y + blue * cb
 
 
 def enlarged(mask: Array, rows: int, columns: int, block: tuple[float, float]) -> Array:
@@ -110,6 +145,16 @@ def enlarged(mask: Array, rows: int, columns: int, block: tuple[float, float]) -
     return lower
 
 
+def onto(mask: Array, plane: Array, factor: int, size: tuple[int, int]) -> Array:
+    """A chroma plane on the grid of the mask, whose cells are ``factor`` x ``factor`` pixels of a picture of ``size``
+    (rows, columns): means of blocks, linear between their middles."""
+    rows, columns = int(plane.shape[0]), int(plane.shape[1])
+    block = max(1, factor * rows // size[0])
+    small = pooled(plane, block)
+    cells = rows / size[0] * factor / block, columns / size[1] * factor / block
+    return enlarged(small, int(mask.shape[0]), int(mask.shape[1]), (1 / cells[0], 1 / cells[1]))
+
+
 def _like(reference: Array, values: NDArray[np.float32]) -> Array:
     """A small array of the kind and on the device of ``reference``."""
     return values if isinstance(reference, np.ndarray) else reference.new_tensor(values)
@@ -123,24 +168,25 @@ def add_to_plane(plane: Array, pattern: Array, mask: Array, gain: float, block: 
     return change
 
 
-def rgb_patterns(luma: Array, blue: Array, red: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Patterns Y, U, V ``(H, W)`` in 8-bit limited-range levels -> in RGB units: luma's, and each channel's."""
-    first, second, third = (blue * (cb / CHROMA_RANGE) + red * (cr / CHROMA_RANGE) for _, cb, cr in RGB_FROM_YCBCR)
-    return luma * (1 / LUMA_RANGE), (first, second, third)
-
-
-def add_to_rgb(frame: Array, luma: Array, colour: tuple[Array, Array, Array], gain: float) -> None:
-    """Adds patterns of ``rgb_patterns`` to one frame, in place: float32 ``(3, H, W)`` RGB, clamped to [0, 1]."""
+def add_to_rgb(frame: Array, luma: Array, blue: Array, red: Array, gain: float) -> None:
+    """Adds the patterns of Y, U, V, ``(H, W)`` in 8-bit limited-range levels, to one frame, in place: float32
+    ``(3, H, W)`` RGB, clamped to [0, 1]."""
     rows, columns = int(frame.shape[1]), int(frame.shape[2])
     factor = pool_factor(rows, columns)
-    channels = zip(frame, LUMA_FROM_RGB, strict=True)
-    small = sum(pooled(channel, factor) * (weight * LUMA_RANGE) for channel, weight in channels)
-    mask = enlarged(visibility(small + 16), rows, columns, (factor, factor))
-    coloured = chroma_mask(mask) * gain
-    brighter = mask * luma
-    brighter *= gain
-    for number, pattern in enumerate(colour):
+    small = [pooled(channel, factor) for channel in frame]
+    levels = sum(channel * (weight * LUMA_RANGE) for channel, weight in zip(small, LUMA_FROM_RGB, strict=True)) + 16
+    mask = visibility(levels)
+    masks = [enlarged(part, rows, columns, (factor, factor)) for part in (mask, *chroma_masks(mask, *small))]
+    for part in masks:
+        part *= gain
+    brighter = masks[0] * luma
+    brighter *= 1 / LUMA_RANGE
+    coloured = masks[1] * blue, masks[2] * red
+    for number, (_, cb, cr) in enumerate(RGB_FROM_YCBCR):
         channel = frame[number]
-        channel += coloured * pattern
         channel += brighter
+        if cb:
+            channel += coloured[0] * (cb / CHROMA_RANGE)
+        if cr:
+            channel += coloured[1] * (cr / CHROMA_RANGE)
         frame[number] = channel.clip(0.0, 1.0)

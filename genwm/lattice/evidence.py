@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from genwm.video import Planes
+from genwm.video import Planes, resized
 
 FRAME_WEIGHTS = {"I": 10, "P": 3, "B": 1, "?": 3}
 GROUP_FRAMES = 16
@@ -22,6 +22,8 @@ WINDOW = 5
 #: Variance, in squared 8-bit levels, below which a neighbourhood counts as flat: codec noise must not be amplified.
 VARIANCE_FLOOR = (9.0, 2.0, 2.0)
 CLIP = 2.5
+#: Short side that sums are reduced to: the highest frequency of the mark is then .32 cycles a pixel.
+EVIDENCE_LINES = 576
 _MAX_WEIGHT = 65535 // 255  # more could overflow the sums
 
 
@@ -108,14 +110,21 @@ class Accumulator:
 
 
 def whiten_group(group: Group) -> Evidence:
-    """The evidence of one group: its mean frame, whitened, times its weight."""
+    """The evidence of one group: its mean frame, reduced to ``EVIDENCE_LINES``, whitened, times its weight."""
     planes = []
+    height, width = group.sums[0].shape
+    reduction = min(1.0, EVIDENCE_LINES / min(height, width))
     for total, floor in zip(group.sums, VARIANCE_FLOOR, strict=True):
-        mean = total.astype(np.float32) * np.float32(1 / group.weight)
-        white = whiten(mean, variance_floor=floor / np.sqrt(group.frames))
+        lines, columns = (max(1, round(length * reduction)) for length in total.shape)
+        mean, levels = total, 1.0
+        if reduction < 1:
+            # Few frames make small sums: what the scaler rounds away must stay below the frames' own rounding.
+            levels = _MAX_WEIGHT // group.weight
+            mean = resized(np.multiply(total, levels, dtype=np.uint16), lines, columns)
+        white = whiten(mean.astype(np.float32) * np.float32(1 / (group.weight * levels)),
+                       variance_floor=floor / np.sqrt(group.frames))
         white *= np.float32(group.weight)
         planes.append(white)
-    height, width = group.sums[0].shape
     return Evidence((planes[0], planes[1], planes[2]), width * group.pixel_aspect, float(height), group.frames,
                     group.start_s, group.stop_s)
 

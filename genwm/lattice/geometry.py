@@ -23,8 +23,11 @@ from genwm.lattice import tile
 from genwm.lattice.decision import Family
 from genwm.lattice.spectrum import PlaneSpectrum, Spectrum, sample
 
-#: Points a side of a correlation surface: enough for the pilots, whose lattice indices stay below 48.
-GRID = 96
+#: Points a side of a correlation surface: enough for the pilots, whose lattice indices stay below 32.
+GRID = 64
+#: Relative step between hypotheses of scale, rotation or stretch, times the picture's radius in nominal pixels (root
+#: mean square distance from its centre): half of it turns the pilots of the colours by .2 radian there, the highest by .6.
+STEP = 1.2
 MIN_SCALE, MAX_SCALE = 0.3, 3.7
 MAX_ROTATION = math.radians(12)
 MIN_ASPECT, MAX_ASPECT = 0.68, 1.47
@@ -147,25 +150,47 @@ def correlate_at(signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.flo
     return total
 
 
-def correlate_each(signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlation of each hypothesis at its own shift: float ``(n,)`` for shifts ``(n, 2)``; else as
-    ``correlate_at``."""
-    total = np.zeros(len(shifts))
-    for part, index in zip(signed, _pilots().index, strict=True):
-        phase = ((shifts @ index.T) * (-2 * np.pi / tile.TILE)).astype(np.float32)
-        total += np.einsum("nk,nk->n", part.real, np.cos(phase)) - np.einsum("nk,nk->n", part.imag, np.sin(phase))
+def turned(samples: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]) -> list[NDArray[np.complex64]]:
+    """Samples of each hypothesis turned to its own shift, ``(n, 2)``: what ``in_step`` adds up needs no further turn,
+    whatever the key."""
+    indices = _pilots().index
+    return [part * np.exp((shifts @ index.T) * (-2j * np.pi / tile.TILE)).astype(np.complex64)
+            for part, index in zip(samples, indices, strict=True)]
+
+
+def in_step(turned_samples: Sequence[NDArray[np.complex64]], signs: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Correlation of each hypothesis at the shift its samples were ``turned`` to: float ``(n,)``."""
+    total = np.zeros(len(turned_samples[0]))
+    for part, order in zip(turned_samples, _pilots().order, strict=True):
+        total += (part @ signs[order].conj().astype(np.complex64)).real
     return total
 
 
-def scales(spectrum: Spectrum, low: float = MIN_SCALE, high: float = MAX_SCALE, *, coarseness: float = 1.0
-           ) -> NDArray[np.float64]:
-    """Scales to try, spaced so that half a step turns the highest pilot by about 0.6 radian (rms over the picture).
+def _step(spectrum: Spectrum) -> float:
+    return STEP / math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
+
+
+@lru_cache(maxsize=1)
+def independent_shifts() -> float:
+    """How many independent shifts the highest peak of a correlation surface is worth at the threshold.
+
+    A smooth Gaussian field over an area A exceeds a high level z about A sqrt(det L) z^2 / (2 pi) times as often as one
+    normal variable does, where L is the covariance of its gradient (Adler and Taylor 2007, expected Euler
+    characteristic); here L is the mean square angular frequency of the pilots, on either axis, and z is 7.
+    """
+    plan = tile.layout()
+    power = plan.amplitude[plan.pilot] ** 2
+    angular = (2 * np.pi / tile.TILE) ** 2 * (plan.kx[plan.pilot] ** 2 + plan.ky[plan.pilot] ** 2) / 2
+    return float(tile.TILE**2 * np.sum(power * angular) / np.sum(power) * 7**2 / (2 * np.pi))
+
+
+def scales(spectrum: Spectrum, low: float = MIN_SCALE, high: float = MAX_SCALE) -> NDArray[np.float64]:
+    """Scales to try, ``STEP`` apart.
 
     Below 1 the picture fills only that part of the frame, so the tolerance stays; above, the crop shows fewer tiles and
     tolerates more.
     """
-    radius = math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
-    step = coarseness * 0.64 / radius
+    step = _step(spectrum)
     values = [1.0]
     while values[-1] < high:
         values.append(values[-1] * (1 + step * values[-1]))
@@ -206,6 +231,8 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> li
     around = sample_pilots(spectrum, near, exact=True)
     stretched = sample_pilots(spectrum, squeezed, exact=True)
     deviations = spread(whole), spread(around), spread(stretched)
+    whole = turned(whole, np.repeat(centre, len(_FLIPS), axis=0))
+    stretched = turned(stretched, centres)
     for number, sign in enumerate(signs):
         best: dict[str, Candidate] = {}
 
@@ -214,7 +241,7 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> li
             if held is None or candidate.z > held.z:
                 best[candidate.family.name] = candidate
 
-        heights = correlate_at(sign_pilots(whole, sign), centre)[:, 0] / deviations[0]
+        heights = in_step(whole, sign) / deviations[0]
         for turn, flip in enumerate(_FLIPS):
             name = "flipped" if turn else "unchanged"
             offer(Candidate(number, flip, _wrapped(centre[0]), float(heights[turn]), family[name]))
@@ -222,7 +249,7 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> li
         turn, place = divmod(int(np.argmax(heights)), heights.shape[1])
         shift = _wrapped((centre + offsets)[place])
         offer(Candidate(number, near[turn], shift, float(heights[turn, place]), near_family))
-        heights = correlate_each(sign_pilots(stretched, sign), centres) / deviations[2]
+        heights = in_step(stretched, sign) / deviations[2]
         turn = int(np.argmax(heights))
         offer(Candidate(number, squeezed[turn], _wrapped(centres[turn]), float(heights[turn]), aspect_family))
         found.extend(best.values())
@@ -235,11 +262,11 @@ def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, keep
     factors = 1 / scales(spectrum)
     upright = _diagonal(factors, factors)
     matrices = np.concatenate([upright, upright @ _FLIPS[1]])
-    family = Family("scale", len(matrices) * GRID * GRID)
+    family = Family("scale", len(matrices) * independent_shifts())
     return _best_of(spectrum, signs, matrices, family, keep=keep, workers=workers)
 
 
-def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, shortlist: int = 48, keep: int = 2,
+def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, shortlist: int = 96, keep: int = 2,
            workers: int = 2) -> list[Candidate]:
     """Rotations and squeezes with any crop and scale, in four flips.
 
@@ -252,48 +279,41 @@ def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, short
     # The set of lattice lines is its own mirror image, so the ranking holds for mirrored pictures as well: the mirror
     # of a
     # turn by an angle is the opposite turn.
-    upright = _neighbours(hypotheses[ranked], spectrum)
+    upright = hypotheses[ranked]
     mirrored = _FLIPS[1] @ upright
     both = np.concatenate([upright, mirrored])
     matrices = np.concatenate([both, -both])
     # The shortlist was made without a key, so only what is correlated with the key counts.
-    family = Family("warp", len(matrices) * GRID * GRID)
+    family = Family("warp", len(matrices) * independent_shifts())
     return _best_of(spectrum, signs, matrices, family, keep=keep, workers=workers)
 
 
 def _warps(spectrum: Spectrum) -> NDArray[np.float64]:
-    """Rotations at scales of 0.7 to 2, squeezes at scales of 0.8 to 1.6, twice as coarse as ``scales``."""
-    step = _COARSENESS * 0.64 / math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
-    values = scales(spectrum, 0.7, 2.0, coarseness=_COARSENESS)
+    """Rotations at scales of 0.7 to 2, squeezes at scales of 0.8 to 1.6."""
+    step = _step(spectrum)
+    values = scales(spectrum, 0.7, 2.0)
     angles = np.arange(step, MAX_ROTATION, step)
     angles = np.concatenate([-angles[::-1], angles])
     cos, sin = np.cos(angles), np.sin(angles)
     rotations = np.stack([np.stack([cos, -sin], axis=-1), np.stack([sin, cos], axis=-1)], axis=-2)
     rotated = (rotations[None] / values[:, None, None, None]).reshape(-1, 2, 2)
-    values = scales(spectrum, 0.8, 1.6, coarseness=_COARSENESS)
+    values = scales(spectrum, 0.8, 1.6)
     ratios = np.sqrt(np.exp(np.arange(math.log(MIN_ASPECT), math.log(MAX_ASPECT), step)))
     squeezed = _diagonal((ratios / values[:, None]).ravel(), (1 / ratios / values[:, None]).ravel())
     return np.concatenate([rotated, squeezed])
 
 
-def _neighbours(matrices: NDArray[np.float64], spectrum: Spectrum) -> NDArray[np.float64]:
-    """Each matrix and its neighbours half a coarse step off in scale, for the finer grid of the correlation."""
-    step = 0.64 / math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
-    return np.concatenate([matrices * factor for factor in (1 - 0.7 * step, 1.0, 1 + 0.7 * step)])
-
-
-_COARSENESS = 2.2
 _COMB_CLIP = 12.0
 
 
 @lru_cache(maxsize=1)
 def _comb_lines() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Lattice indices (n, 2), planes and weights of the lines that the key-less pass looks at: the low, strong ones."""
+    """Lattice indices (n, 2), planes and weights of the lines that the key-less pass looks at: the low, strong ones,
+    which stay in place between two hypotheses."""
     plan = tile.layout()
-    radius = np.hypot(plan.kx, plan.ky) / tile.TILE
     chosen = np.concatenate([
         np.flatnonzero(plan.plane > 0),
-        np.flatnonzero((plan.plane == 0) & (radius < 0.24))[::3],
+        np.flatnonzero((plan.plane == 0) & (np.hypot(plan.kx, plan.ky) < GRID / 2))[::3],
     ])
     index = np.stack([plan.kx, plan.ky], axis=1)[chosen].astype(np.float64)
     return index, plan.plane[chosen], plan.amplitude[chosen] ** 2
@@ -393,11 +413,9 @@ def _best_of(
     return found
 
 
-def refine(spectrum: Spectrum, candidate: Candidate, signs: NDArray[np.complex128], *, rounds: int = 3) -> Candidate:
+def refine(spectrum: Spectrum, candidate: Candidate, signs: NDArray[np.complex128], *, rounds: int = 5) -> Candidate:
     """Climbs to the top of the peak: scale, aspect, rotation and shift in ever smaller steps."""
-    radius = math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
-    zoom = math.sqrt(abs(np.linalg.det(candidate.matrix)))
-    step = 0.5 * 0.64 / radius / zoom
+    step = 0.5 * _step(spectrum) / math.sqrt(abs(np.linalg.det(candidate.matrix)))
     reach = tile.TILE / GRID / 2
     best = candidate
     best = _climb(spectrum, best, signs, [best.matrix], reach)
@@ -416,12 +434,26 @@ def _climb(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], m
     signed = sign_pilots(samples := sample_pilots(spectrum, options, exact=True), signs)
     deviation = spread(samples)
     grid = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) * reach
-    shifts = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2) + best.shift
-    heights = correlate_at(signed, shifts) / deviation[:, None]
-    row, place = divmod(int(np.argmax(heights)), heights.shape[1])
-    if heights[row, place] <= best.z:
+    xs, ys = best.shift[0] + grid, best.shift[1] + grid
+    heights = _correlate_on_grid(signed, xs, ys) / deviation[:, None, None]
+    row, y, x = np.unravel_index(int(np.argmax(heights)), heights.shape)
+    if heights[row, y, x] <= best.z:
         return best
-    return replace(best, matrix=options[row], shift=_wrapped(shifts[place]), z=float(heights[row, place]))
+    return replace(best, matrix=options[row], shift=_wrapped(np.array([xs[x], ys[y]])), z=float(heights[row, y, x]))
+
+
+def _correlate_on_grid(signed: Sequence[NDArray[np.complex64]], xs: NDArray[np.float64], ys: NDArray[np.float64]
+                       ) -> NDArray[np.float64]:
+    """``correlate_at`` for all shifts (x, y) of a grid: float ``(n, len(ys), len(xs))``."""
+    total = np.zeros((len(signed[0]), len(ys), len(xs)))
+    for part, index in zip(signed, _pilots().index, strict=True):
+        turn_x, turn_y = (
+            np.exp(np.outer(index[:, axis], values) * (-2j * np.pi / tile.TILE)).astype(np.complex64)
+            for axis, values in enumerate((xs, ys))
+        )
+        for row in range(len(ys)):
+            total[:, row] += ((part * turn_y[:, row]) @ turn_x).real
+    return total
 
 
 def _wrapped(shift: NDArray[np.float64]) -> tuple[float, float]:

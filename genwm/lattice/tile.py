@@ -44,11 +44,11 @@ class Band:
 
 # Fitted to what survives CRF 30-40, half size and AV1 at a fixed ColorVideoVDP quality: docs/watermark.md.
 BANDS = (
-    Band(0, 0.050, 0.090, 0.19, 0.4),
-    Band(0, 0.170, 0.240, 0.30, 0.4, density=0.5),
-    Band(0, 0.240, 0.360, 0.47, 0.0, density=0.4),
-    Band(1, 0.015, 0.060, 1.36, 0.4),
-    Band(2, 0.015, 0.060, 1.36, 0.4),
+    Band(0, 0.050, 0.100, 0.28, 0.5),
+    Band(0, 0.110, 0.160, 0.34, 0.5),
+    Band(0, 0.180, 0.360, 0.45, 0.0, density=0.3),
+    Band(1, 0.020, 0.080, 1.90, 0.55),
+    Band(2, 0.020, 0.080, 1.90, 0.55),
 )
 
 
@@ -141,16 +141,18 @@ def _quadrature(chips: NDArray[np.int8]) -> NDArray[np.complex128]:
     return np.asarray(pairs[:, 0] + 1j * pairs[:, 1], dtype=np.complex128)
 
 
-def tiles(key: Key, payload: int, *, oversampling: int = 1, planes: tuple[float, float, float] = (1.0, 1.0, 1.0)
-          ) -> NDArray[np.float32]:
+def tiles(key: Key, payload: int, *, oversampling: int = 1, planes: tuple[float, float, float] = (1.0, 1.0, 1.0),
+          highest: float = 0.5) -> NDArray[np.float32]:
     """The three tiles of a mark: float32 ``(3, TILE x oversampling, TILE x oversampling)`` in 8-bit levels.
 
     Order Y, U, V (blue and red difference), sampled at canonical positions j / oversampling. ``planes`` scales each.
+    Frequencies above ``highest`` (cycles per canonical pixel) are left out: a small picture cannot hold them.
     """
     plan = layout()
     size = TILE * oversampling
     spectrum = np.zeros((3, size, size), dtype=np.complex128)
     values = plan.amplitude * signs(key, payload) * np.asarray(planes)[plan.plane]
+    values *= np.hypot(plan.kx, plan.ky) <= highest * TILE
     np.add.at(spectrum, (plan.plane, plan.ky % size, plan.kx % size), values)
     np.add.at(spectrum, (plan.plane, -plan.ky % size, -plan.kx % size), values.conj())
     return np.asarray(fft.ifft2(spectrum, norm="forward").real, dtype=np.float32)

@@ -6,6 +6,7 @@ from genwm.video.encoding import VideoCodec, write_video
 from genwm.video.images import edit_image, write_image
 from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo, YUVFrame
 from genwm.video.opening import MAX_PIXELS, MAX_SIDE
+from genwm.video.pixels import resized
 from genwm.video.reading import FrameReader, probe, read_planes, read_rgb
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "probe",
     "read_planes",
     "read_rgb",
+    "resized",
     "write_image",
     "write_video",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, Interpolation
 from numpy.typing import NDArray
 
 from genwm.video.model import UPRIGHT, ColorSpace, Orientation
@@ -119,3 +119,11 @@ def rgb_frame(rgb: NDArray[np.uint8], width: int, height: int) -> VideoFrame:
     rows = _rows(frame.planes[0], np.uint8)
     rows[:, : width * 3] = rgb[:height, :width].reshape(height, width * 3)
     return frame
+
+
+def resized(plane: NDArray[np.uint16], rows: int, columns: int) -> NDArray[np.uint16]:
+    """A plane of 16-bit samples at another size, low-passed where it gets smaller: uint16 ``(rows, columns)``."""
+    frame = VideoFrame(plane.shape[1], plane.shape[0], "gray16le")
+    fill_plane(frame, 0, plane)
+    scaled = frame.reformat(width=columns, height=rows, interpolation=Interpolation.BICUBIC)
+    return plane_view(scaled, 0, np.uint16)

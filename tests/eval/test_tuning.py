@@ -130,7 +130,7 @@ def test_a_resized_copy_is_read_at_its_known_size(video: Video, size: tuple[int,
     assert right[""] > 12
     copy.seek(0)
     wrong = tuning.survived(copy, KEY, PAYLOAD ^ (1 << 64) - 1, width=320, height=256)
-    assert wrong[""] < right[""] / 2
+    assert wrong[""] < 0.75 * right[""]  # the pilots, a good half of the mark, are the same
 
 
 def test_the_centre_of_a_frame() -> None:

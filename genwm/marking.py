@@ -88,16 +88,16 @@ class Marker:
         on_cpu = frames.device.type == "cpu"  # where NumPy does the same in half the time
         key = (rows, columns, str(frames.device))
         if key not in self._rgb_patterns:
-            patterns = [self._pattern(plane, rows, columns) for plane in range(3)]
-            if not on_cpu:
-                patterns = [torch.from_numpy(pattern).to(frames.device) for pattern in patterns]
-            self._rgb_patterns[key] = patterns
-        patterns = self._rgb_patterns[key]
+            made: list[Any] = [self._pattern(plane, rows, columns) for plane in range(3)]
+            self._rgb_patterns[key] = (
+                made if on_cpu else [torch.from_numpy(pattern).to(frames.device) for pattern in made]
+            )
+        luma, blue, red = self._rgb_patterns[key]
         marked = torch.empty_like(frames)
         # Frame by frame: the working memory stays that of one frame, however long the batch.
         for number in range(len(frames)):
             frame = frames[number].detach().to(torch.float32, copy=True)
-            embed.add_to_rgb(frame.numpy() if on_cpu else frame, *patterns, self._gain)
+            embed.add_to_rgb(frame.numpy() if on_cpu else frame, luma, blue, red, self._gain)
             marked[number] = frame
         return marked
 
@@ -117,26 +117,21 @@ class Marker:
         stretch = (255 / embed.LUMA_RANGE, 255 / embed.CHROMA_RANGE) if full_range else (1.0, 1.0)
         rows, columns = planes[0].shape
         factor = embed.pool_factor(rows, columns)
-        samples = [plane.astype(np.float32) for plane in planes]
-        levels = embed.pooled(samples[0], factor) * np.float32(1 / (unit * stretch[0]))
+        levels = embed.pooled(planes[0].astype(np.float32), factor)
+        levels *= np.float32(1 / (unit * stretch[0]))
         levels += np.float32(16 if full_range else 0)
         mask = embed.visibility(levels)
-        centre = np.float32(128 * unit)
-        differences = [
-            (embed.onto(mask, plane, factor, (rows, columns)) - centre) * np.float32(1 / (unit * stretch[1])) + 128
-            for plane in samples[1:]
-        ]
-        masks = mask, *embed.chroma_masks(mask, *embed.colours(levels, *differences))
-        marked = []
-        for number, plane in enumerate(planes):
-            pattern = self._pattern(number, plane.shape[0], plane.shape[1], orientation)
-            values = embed.add_to_plane(
-                samples[number], pattern, masks[number], self._gain * unit * stretch[min(number, 1)],
-                (factor * plane.shape[0] / rows, factor * plane.shape[1] / columns),
+        differences = (embed.onto(mask, plane.astype(np.float32), factor, (rows, columns)) for plane in planes[1:])
+        centred = [(found - 128 * unit) * (1 / (unit * stretch[1])) + 128 for found in differences]
+        masks = mask, *embed.chroma_masks(mask, *embed.colours(levels, *centred))
+        return [
+            embed.add_to_samples(
+                plane, self._pattern(number, plane.shape[0], plane.shape[1], orientation),
+                masks[number] * (self._gain * unit * stretch[min(number, 1)]),
+                (factor * plane.shape[0] / rows, factor * plane.shape[1] / columns), (1 << depth) - 1,
             )
-            np.rint(values, out=values)
-            marked.append(np.clip(values, 0, (1 << depth) - 1, out=values).astype(plane.dtype))
-        return marked
+            for number, plane in enumerate(planes)
+        ]
 
     def _pattern(self, plane: int, rows: int, columns: int, orientation: Orientation = UPRIGHT
                  ) -> NDArray[np.float32]:

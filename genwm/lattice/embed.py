@@ -6,6 +6,8 @@ output on its own device. Levels are 8-bit levels of limited-range Y'CbCr throug
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,7 +94,7 @@ def chroma_masks(mask: Array, red: Array, green: Array, blue: Array) -> tuple[Ar
 
     Args:
         mask: the luma's, of ``visibility``.
-        red, green, blue: float32 ``(h, w)``, gamma-coded pixels in [0, 1] on the mask's grid, somewhat out of range too.
+        red, green, blue: float32 ``(h, w)``, gamma-coded pixels in [0, 1] on the mask's grid; they are clipped.
 
     What the eye sees of a colour difference is the change of its opponent signal over the luminance. In linear light a
     step of a coded channel x is worth x^1.5, so the same step of Cb shows more on a deep blue, and of Cr on a deep
@@ -110,14 +112,14 @@ def chroma_masks(mask: Array, red: Array, green: Array, blue: Array) -> tuple[Ar
     coloured = coloured * (SHADE_GAIN + above.clip(0.0, 1.0) * BRIGHT_SLOPE - above.clip(-1.0, 0.0) * BLACK_SLOPE).clip(
         0.0, 1.0)
     first = coloured * (forgiven / slopes[2]).clip(COLOUR_FLOOR, COLOUR_CAP)
-    second = coloured * (forgiven / (RED_SHARE * slopes[0] + (1 - RED_SHARE) * slopes[1])).clip(COLOUR_FLOOR, COLOUR_CAP)
-    return first, second
+    reddish = RED_SHARE * slopes[0] + (1 - RED_SHARE) * slopes[1]
+    return first, coloured * (forgiven / reddish).clip(COLOUR_FLOOR, COLOUR_CAP)
 
 
 def colours(luma: Array, blue_difference: Array, red_difference: Array) -> tuple[Array, Array, Array]:
     """Gamma-coded R, G, B, nominally in [0, 1], of limited-range Y, Cb and Cr in 8-bit levels."""
-    y, cb, cr = (luma - 16) * (1 / LUMA_RANGE), (blue_difference - 128) * (1 / CHROMA_RANGE), (
-        red_difference - 128) * (1 / CHROMA_RANGE)
+    y = (luma - 16) * (1 / LUMA_RANGE)
+    cb, cr = ((difference - 128) * (1 / CHROMA_RANGE) for difference in (blue_difference, red_difference))
     (_, _, red), (_, green_cb, green_cr), (_, blue, _) = RGB_FROM_YCBCR
     return y + red * cr, y + green_cb * cb + green_cr * cr, y + blue * cb
 
@@ -125,24 +127,39 @@ def colours(luma: Array, blue_difference: Array, red_difference: Array) -> tuple
 def enlarged(mask: Array, rows: int, columns: int, block: tuple[float, float]) -> Array:
     """A mask at a plane's resolution: ``(rows, columns)``, linear between the middles of blocks of (rows, columns)
     samples."""
+    (_, values), = strips(mask, rows, columns, block, height=rows)
+    return values
 
-    def taps(count: int, cells: int, factor: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        place = np.clip((np.arange(count) + 0.5) / factor - 0.5, 0, cells - 1)
-        low = np.minimum(place.astype(np.int64), max(cells - 2, 0))
-        return low, np.minimum(low + 1, cells - 1), (place - low).astype(np.float32)
 
-    if max(block) == 1 and tuple(mask.shape) == (rows, columns):
-        return mask
-    y0, y1, fy = taps(rows, mask.shape[0], block[0])
-    x0, x1, fx = taps(columns, mask.shape[1], block[1])
+def strips(mask: Array, rows: int, columns: int, block: tuple[float, float], *, height: int
+           ) -> Iterator[tuple[slice, Array]]:
+    """``enlarged``, a few rows after the other: slices of rows and the values there, new arrays."""
+
+    y0, y1, fy = _taps(rows, mask.shape[0], block[0])
+    x0, x1, fx = _taps(columns, mask.shape[1], block[1])
     fx, fy = _like(mask, fx), _like(mask, fy[:, None])
-    left = mask[:, x0]
-    wide = left + (mask[:, x1] - left) * fx  # along x first, on the few rows of the mask
-    upper, lower = wide[y0], wide[y1]
-    lower -= upper
-    lower *= fy
-    lower += upper
-    return lower
+    wide = mask[:, x0]
+    wide += (mask[:, x1] - wide) * fx  # along x first, on the few rows of the mask
+    for start in range(0, rows, height):
+        part = slice(start, min(start + height, rows))
+        upper, lower = wide[y0[part]], wide[y1[part]]
+        lower -= upper
+        lower *= fy[part]
+        lower += upper
+        yield part, lower
+
+
+@lru_cache(maxsize=16)
+def _taps(count: int, cells: int, factor: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """For each of ``count`` samples the cells before and after it, and the share of the second."""
+    place = np.clip((np.arange(count) + 0.5) / factor - 0.5, 0, cells - 1)
+    low = np.minimum(place.astype(np.int64), max(cells - 2, 0))
+    return low, np.minimum(low + 1, cells - 1), (place - low).astype(np.float32)
+
+
+def _strip_height(image: Array) -> int:
+    """Rows that stay in a processor's cache through several steps; all at once for a tensor."""
+    return 32 if isinstance(image, np.ndarray) else int(image.shape[-2])
 
 
 def onto(mask: Array, plane: Array, factor: int, size: tuple[int, int]) -> Array:
@@ -160,12 +177,21 @@ def _like(reference: Array, values: NDArray[np.float32]) -> Array:
     return values if isinstance(reference, np.ndarray) else reference.new_tensor(values)
 
 
-def add_to_plane(plane: Array, pattern: Array, mask: Array, gain: float, block: tuple[float, float]) -> Array:
-    """plane + gain x mask x pattern: all ``(H, W)`` but the mask, one value a ``block`` of samples."""
-    change = enlarged(mask, int(plane.shape[0]), int(plane.shape[1]), block) * pattern
-    change *= gain
-    change += plane
-    return change
+def add_to_samples(
+    plane: NDArray[Any], pattern: NDArray[np.float32], mask: NDArray[np.float32], block: tuple[float, float],
+    highest: int,
+) -> NDArray[Any]:
+    """plane + mask x pattern, rounded and clipped to [0, highest]: all ``(H, W)`` but the mask, one value a ``block``
+    of samples; the same integers come out that came in."""
+    marked = np.empty_like(plane)
+    rows, columns = plane.shape
+    for part, change in strips(mask, rows, columns, block, height=_strip_height(plane)):
+        change *= pattern[part]
+        change += plane[part]
+        np.rint(change, out=change)
+        np.clip(change, 0, highest, out=change)
+        marked[part] = change
+    return marked
 
 
 def add_to_rgb(frame: Array, luma: Array, blue: Array, red: Array, gain: float) -> None:
@@ -176,17 +202,18 @@ def add_to_rgb(frame: Array, luma: Array, blue: Array, red: Array, gain: float) 
     small = [pooled(channel, factor) for channel in frame]
     levels = sum(channel * (weight * LUMA_RANGE) for channel, weight in zip(small, LUMA_FROM_RGB, strict=True)) + 16
     mask = visibility(levels)
-    masks = [enlarged(part, rows, columns, (factor, factor)) for part in (mask, *chroma_masks(mask, *small))]
-    for part in masks:
-        part *= gain
-    brighter = masks[0] * luma
-    brighter *= 1 / LUMA_RANGE
-    coloured = masks[1] * blue, masks[2] * red
-    for number, (_, cb, cr) in enumerate(RGB_FROM_YCBCR):
-        channel = frame[number]
-        channel += brighter
-        if cb:
-            channel += coloured[0] * (cb / CHROMA_RANGE)
-        if cr:
-            channel += coloured[1] * (cr / CHROMA_RANGE)
-        frame[number] = channel.clip(0.0, 1.0)
+    first, second = chroma_masks(mask, *small)
+    scaled = mask * (gain / LUMA_RANGE), first * (gain / CHROMA_RANGE), second * (gain / CHROMA_RANGE)
+    height = _strip_height(frame)
+    for parts in zip(*(strips(part, rows, columns, (factor, factor), height=height) for part in scaled), strict=True):
+        (part, brighter), (_, bluer), (_, redder) = parts
+        brighter *= luma[part]
+        bluer *= blue[part]
+        redder *= red[part]
+        for channel, (_, cb, cr) in zip(frame[:, part], RGB_FROM_YCBCR, strict=True):
+            channel += brighter
+            if cb:
+                channel += bluer * cb
+            if cr:
+                channel += redder * cr
+        frame[:, part] = frame[:, part].clip(0.0, 1.0)

@@ -26,7 +26,7 @@ from genwm.lattice.spectrum import PlaneSpectrum, Spectrum, sample
 #: Points a side of a correlation surface: enough for the pilots, whose lattice indices stay below 32.
 GRID = 64
 #: Relative step between hypotheses of scale, rotation or stretch, times the picture's radius in nominal pixels (root
-#: mean square distance from its centre): half of it turns the pilots of the colours by .2 radian there, the highest by .6.
+#: mean square distance from its centre): half of it turns the colours' pilots there by .2 radian, the highest by .6.
 STEP = 1.2
 MIN_SCALE, MAX_SCALE = 0.3, 3.7
 MAX_ROTATION = math.radians(12)

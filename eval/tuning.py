@@ -62,7 +62,8 @@ PLANES: tuple[str, ...] = ("", *(f"_{name}" for name in tile.PLANES))  # all tog
 VISIBILITY_EXPONENT = 0.54
 VISIBILITY = 0.10  # 10 - JOD on standard_4k to which z is scaled
 MASK = ("MASK_LINES", "ACTIVITY_WINDOW", "RESIDUAL_WINDOW", "ACTIVITY_UNIT", "ACTIVITY_POWER", "LUMA_FLOOR", "LUMA_CAP",
-        "CHROMA_FLOOR", "CHROMA_CAP", "DARK_GAIN", "DARK_LEVEL")
+        "CHROMA_FLOOR", "CHROMA_CAP", "DARK_GAIN", "DARK_LEVEL", "SHADE_GAIN", "SHADE_LEVEL", "BRIGHT_SLOPE",
+        "BLACK_SLOPE", "COLOUR_FLOOR", "COLOUR_CAP", "RED_SHARE")
 
 Z_COLUMNS = tuple(f"z_{attack}{plane}" for attack in SURVIVED for plane in PLANES)
 VALUES = ("d_fhd", "d_4k", "luma_psnr", *Z_COLUMNS)
@@ -97,16 +98,11 @@ CONFIGS: Mapping[str, Config] = {
     config.name: config
     for config in (
         Config(name="current"),
-        Config(
-            name="flatter mask",
-            mask={"ACTIVITY_POWER": 0.3, "LUMA_CAP": 3.0, "CHROMA_FLOOR": 0.6, "CHROMA_CAP": 0.9},
-        ),
-        Config(  # the luma cap lets the chroma reach its own
-            name="textured mask",
-            mask={"ACTIVITY_POWER": 0.7, "LUMA_CAP": 8.0, "CHROMA_FLOOR": 0.4, "CHROMA_CAP": 5.0},
-        ),
-        Config(name="chroma .01-.05", tile=_chroma(0.01, 0.05)),
-        Config(name="chroma .02-.08", tile=_chroma(0.02, 0.08)),
+        Config(name="blind to hue", mask={"COLOUR_FLOOR": 1.0, "COLOUR_CAP": 1.0}),
+        Config(name="blind to shade", mask={"SHADE_GAIN": 1.0, "BRIGHT_SLOPE": 0.0, "BLACK_SLOPE": 0.0}),
+        Config(name="flatter colour mask", mask={"CHROMA_FLOOR": 0.4, "CHROMA_CAP": 0.8}),
+        Config(name="chroma .015-.06", tile=_chroma(0.015, 0.06)),
+        Config(name="chroma .02-.10", tile=_chroma(0.02, 0.10)),
         Config(name="less luma", tile=_bands(lambda band: band if band.plane else replace(band, rms=0.65 * band.rms))),
         Config(name="luma only", tile=_bands(lambda band: None if band.plane else band)),
         Config(name="tile 128", tile={"TILE": 128}),

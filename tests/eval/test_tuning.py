@@ -19,8 +19,8 @@ from genwm.marking import Mark, Marker
 from genwm.video import Planes, read_planes, write_video
 from tests.clips import KEY, PAYLOAD, make_clip
 
-NAMES = ["current", "flatter mask", "textured mask", "chroma .01-.05", "chroma .02-.08", "less luma", "luma only",
-         "tile 128", "tile 256"]
+NAMES = ["current", "blind to hue", "blind to shade", "flatter colour mask", "chroma .015-.06", "chroma .02-.10",
+         "less luma", "luma only", "tile 128", "tile 256"]
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def test_the_lattice_follows_the_constants() -> None:
 def test_variants_change_only_what_they_name() -> None:
     for band, less in zip(tile.BANDS, CONFIGS["less luma"].tile["BANDS"], strict=True):
         assert less.rms == pytest.approx(band.rms * (1 if band.plane else 0.65))
-    for band, moved in zip(tile.BANDS, CONFIGS["chroma .01-.05"].tile["BANDS"], strict=True):
-        assert (moved.low, moved.high) == ((0.01, 0.05) if band.plane else (band.low, band.high))
+    for band, moved in zip(tile.BANDS, CONFIGS["chroma .015-.06"].tile["BANDS"], strict=True):
+        assert (moved.low, moved.high) == ((0.015, 0.06) if band.plane else (band.low, band.high))
         assert moved.rms == band.rms
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from scipy import ndimage, stats
 
 from genwm import payload as code
 from genwm.keys import Key
-from genwm.lattice import decision, decode, geometry, tile
-from genwm.lattice.evidence import CLIP, Accumulator, Evidence, whiten
+from genwm.lattice import decision, decode, embed, geometry, tile
+from genwm.lattice.evidence import CLIP, EVIDENCE_LINES, Accumulator, Evidence, whiten
 from genwm.lattice.spectrum import transform
 from genwm.video import Planes
 from tests.clips import KEY, PAYLOAD, scene
@@ -320,3 +321,114 @@ def test_a_picture_without_any_power_is_no_fault() -> None:
     for candidate in geometry.uncropped(spectrum, geometry.pilot_keys([KEY])):
         assert candidate.log10_p == 0
         assert decode.read_payload(decode.project_candidate(spectrum, candidate), KEY)[0].payload is None
+
+
+# --- mask
+
+
+def grid(*colour: float) -> list[np.ndarray]:
+    """Red, green and blue of an even picture."""
+    return [np.full((4, 5), value, np.float32) for value in colour]
+
+
+def shown(*colour: float) -> tuple[float, float]:
+    """Masks of both colour differences on an even colour under a luma mask of 0.5."""
+    masks = embed.chroma_masks(np.full((4, 5), 0.5, np.float32), *grid(*colour))
+    assert all(np.ptp(mask) == 0 and mask.shape == (4, 5) for mask in masks)
+    return float(masks[0][0, 0]), float(masks[1][0, 0])
+
+
+@pytest.mark.parametrize("level", [0.1, 0.4, 0.9])
+def test_a_grey_forgives_both_colours_the_same(level: float) -> None:
+    blue, red = shown(level, level, level)
+    assert blue == pytest.approx(red, rel=1e-5)
+
+
+def test_a_deep_blue_forgives_less_blue_and_a_deep_red_less_red() -> None:
+    """Less than a grey of the same luma does, and than the other colour."""
+    for colour, own in (((0.2, 0.35, 0.95), 0), ((0.9, 0.3, 0.2), 1)):
+        luma = sum(weight * part for weight, part in zip(embed.LUMA_FROM_RGB, colour, strict=True))
+        masks, grey = shown(*colour), shown(luma, luma, luma)
+        assert masks[own] < grey[own]
+        assert masks[own] < masks[1 - own]
+
+
+def test_shade_forgives_least() -> None:
+    masks = [shown(level, level, level)[0] for level in (0.05, embed.SHADE_LEVEL, 0.5, 0.9)]
+    assert masks[1] == min(masks)
+    assert masks[3] > masks[2] > masks[1]
+
+
+def test_colours_are_those_of_bt709() -> None:
+    for rgb in ((1.0, 0.0, 0.0), (0.2, 0.7, 0.1), (0.0, 0.0, 1.0)):
+        luma = sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), rgb, strict=True))
+        levels = 16 + 219 * luma, 128 + 224 * (rgb[2] - luma) / 1.8556, 128 + 224 * (rgb[0] - luma) / 1.5748
+        assert embed.colours(*levels) == pytest.approx(rgb, abs=1e-4)
+
+
+@pytest.mark.parametrize("height", [1, 7, 40])
+def test_strips_are_rows_of_the_whole(height: int) -> None:
+    mask = np.random.default_rng(1).random((9, 14), np.float32)
+    whole = embed.enlarged(mask, 27, 42, (3, 3))
+    parts = list(embed.strips(mask, 27, 42, (3, 3), height=height))
+    assert np.array_equal(np.concatenate([values for _, values in parts]), whole)
+    assert [part.start for part, _ in parts] == list(range(0, 27, height))
+
+
+def test_enlarging_keeps_a_ramp() -> None:
+    ramp = np.arange(8, dtype=np.float32)[:, None] * np.ones((1, 6), np.float32)
+    wide = embed.enlarged(ramp, 16, 12, (2, 2))
+    np.testing.assert_allclose(wide[1:15, 0], (np.arange(1, 15) + 0.5) / 2 - 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(90, 160), (96, 171)])
+def test_a_colour_plane_lies_on_the_grid_of_the_mask(size: tuple[int, int]) -> None:
+    factor = 3
+    rows, columns = (length // 2 for length in size)
+    plane = np.arange(columns, dtype=np.float32)[None] + np.zeros((rows, 1), np.float32)
+    mask = np.zeros((size[0] // factor, size[1] // factor), np.float32)
+    found = embed.onto(mask, plane, factor, size)
+    assert found.shape == mask.shape
+    middles = (np.arange(mask.shape[1]) + 0.5) * factor * columns / size[1] - 0.5
+    np.testing.assert_allclose(found[0, 1:-1], middles[1:-1], atol=0.02)
+
+
+# --- sizes
+
+
+def test_a_small_picture_is_spared_what_it_cannot_hold() -> None:
+    plan = tile.layout()
+    radius = np.hypot(plan.kx, plan.ky) / tile.TILE
+    cut = tile.tiles(KEY, PAYLOAD, highest=0.2)
+    spectrum = np.abs(np.fft.fft2(cut[0]))
+    there = spectrum[plan.ky[plan.plane == 0], plan.kx[plan.plane == 0]] > 1
+    assert np.array_equal(there, radius[plan.plane == 0] <= 0.2)
+
+
+def test_sums_are_reduced_and_keep_their_place() -> None:
+    """A wave in 900 lines is the same wave in the reduced evidence."""
+    rows, columns = 900, 1200
+    y, x = np.mgrid[:rows, :columns]
+    wave = 128 + 40 * np.cos(2 * np.pi * (x * 6 / columns + y * 5 / rows))
+    flat = np.full((rows // 2, columns // 2), 128, np.uint8)
+    collected = Accumulator()
+    collected.add(Planes(y=wave.astype(np.uint8), u=flat, v=flat, time_s=0, index=0))
+    (found,) = collected.take()
+    assert found.planes[0].shape == (EVIDENCE_LINES, 768)
+    assert found.planes[1].shape == (EVIDENCE_LINES // 2, 384)
+    assert (found.width, found.height) == (columns, rows)
+    spectrum = np.fft.rfft2(found.planes[0])
+    assert np.unravel_index(np.argmax(np.abs(spectrum)), spectrum.shape) == (5, 6)
+
+
+def test_independent_shifts_grow_with_the_highest_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the frequency, four times the peaks; and more than the pilots' own resolution alone would say."""
+    before = geometry.independent_shifts()
+    plan = tile.layout()
+    geometry.independent_shifts.cache_clear()
+    monkeypatch.setattr(tile, "layout", lambda: replace(plan, kx=2 * plan.kx, ky=2 * plan.ky))
+    try:
+        assert geometry.independent_shifts() == pytest.approx(4 * before)
+    finally:
+        geometry.independent_shifts.cache_clear()
+    assert geometry.GRID**2 < before < tile.TILE**2

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from genwm.keys import Key
 from genwm.lattice import tile
 from genwm.lattice.decision import SHARES, THRESHOLD_LOG10_P, any_of, log10_tail
-from genwm.lattice.decode import Projection, project_candidate, read_payload
-from genwm.lattice.evidence import Accumulator
+from genwm.lattice.decode import Projection, project_candidate, read_payload, self_normalised
+from genwm.lattice.evidence import WORKING_LINES, Accumulator, of_one_size
 from genwm.lattice.geometry import Candidate
 from genwm.lattice.spectrum import transform
 from genwm.payload import BITS
@@ -70,7 +70,6 @@ def timeline_of(
     hint: Candidate | None,
     payload: int | None,
     looks: int,
-    working_lines: int,
     threads: int = 2,
 ) -> tuple[Segment, ...]:
     """Marked segments of the key and grid that the whole file's reading found, in order of time.
@@ -81,7 +80,7 @@ def timeline_of(
     if hint is None:
         return ()
     key = keys[hint.key]
-    cells = _cells(source, hint, working_lines, threads)
+    cells = _cells(source, hint, threads)
     if not cells:
         return ()
     values = np.stack([cell.values for cell in cells])
@@ -97,7 +96,7 @@ def timeline_of(
         pilots[plan.pilot] = tile.pilot_signs(key)
         references = _weighted(pilots)[None]
         chosen = math.log10(hint.family.tests / SHARES[hint.family.name] * len(keys) * looks)
-    states = _explain(np.stack([_heights(values, reference) for reference in references]))
+    states = _explain(np.stack([self_normalised(values, reference) for reference in references]))
     segments = []
     start = 0
     for end in range(1, len(cells) + 1):
@@ -125,25 +124,18 @@ def _weighted(signs: NDArray[np.complex128]) -> NDArray[np.complex64]:
     return np.asarray(signs * tile.layout().amplitude, dtype=np.complex64)
 
 
-def _heights(values: NDArray[np.complex64], reference: NDArray[np.complex64]) -> NDArray[np.float64]:
-    """Self-normalised correlation of each row with a reference: float ``(cells,)``."""
-    weight = np.abs(reference) ** 2
-    spread = np.sqrt((np.abs(values) ** 2) @ weight / 2)
-    return np.asarray((values @ reference.conj()).real / np.maximum(spread, 1e-30), dtype=np.float64)
-
-
 def _joined(values: NDArray[np.complex64], reference: NDArray[np.complex64], start: int, end: int) -> float:
     """Correlation of a stretch as a whole. Cells of a still picture repeat each other: only their sum may be tested."""
     if start >= end:
         return 0.0
-    return float(_heights(values[start:end].sum(axis=0)[None], reference)[0])
+    return float(self_normalised(values[start:end].sum(axis=0)[None], reference)[0])
 
 
 def _trimmed(values: NDArray[np.complex64], reference: NDArray[np.complex64], start: int, end: int) -> tuple[int, int]:
     """Cuts ends off a stretch that do not carry the mark by themselves, however long: a still, unmarked picture can
     lean
     towards the mark by luck, the same in every cell."""
-    strength = float(np.median(_heights(values[start:end], reference)))
+    strength = float(np.median(self_normalised(values[start:end], reference)))
     changed = True
     while changed and start < end:
         changed = False
@@ -167,18 +159,17 @@ def rewound(source: Source) -> Source:
     return source
 
 
-def _cells(source: Source, hint: Candidate, working_lines: int, threads: int) -> list[_Cell]:
+def _cells(source: Source, hint: Candidate, threads: int) -> list[_Cell]:
     cells: list[_Cell] = []
     collected = Accumulator(group_frames=32)
     edge, last_s, step_s = CELL_S, 0.0, 0.04
 
     def close(start_s: float, stop_s: float) -> None:
         if evidence := collected.take():
-            same = [item for item in evidence if item.planes[0].shape == evidence[0].planes[0].shape]
-            values = project_candidate(transform(reduce(add, same)), hint).values
+            values = project_candidate(transform(reduce(add, of_one_size(evidence))), hint).values
             cells.append(_Cell(start_s, stop_s, values.astype(np.complex64)))
 
-    for frame in read_planes(rewound(source), max_short_side=working_lines, threads=threads):
+    for frame in read_planes(rewound(source), max_short_side=WORKING_LINES, threads=threads):
         if frame.time_s >= edge - 1e-6:
             close(edge - CELL_S, edge)
             edge = math.floor(frame.time_s / CELL_S + 1e-6) * CELL_S + CELL_S
@@ -207,9 +198,9 @@ def _payloads(values: NDArray[np.complex64], key: Key, known: int | None) -> lis
         if joined.pilot_z(pilots) < 4:
             continue
         row = joined.values[None].astype(np.complex64)
-        if any(_heights(row, reference)[0] > _EXPLAINED for reference in references):
+        if any(self_normalised(row, reference)[0] > _EXPLAINED for reference in references):
             continue
-        decoded, _ = read_payload(joined, key)
+        decoded = read_payload(joined, key)
         if decoded.payload is None or decoded.payload in found:
             continue
         if any_of(decoded.log10_p, len(windows)) <= THRESHOLD_LOG10_P:

@@ -24,7 +24,7 @@ from genwm.keys import Key
 from genwm.lattice import geometry, tile
 from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P, any_of
 from genwm.lattice.decode import Projection, project_candidate, read_payload
-from genwm.lattice.evidence import GROUP_FRAMES, Accumulator, Evidence
+from genwm.lattice.evidence import GROUP_FRAMES, WORKING_LINES, Accumulator, Evidence, of_one_size
 from genwm.lattice.geometry import Candidate, Geometry
 from genwm.lattice.spectrum import transform
 from genwm.lattice.zoom import zoomed
@@ -32,8 +32,6 @@ from genwm.video import Planes, Select, Source, VideoInfo, probe, read_planes
 
 Status = Literal["detected", "not_detected", "inconclusive"]
 
-#: Short side that larger frames are scaled down to: the mark's highest frequency stays well below Nyquist.
-WORKING_LINES = 720
 #: Below this short side the top of the mark's band is lost.
 SMALL_LINES = 256
 #: Above this long side over short side only whole pictures are looked for, not cuts or turns.
@@ -82,7 +80,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Finding:
+class Finding:
     """The best explanation so far."""
 
     log10_p: float = 0.0
@@ -91,13 +89,18 @@ class _Finding:
 
 
 @dataclass(slots=True)
-class _Search:
+class Search:
     """Keys, their pilots, and the best finding over all looks."""
 
     keys: Sequence[Key]
     signs: list[NDArray[np.complex128]]
-    best: _Finding = field(default_factory=_Finding)
+    best: Finding = field(default_factory=Finding)
     seconds: float = 0.0
+
+    @property
+    def glimpsed(self) -> bool:
+        """Whether a look before the last is worth its time."""
+        return self.best.log10_p <= GLIMPSE_LOG10_P
 
     def look(self, evidence: Sequence[Evidence], *, thorough: bool) -> bool:
         """Examines the evidence; True once a payload was read."""
@@ -108,43 +111,43 @@ class _Search:
             self.seconds += time.perf_counter() - started
 
     def _look(self, evidence: Sequence[Evidence], thorough: bool) -> bool:
-        evidence = _same_size(evidence)
+        evidence = of_one_size(evidence)
         if not evidence:
             return False
         whole = transform(reduce(add, evidence))
         still = partial(project_candidate, whole)
-        if self._weigh(geometry.uncropped(whole, self.signs), still, looks=LOOKS):
+        if self.weigh(geometry.uncropped(whole, self.signs), still, looks=LOOKS):
             return True
         # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
         if not thorough or max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
             return False
-        if self._weigh(geometry.cropped(whole, self.signs), still):
+        if self.weigh(geometry.cropped(whole, self.signs), still):
             return True
-        if self._weigh(geometry.warped(whole, self.signs), still):
+        if self.weigh(geometry.warped(whole, self.signs), still):
             return True
         moving = zoomed(evidence, self.signs)
         projections = {id(candidate): projection for candidate, projection in moving}
-        return self._weigh([candidate for candidate, _ in moving], lambda candidate: projections[id(candidate)]())
+        return self.weigh([candidate for candidate, _ in moving], lambda candidate: projections[id(candidate)]())
 
-    def _weigh(self, candidates: Sequence[Candidate], project: Callable[[Candidate], Projection], *, looks: int = 1
+    def weigh(self, candidates: Sequence[Candidate], project: Callable[[Candidate], Projection], *, looks: int = 1
                ) -> bool:
         trials = len(self.keys) * looks
         ordered = sorted(candidates, key=lambda candidate: candidate.log10_p)
         for candidate in ordered:
             log10_p = any_of(candidate.log10_p, trials)
             if log10_p < self.best.log10_p and self.best.payload is None:
-                self.best = _Finding(log10_p, candidate)
+                self.best = Finding(log10_p, candidate)
         promising = [
             candidate for candidate in ordered if candidate.z >= DECODABLE_Z or candidate.log10_p <= HINT_LOG10_P
         ][:_MAX_DECODES]
         for candidate in promising:
-            decoded, _ = read_payload(project(candidate), self.keys[candidate.key])
+            decoded = read_payload(project(candidate), self.keys[candidate.key])
             if decoded.payload is None:
                 continue
             # Every candidate that may be decoded counts, with the payload's share of the error budget.
             chance = any_of(decoded.log10_p - np.log10(SHARES["payload"]), trials * 4 * _MAX_DECODES)
             if chance <= THRESHOLD_LOG10_P:
-                self.best = _Finding(min(chance, any_of(candidate.log10_p, trials)), candidate, decoded.payload)
+                self.best = Finding(min(chance, any_of(candidate.log10_p, trials)), candidate, decoded.payload)
                 return True
         return False
 
@@ -173,7 +176,7 @@ def read_watermark(
     if not keys:
         raise KeyMissingError("Expected at least one key to verify with, got none; make one with genwm keys new NAME.")
     started = time.perf_counter()
-    search = _Search(keys, geometry.pilot_keys(keys))
+    search = Search(keys, geometry.pilot_keys(keys))
     info = probe(rewound(source))
     warnings: list[str] = []
     frames = 0
@@ -189,20 +192,20 @@ def read_watermark(
     decided = False
     if not info.is_still:
         keyed = Accumulator(group_frames=4)
-        for frame in _key_frames(source, info, threads, min(KEY_FRAMES, max_frames), warnings):
+        for frame in key_frames(source, info, threads, min(KEY_FRAMES, max_frames), warnings):
             keyed.add(frame)
             frames += 1
         decided = search.look(keyed.take(), thorough=False)
     if not decided:
         frames = 0
-        collected = _collector(info, max_frames)
+        collected = collector(info, max_frames)
         evidence: list[Evidence] = []
-        for frame in _stretches(source, info, threads, max_frames, warnings):
+        for frame in stretches(source, info, threads, max_frames, warnings):
             collected.add(frame)
             frames += 1
-            if frames == FIRST_LOOK_FRAMES and search.best.log10_p <= GLIMPSE_LOG10_P:
+            if frames == FIRST_LOOK_FRAMES:
                 evidence = collected.take()
-                decided = search.look(evidence, thorough=False)
+                decided = search.glimpsed and search.look(evidence, thorough=False)
                 if decided:
                     break
         if not decided:
@@ -218,8 +221,7 @@ def read_watermark(
     segments: tuple[Segment, ...] = ()
     if timeline:
         segments = timeline_of(
-            source, keys=keys, hint=found, payload=finding.payload, looks=LOOKS, working_lines=WORKING_LINES,
-            threads=threads,
+            source, keys=keys, hint=found, payload=finding.payload, looks=LOOKS, threads=threads,
         )
     total = time.perf_counter() - started
     return Reading(
@@ -236,7 +238,7 @@ def read_watermark(
     )
 
 
-def _key_frames(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
+def key_frames(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
     """Up to ``count`` key frames: all of a short file, else spread over it."""
     if info.duration_s is None or info.duration_s <= 30:
         yield from _part(source, warnings, select="key", max_frames=count, threads=threads)
@@ -246,7 +248,7 @@ def _key_frames(source: Source, info: VideoInfo, threads: int, count: int, warni
         yield from _part(source, warnings, select="key", start_s=start_s, max_frames=1, threads=threads)
 
 
-def _stretches(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
+def stretches(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
     """``count`` frames: the whole of a short file; of a long one, four stretches spread over it."""
     length = _length(info)
     # What no other frame refers to holds little of the mark and is half of the decoding: a long file can do without.
@@ -276,7 +278,7 @@ def _part(source: Source, warnings: list[str], *, select: Select, max_frames: in
             warnings.extend(text for text in reader.warnings if text not in warnings)
 
 
-def _collector(info: VideoInfo, max_frames: int) -> Accumulator:
+def collector(info: VideoInfo, max_frames: int) -> Accumulator:
     """Groups long enough that whitening them costs no more than eight do."""
     return Accumulator(group_frames=max(GROUP_FRAMES, min(_length(info), max_frames) // MAX_GROUPS))
 
@@ -284,15 +286,6 @@ def _collector(info: VideoInfo, max_frames: int) -> Accumulator:
 def _length(info: VideoInfo) -> int:
     """Frames of the file, by its own claims."""
     return int((info.duration_s or 0) * (info.fps or 25))
-
-
-def _same_size(evidence: Sequence[Evidence]) -> Sequence[Evidence]:
-    """The evidence of the commonest frame size: a stream may change it midway."""
-    sizes = [item.planes[0].shape for item in evidence]
-    if not sizes:
-        return evidence
-    common = max(set(sizes), key=sizes.count)
-    return [item for item, size in zip(evidence, sizes, strict=True) if size == common]
 
 
 __all__ = ["Reading", "Segment", "read_watermark"]

@@ -275,7 +275,7 @@ class _Meter:
 
 @contextmanager
 def _metered() -> Iterator[_Meter]:
-    meter, look = _Meter(), reader._Search.look
+    meter, look = _Meter(), reader.Search.look
 
     def counted(self: Any, *args: Any, **options: Any) -> bool:
         found = False
@@ -289,7 +289,7 @@ def _metered() -> Iterator[_Meter]:
         meter.looks += 1
         return found
 
-    with patch.object(reader._Search, "look", counted):
+    with patch.object(reader.Search, "look", counted):
         yield meter
 
 
@@ -343,10 +343,10 @@ def _decode(path: Path, looks: int, frames: int) -> Cost:
     info = probe(path)
 
     def decode() -> None:
-        for _ in reader._key_frames(path, info, 2, reader.KEY_FRAMES, []):
+        for _ in reader.key_frames(path, info, 2, reader.KEY_FRAMES, []):
             pass
         if looks > 1:
-            for _ in islice(reader._stretches(path, info, 2, reader.FRAME_BUDGET, []), frames):
+            for _ in islice(reader.stretches(path, info, 2, reader.FRAME_BUDGET, []), frames):
                 pass
 
     return _once(decode)

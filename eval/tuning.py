@@ -13,14 +13,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import multiprocessing
 import statistics
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import astuple, dataclass, field, replace
 from fractions import Fraction
 from functools import partial, reduce
@@ -33,20 +30,19 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.watermark import WORKING_LINES
 from eval import tables
 from eval.attacks import ATTACKS, Clip
 from eval.attacks.geometry import cut, cut_even, scaled
 from eval.corpus import Video, list_videos
 from eval.quality import Footage, jod, psnr
 from eval.quality.colorvideovdp import load_package
-from eval.quality.running import use_one_thread
 from eval.robustness.runner import secrets_of
-from genwm.errors import BudgetError, DiskFullError, GenwmError, InputError, MissingExtraError
+from eval.workers import finished
+from genwm.errors import DiskFullError, GenwmError, InputError, MissingExtraError
 from genwm.keys import Key
 from genwm.lattice import tile
 from genwm.lattice.decode import project
-from genwm.lattice.evidence import Accumulator
+from genwm.lattice.evidence import WORKING_LINES, Accumulator
 from genwm.lattice.spectrum import transform
 from genwm.video import Planes, Source, read_planes
 
@@ -311,31 +307,13 @@ def run(
             jobs.append(partial(measure, video, left, frames=frames, seed=seed))
     tables.prepare(out, COLUMNS)
     added = 0
-    for rows in _results(jobs, processes):
+    for rows in finished(jobs, processes):
         for row in rows:
             tables.append(out, [[row[name] for name in COLUMNS]])
             added += 1
             if on_row:
                 on_row(row)
     return added
-
-
-def _results(jobs: Sequence[Callable[[], list[Row]]], processes: int) -> Iterator[list[Row]]:
-    """The rows of each job as they come, from worker processes: constants change there and nowhere else."""
-    if not jobs:
-        return
-    context = multiprocessing.get_context("spawn")  # torch and FFmpeg have threads, which a fork would lose
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=use_one_thread)
-    try:
-        for future in as_completed([pool.submit(job) for job in jobs]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise BudgetError(
-            "Expected the worker processes to live, got one killed (out of memory?); "
-            "run the same command again, with fewer processes, to go on"
-        ) from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _identity(row: Row) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from genwm.keys import Key
 from genwm.lattice import tile
 from genwm.lattice.decision import THRESHOLD_LOG10_P, any_of, log10_tail
 from genwm.lattice.decode import project, read_payload
-from genwm.lattice.evidence import Accumulator, Evidence
+from genwm.lattice.evidence import WORKING_LINES, Accumulator, Evidence, of_one_size
 from genwm.lattice.spectrum import transform
 from genwm.video import Source, read_planes
 
@@ -26,7 +26,6 @@ from genwm.video import Source, read_planes
 LOOKS = (16, 64, 256)
 #: A little more than the blind search asks for before it decodes: it cuts the frames into other groups.
 PILOT_Z = 6.0
-_LINES = 720
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def read_back(source: Source, key: Key, *, threads: int = 2) -> Readback:
     evidence: list[Evidence] = []
     best = Readback(None, 0.0, 0)
     frames = 0
-    with read_planes(source, max_short_side=_LINES, max_frames=LOOKS[-1], threads=threads) as reader:
+    with read_planes(source, max_short_side=WORKING_LINES, max_frames=LOOKS[-1], threads=threads) as reader:
         for frame in reader:
             collected.add(frame)
             frames += 1
@@ -68,10 +67,9 @@ def read_back(source: Source, key: Key, *, threads: int = 2) -> Readback:
 
 
 def _look(evidence: Sequence[Evidence], key: Key, frames: int) -> Readback:
-    shape = evidence[0].planes[0].shape
-    spectrum = transform(reduce(add, [item for item in evidence if item.planes[0].shape == shape]))
+    spectrum = transform(reduce(add, of_one_size(evidence)))
     projection = project(spectrum, np.eye(2), (spectrum.width / 2 % tile.TILE, spectrum.height / 2 % tile.TILE))
-    decoded, _ = read_payload(projection, key)
+    decoded = read_payload(projection, key)
     # Pilots and payload are two tests, and each look is another chance.
     pilot_z = projection.pilot_z(tile.pilot_signs(key))
     pilot_p = any_of(log10_tail(pilot_z), 2 * len(LOOKS))

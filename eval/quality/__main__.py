@@ -12,8 +12,9 @@ from eval.baselines import BASELINES
 from eval.corpus import list_videos
 from eval.quality.measures import METRICS, Metric
 from eval.quality.reporting import DIGITS, summary
-from eval.quality.running import FRAMES, OURS, VALUES, Row, Settings, read_rows, run, use_one_thread
+from eval.quality.running import FRAMES, OURS, VALUES, Row, Settings, read_rows, run
 from eval.tables import writing
+from eval.workers import use_one_thread
 from genwm.errors import GenwmError
 
 if TYPE_CHECKING:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +17,8 @@ from eval.baselines import BASELINES, baseline
 from eval.corpus import Video
 from eval.quality.colorvideovdp import load_package
 from eval.quality.measures import METRICS, Footage, Metric, measure, vmaf
-from genwm.errors import BudgetError, DecodeError, InputError
+from eval.workers import finished
+from genwm.errors import DecodeError, InputError
 from genwm.extras import require
 from genwm.video import Planes, VideoInfo, read_planes
 
@@ -87,10 +84,10 @@ def run(
     for video in videos:
         missing = tuple(method for method in methods if settings.identity(video.id, method) not in done)
         if missing:
-            jobs.append((video, missing, settings))
+            jobs.append(partial(_measure_clip, video, missing, settings))
     tables.prepare(out, COLUMNS)
     added = 0
-    for rows in _results(jobs, processes):
+    for rows in finished(jobs, processes):
         for row in rows:
             tables.append(out, [[row[name] for name in COLUMNS]])
             added += 1
@@ -99,44 +96,7 @@ def run(
     return added
 
 
-Job = tuple[Video, tuple[str, ...], Settings]
-
-
-def _results(jobs: Sequence[Job], processes: int) -> Iterator[list[Row]]:
-    """The rows of each job as they come; few jobs wait at a time, so that the order is kept roughly."""
-    if processes <= 1:
-        yield from map(_measure_clip, jobs)
-        return
-    context = multiprocessing.get_context("spawn")  # torch and FFmpeg have threads, which a fork would lose
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=use_one_thread) as pool:
-        waiting: set[Future[list[Row]]] = set()
-        try:
-            for job in jobs:
-                waiting.add(pool.submit(_measure_clip, job))
-                if len(waiting) > processes:
-                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        yield future.result()
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        except BrokenProcessPool:
-            raise BudgetError(
-                "Expected the worker processes to live, got one killed (out of memory?); "
-                "run the same command again, with fewer processes, to go on"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def use_one_thread() -> None:
-    """One thread of torch for this process: the processes share the cores."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is first imported
-
-
-def _measure_clip(job: Job) -> list[Row]:
-    video, methods, settings = job
+def _measure_clip(video: Video, methods: tuple[str, ...], settings: Settings) -> list[Row]:
     rows = []
     clip = _Clip(video, settings)
     for method in methods:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import IO
 from zlib import crc32
@@ -25,7 +22,8 @@ from eval.corpus import Video, list_videos
 from eval.robustness.subjects import Lattice, Watermark
 from eval.robustness.table import Row, append_row, drop_errors, prepare, read_rows
 from eval.tables import failure, versions
-from genwm.errors import DiskFullError, GenwmError, InputError, MissingExtraError, OutputError
+from eval.workers import finished
+from genwm.errors import DiskFullError, InputError, MissingExtraError, OutputError
 from genwm.keys import Key
 from genwm.video import Planes, read_planes
 
@@ -121,50 +119,14 @@ def run(
         left = tuple(attack for attack in wanted if job.blank(attack).key not in done)
         if left:
             jobs.append(replace(job, attacks=left))
-    for count, name in enumerate(_finished(jobs, processes), start=1):
+    for count, name in enumerate(finished([partial(_measure, job) for job in jobs], processes), start=1):
         if progress:
             progress(count, len(jobs), name)
     return read_rows(out)
 
 
-def _finished(jobs: Sequence[_Job], processes: int) -> Iterator[str]:
-    """Does the jobs, in order of their start, and yields the id of each clip when it is done."""
-    if processes <= 1 or len(jobs) <= 1:
-        for job in jobs:
-            _measure(job)
-            yield job.video.id
-        return
-    with _single_threaded():
-        pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-        try:
-            names = {pool.submit(_measure, job): job.video.id for job in jobs}
-            for future in as_completed(names):
-                future.result()
-                yield names[future]
-        except BrokenProcessPool:
-            raise GenwmError(
-                "Expected workers to finish, got one that was killed, for lack of memory perhaps; "
-                "run again with fewer processes: what is measured is kept"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Workers that start inside use one thread of linear algebra each: the clips are what runs in parallel."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _measure(job: _Job) -> None:
-    """Marks one clip and appends one row for each attack on it."""
+def _measure(job: _Job) -> str:
+    """Marks one clip, appends one row for each attack on it and returns its id."""
     try:
         with tempfile.TemporaryFile() as store:
             _attack_all(job, store)
@@ -173,6 +135,7 @@ def _measure(job: _Job) -> None:
     except Exception as error:
         for attack in job.attacks:
             append_row(job.out, _failed(job.blank(attack), error))
+    return job.video.id
 
 
 def _attack_all(job: _Job, store: IO[bytes]) -> None:

@@ -26,10 +26,21 @@ class Projection:
 
     def pilot_z(self, signs: NDArray[np.complex128]) -> float:
         """Self-normalised correlation with a key's pilots."""
-        pilot = tile.layout().pilot
-        values, weight = self.values[pilot], tile.layout().amplitude[pilot]
-        spread = np.sqrt(np.sum((weight * np.abs(values)) ** 2) / 2)
-        return float(np.sum(weight * (values * signs.conj()).real) / spread) if spread > 0 else 0.0
+        plan = tile.layout()
+        return float(self_normalised(self.values[plan.pilot], plan.amplitude[plan.pilot] * signs))
+
+
+def self_normalised(values: NDArray[np.complexfloating], reference: NDArray[np.complexfloating]
+                    ) -> NDArray[np.floating]:
+    """Correlation with a reference over the root sum of squares of its terms: a standard normal variable where the
+    reference's signs are fair and independent of the values, whatever these are; 0 where there is nothing.
+
+    Args:
+        values: complex ``(..., n)``.
+        reference: complex ``(n,)``, weight times sign; 0 where a coefficient has no say.
+    """
+    spread = np.sqrt((np.abs(values) ** 2) @ (np.abs(reference) ** 2) / 2)
+    return np.asarray((values @ reference.conj()).real / np.maximum(spread, 1e-30))
 
 
 def project(spectrum: Spectrum, matrix: NDArray[np.float64], shift: tuple[float, float]) -> Projection:
@@ -84,11 +95,9 @@ def soft_chips(projection: Projection, key: Key, gain: NDArray[np.float64]) -> N
     return sums
 
 
-def read_payload(projection: Projection, key: Key) -> tuple[code.Decoded, NDArray[np.float64]]:
-    """Decodes the payload of one projection; also returns the soft chips, so that they can be summed or compared."""
-    gain = measured_gain(projection, tile.pilot_signs(key))
-    soft = soft_chips(projection, key, gain)
-    return code.decode(soft), soft
+def read_payload(projection: Projection, key: Key) -> code.Decoded:
+    """Decodes the payload of one projection."""
+    return code.decode(soft_chips(projection, key, measured_gain(projection, tile.pilot_signs(key))))
 
 
 def project_candidate(spectrum: Spectrum, candidate: Candidate) -> Projection:

@@ -7,6 +7,7 @@ its bits on key frames and hardly any on bidirectional ones (weights fitted at C
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from scipy import ndimage
 
 from genwm.video import Planes, resized
 
+#: Short side that larger frames are scaled down to before they are summed.
+WORKING_LINES = 720
 FRAME_WEIGHTS = {"I": 10, "P": 3, "B": 1, "?": 3}
 GROUP_FRAMES = 16
 WINDOW = 5
@@ -107,6 +110,15 @@ class Accumulator:
         groups, self.groups = self.groups, []
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(whiten_group, groups))
+
+
+def of_one_size(evidence: Sequence[Evidence]) -> Sequence[Evidence]:
+    """The evidence of the commonest frame size: a stream may change it midway."""
+    sizes = [item.planes[0].shape for item in evidence]
+    if not sizes:
+        return evidence
+    common = max(set(sizes), key=sizes.count)
+    return [item for item, size in zip(evidence, sizes, strict=True) if size == common]
 
 
 def whiten_group(group: Group) -> Evidence:

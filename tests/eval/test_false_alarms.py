@@ -16,7 +16,8 @@ from scipy.stats import binom, norm
 from detectors import read_watermark
 from eval import false_alarms as fa
 from eval import tables
-from eval.corpus import list_videos
+from eval.corpus import Video, list_videos
+from eval.false_alarms.table import prepare, values_of, values_of_clip
 from genwm.errors import InputError, NotFoundError, OutputError
 from genwm.keys import Key
 from genwm.lattice.decision import SHARES
@@ -48,7 +49,7 @@ def lines(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def clip_named(videos: Path, name: str) -> fa.Video:
+def clip_named(videos: Path, name: str) -> Video:
     return next(video for video in list_videos(videos) if video.id == name)
 
 
@@ -138,10 +139,10 @@ def test_other_settings_or_another_table_are_refused(videos: Path, table: Path, 
 
 def test_disagreement_with_the_detector_is_an_error(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = read_watermark
-    monkeypatch.setattr(fa.reader, "read_watermark", lambda *a, **k: replace(real(*a, **k), log10_p=-3.0))
+    monkeypatch.setattr("detectors.watermark.read_watermark", lambda *a, **k: replace(real(*a, **k), log10_p=-3.0))
     result, trials = fa.measure(clip_named(videos, "1.mp4"), keys=1, search_keys=1, max_frames=40, seed=0)
     assert (result.error, trials) == ("error", [])
-    assert "bring eval/false_alarms.py into line" in result.message
+    assert "bring eval/false_alarms into line" in result.message
 
 
 def test_random_keys_are_reproducible_and_differ_between_clips_and_seeds(videos: Path) -> None:
@@ -195,13 +196,13 @@ def test_summary_of_a_known_sample(tmp_path: Path) -> None:
     result = fa.ClipResult(clip="c", keys=200, looks=3, tests_unchanged=1.0)
     z = norm.isf((np.arange(200) + 0.5) / 200)
     z[0] = 6.0
-    trials = [
+    tried = [
         fa.Trial(n, "known", {"unchanged": float(v)}, {"unchanged": 0.0}, -7.5 if n == 0 else -0.1, "x")
         for n, v in enumerate(z)
     ]
-    fa._prepare(out, out.with_suffix(".clips.csv"), {})
-    tables.append(out, (fa._values("c", trial) for trial in trials))
-    tables.append(out.with_suffix(".clips.csv"), [fa._clip_values(result)])
+    prepare(out, out.with_suffix(".clips.csv"), {})
+    tables.append(out, (values_of("c", trial) for trial in tried))
+    tables.append(out.with_suffix(".clips.csv"), [values_of_clip(result)])
     summary = fa.summarize(out)
     assert summary.known == {"trials": 200, "detected": 1, "inconclusive": 0}
     assert summary.whole["trials"] == 0

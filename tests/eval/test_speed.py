@@ -35,12 +35,12 @@ def test_verification_is_split_into_decoding_and_search(clips: speed.Clips, monk
     """A search that takes a known time shows up as search and not as reading."""
     calls: list[int] = []
 
-    def slow(self: speed.reader._Search, evidence: object, *, thorough: bool) -> bool:
+    def slow(self: speed.reader.Search, evidence: object, *, thorough: bool) -> bool:
         calls.append(len(self.keys))
         time.sleep(0.05 * len(self.keys))
         return False
 
-    monkeypatch.setattr(speed.reader._Search, "look", slow)
+    monkeypatch.setattr(speed.reader.Search, "look", slow)
     found = {item.name: item for item in speed.verification(clips, TOY)}
     looks = 2  # 25 frames: key frames, then all of them
     assert set(calls) == {1, speed.KEYS}

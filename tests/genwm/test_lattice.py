@@ -275,9 +275,9 @@ def test_an_unchanged_picture_is_found_with_its_payload() -> None:
     best = min(found, key=lambda candidate: candidate.log10_p)
     assert (best.key, best.family.name) == (1, "unchanged")
     assert best.log10_p < -20
-    decoded, _ = decode.read_payload(decode.project_candidate(spectrum, best), KEY)
+    decoded = decode.read_payload(decode.project_candidate(spectrum, best), KEY)
     assert decoded.payload == PAYLOAD
-    assert decode.read_payload(decode.project_candidate(spectrum, best), OTHER)[0].payload is None
+    assert decode.read_payload(decode.project_candidate(spectrum, best), OTHER).payload is None
     assert min(candidate.log10_p for candidate in found if candidate.key == 0) > -4
 
 
@@ -293,7 +293,7 @@ def test_crops_and_scales_are_recovered(scale: float, right: float, down: float,
     assert place.scale == pytest.approx(scale, rel=0.01)
     off = (np.array(best.shift) - (right, down) + tile.TILE / 2) % tile.TILE - tile.TILE / 2
     assert np.abs(off).max() < 1.0
-    assert decode.read_payload(decode.project_candidate(spectrum, best), KEY)[0].payload == PAYLOAD
+    assert decode.read_payload(decode.project_candidate(spectrum, best), KEY).payload == PAYLOAD
 
 
 @pytest.mark.parametrize(("degrees", "aspect"), [(5.0, 1.0), (-9.0, 1.0), (0.0, 0.75), (0.0, 1.33)])
@@ -320,7 +320,7 @@ def test_a_picture_without_any_power_is_no_fault() -> None:
     spectrum = transform(blank)
     for candidate in geometry.uncropped(spectrum, geometry.pilot_keys([KEY])):
         assert candidate.log10_p == 0
-        assert decode.read_payload(decode.project_candidate(spectrum, candidate), KEY)[0].payload is None
+        assert decode.read_payload(decode.project_candidate(spectrum, candidate), KEY).payload is None
 
 
 # --- mask

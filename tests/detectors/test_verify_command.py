@@ -70,7 +70,7 @@ def test_the_record_of_a_marked_clip(files: dict[str, Path], capsys: pytest.Capt
     assert (status, err) == (0, "")
     content = files["marked"].read_bytes()
     assert set(record) == {"schema", "input", "watermark", "synthetic", "provenance", "verdict", "reasons", "warnings",
-                           "error", "timing", "versions"}
+                           "contradictions", "policy", "settings", "duplicate_of", "error", "timing", "versions"}
     assert record["schema"] == "genwm.record/1"
     assert 1 <= record["input"].pop("frames_read") <= 16
     assert record["input"] == {
@@ -82,7 +82,9 @@ def test_the_record_of_a_marked_clip(files: dict[str, Path], capsys: pytest.Capt
     assert mark["log10_p"] < -6
     assert mark["geometry"] == {"scale": 1.0, "rotation": 0.0, "flip": False, "aspect": 1.0}
     assert (record["verdict"], record["error"], record["synthetic"]) == ("watermark_detected", None, None)
-    assert record["provenance"] == {"c2pa": "not_checked", "registry": "not_checked"}
+    assert record["provenance"] == {
+        "c2pa": "not_checked", "registry": "not_checked", "signer": None, "declares_generated": None,
+    }  # fmt: skip
     assert {"decode", "total"} <= set(record["timing"])
     assert {"genwm"} <= set(record["versions"])
     assert all(isinstance(sentence, str) and sentence for sentence in record["reasons"])
@@ -139,7 +141,7 @@ def test_a_fault_of_ours_stops_no_other_file(
             raise ZeroDivisionError("a fault")
         return real(source, **options)
 
-    monkeypatch.setattr(detectors.watermark, "read_watermark", fails)
+    monkeypatch.setattr("detectors.scan.single.read_watermark", fails)
     status, records, err = run(capsys, files["plain"], files["marked"], "--json")
     assert (status, err) == (2, "")
     assert records[0]["error"] == {"code": "internal", "message": "ZeroDivisionError: a fault"}

@@ -1,0 +1,128 @@
+"""What a scan looks for and what a file may cost: one frozen object, whose digest goes into every record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any, Literal, get_args
+
+from detectors.verdict import Policy, load_policy
+from detectors.watermark import FRAME_BUDGET
+from genwm import __version__
+from genwm.errors import GenwmError, KeyMissingError
+from genwm.keys import VERSION, Key, Keyring
+from genwm.video import MAX_PIXELS
+
+Detector = Literal["watermark", "synthetic", "provenance"]
+DETECTORS: tuple[Detector, ...] = get_args(Detector)
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one file may cost. A file that wants more yields an error record with the code in brackets.
+
+    Attributes:
+        time_s: wall-clock seconds [time-limit].
+        memory_bytes: address space that reading it may add to a worker that is ready to read [memory-limit].
+        pixels: pixels of a frame, as stored [too-large].
+        frames: frames that the search for the mark uses at most; more are not an error.
+        output_bytes: size of the record with its evidence pictures [output-limit].
+    """
+
+    time_s: float = 120.0
+    memory_bytes: int = 1536 * MIB
+    pixels: int = MAX_PIXELS
+    frames: int = FRAME_BUDGET
+    output_bytes: int = 8 * MIB
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not value > 0:
+                raise ValueError(f"Expected a limit {name} above 0, got {value!r}; raise it.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to look for, what counts, and what a file may cost. Picklable; holds secrets, so never write it to a file.
+
+    Attributes:
+        keys: keys whose mark is looked for; without any the watermark detector stays off.
+        policy: what a verdict needs.
+        limits: what one file may cost.
+        detectors: which detectors to ask; those that are not installed are left out.
+        timeline: also find which seconds are marked; reads a marked file once more, as a whole.
+        pictures: evidence pictures to take of each file, for review pages; changes no verdict.
+    """
+
+    keys: tuple[Key, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    limits: Limits = field(default_factory=Limits)
+    detectors: tuple[Detector, ...] = DETECTORS
+    timeline: bool = False
+    pictures: int = 0
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        keyring: str | os.PathLike[str] | None = None,
+        key_names: Iterable[str] = (),
+        policy: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> Settings:
+        """Settings from files: keys of a keyring (default: the user's; all of them, retired ones too, unless named) and
+        a policy (default: the shipped one). ``options`` are further fields.
+
+        Errors: KeyringError, KeyMissingError, PolicyError.
+        """
+        ring = Keyring.load(keyring)
+        names = tuple(dict.fromkeys(key_names))
+        keys = tuple(ring.get(name) for name in names) if names else ring.keys()
+        return cls(keys=keys, policy=load_policy(policy), **options)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that a record depends on, as JSON: keys by name and public id, never their secrets."""
+        return {
+            "keys": [{"name": key.name, "id": key.id} for key in self.keys],
+            "policy": self.policy.model_dump(by_alias=True),
+            "limits": asdict(self.limits),
+            "detectors": sorted(self.detectors),
+            "timeline": self.timeline,
+            "versions": versions(self),
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of :meth:`describe`, first 16 hex digits: the same on every machine with the same versions."""
+        text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def check(self) -> None:
+        """Raises KeyMissingError where no detector would look at a file."""
+        if not self.keys and not ({"synthetic", "provenance"} & set(self.detectors) & available()):
+            raise KeyMissingError("Expected a key whose mark is looked for, or another detector, got neither; make a "
+                                  "key with genwm keys new NAME.")
+
+
+@cache
+def available() -> frozenset[Detector]:
+    """The detectors that are installed here."""
+    found: set[Detector] = {"watermark"}
+    return frozenset(found)
+
+
+def versions(settings: Settings) -> dict[str, str]:
+    """Versions of what reads a file, by name: what a record depends on besides its settings."""
+    found = {"genwm": __version__}
+    if settings.keys and "watermark" in settings.detectors:
+        found["watermark"] = VERSION.decode()
+    return found
+
+
+__all__ = ["DETECTORS", "Detector", "GenwmError", "Limits", "Settings", "available", "versions"]

@@ -1,0 +1,201 @@
+"""One file -> one record, in this process. For files that nobody vouches for, see ``detectors.scan.pool``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from detectors.record import (
+    ErrorRecord,
+    GeometryRecord,
+    InputRecord,
+    ProvenanceRecord,
+    Record,
+    SegmentRecord,
+    WatermarkRecord,
+    printable,
+)
+from detectors.scan.settings import Settings, versions
+from detectors.verdict import judge
+from detectors.watermark import read_watermark
+from genwm.errors import ChangedError, GenwmError, TooLargeError
+from genwm.video import VideoInfo, probe
+
+if TYPE_CHECKING:
+    from detectors.watermark import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Which bytes a path names: sha256 and size of a regular file, both None for anything else (a pipe or device may
+    never end); ``stamp`` changes when the file does."""
+
+    sha256: str | None = None
+    bytes: int | None = None
+    stamp: tuple[int, ...] = ()
+
+
+def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
+    """Hashes a file's content. Never raises: what cannot be read has no fingerprint."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return Fingerprint()
+        with open(path, "rb") as file:
+            stamp = _stamp(os.fstat(file.fileno()))
+            return Fingerprint(hashlib.file_digest(file, "sha256").hexdigest(), stamp[0], stamp)
+    except (OSError, ValueError):
+        return Fingerprint()
+
+
+def scan(path: str | os.PathLike[str], settings: Settings | None = None, *, known: Fingerprint | None = None) -> Record:
+    """Asks every detector about one file, a video or still image; whatever is wrong with it is in the record's error.
+
+    The file is read in this process, without limits on time and memory: use `Pool` for files of strangers.
+    ``settings`` default to the user's keyring and the shipped policy. ``known`` spares hashing the content again.
+
+    Raises KeyringError, KeyMissingError (nothing to look for).
+    """
+    settings = Settings.load() if settings is None else settings
+    settings.check()
+    started = time.perf_counter()
+    if known is None:
+        known = fingerprint(path)
+    hashed = time.perf_counter() - started
+    timing = {"decode": 0.0, "hash": hashed}
+    name = name_of(path)
+    try:
+        record = _examined(path, name, settings, known, timing)
+    except GenwmError as error:
+        record = failed(name, error.code, str(error), settings, known)
+    except MemoryError:
+        record = failed(name, "memory-limit", _out_of_memory(name), settings, known)
+    except Exception as error:  # a fault of ours must not stop the other files
+        if os.environ.get("GENWM_DEBUG", "0") not in ("", "0"):
+            traceback.print_exc(file=sys.stderr)
+        record = failed(name, "internal", f"{type(error).__name__}: {error}", settings, known)
+    timing["total"] = time.perf_counter() - started
+    return record.model_copy(update={"timing": {part: round(spent, 4) for part, spent in timing.items()}})
+
+
+def failed(name: str, code: str, message: str, settings: Settings, known: Fingerprint) -> Record:
+    """The record of a file that could not be read."""
+    return Record(
+        input=InputRecord(path=name, sha256=known.sha256, bytes=known.bytes),
+        verdict="error",
+        error=ErrorRecord(code=code, message=printable(message)),
+        policy=settings.policy.name,
+        settings=settings.digest,
+        timing={"decode": 0.0, "total": 0.0},
+        versions=versions(settings),
+    )
+
+
+def name_of(path: str | os.PathLike[str]) -> str:
+    """A path as JSON can hold it."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _examined(
+    path: str | os.PathLike[str], name: str, settings: Settings, known: Fingerprint, timing: dict[str, float]
+) -> Record:
+    info = probe(path)
+    if info.coded_width * info.coded_height > settings.limits.pixels:
+        raise TooLargeError(
+            f"Expected a picture of at most {settings.limits.pixels / 1e6:g} megapixels in {name}, got "
+            f"{info.coded_width} x {info.coded_height}; scale it down first, or raise the limit"
+        )
+    warnings: list[str] = []
+    reading: Reading | None = None
+    if settings.keys and "watermark" in settings.detectors:
+        reading = read_watermark(
+            path, keys=settings.keys, timeline=settings.timeline, max_frames=settings.limits.frames
+        )
+        warnings += reading.warnings
+        timing.update({part: reading.timing[part] for part in ("decode", "search")})
+    if known.stamp and _stamp_of(path) != known.stamp:
+        raise ChangedError(f"Expected {name} to stay as it is while it is read, got another content; scan it again "
+                           "once it is complete")
+    mark = None if reading is None else _watermark(reading)
+    provenance = ProvenanceRecord()
+    judgement = judge(mark, None, provenance, settings.policy, keys=len(settings.keys))
+    return Record(
+        input=_input(name, known, info, 0 if reading is None else reading.frames_read),
+        watermark=mark,
+        provenance=provenance,
+        verdict=judgement.verdict,
+        reasons=judgement.reasons,
+        contradictions=judgement.contradictions,
+        warnings=tuple(printable(text) for text in warnings),
+        policy=settings.policy.name,
+        settings=settings.digest,
+        timing=timing,
+        versions=versions(settings),
+    )
+
+
+def _input(name: str, known: Fingerprint, info: VideoInfo, frames_read: int) -> InputRecord:
+    return InputRecord(
+        path=name,
+        sha256=known.sha256,
+        bytes=known.bytes,
+        container=info.container,
+        codec=info.codec,
+        width=info.width,
+        height=info.height,
+        fps=_rounded(info.fps),
+        duration=_rounded(info.duration_s),
+        frames_read=frames_read,
+    )
+
+
+def _watermark(reading: Reading) -> WatermarkRecord:
+    place = reading.geometry
+    return WatermarkRecord(
+        status=reading.status,
+        key=reading.key,
+        payload=_hex(reading.payload),
+        log10_p=_logarithm(reading.log10_p),
+        geometry=None if place is None else GeometryRecord(
+            scale=round(place.scale, 4), rotation=round(place.rotation, 3) + 0.0, flip=place.flip,
+            aspect=round(place.aspect, 4),
+        ),
+        segments=tuple(
+            SegmentRecord(start=round(part.start, 3), end=round(part.stop, 3), key=part.key, payload=_hex(part.payload),
+                          log10_p=_logarithm(part.log10_p))
+            for part in reading.segments
+        ),
+    )
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _stamp_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    try:
+        return _stamp(os.stat(path))
+    except OSError:
+        return ()
+
+
+def _out_of_memory(name: str) -> str:
+    return (f"Expected {name} to be readable within the memory limit, got one that needs more; "
+            "scale it down first, or raise the limit")
+
+
+def _hex(payload: int | None) -> str | None:
+    return None if payload is None else f"{payload:016x}"
+
+
+def _logarithm(value: float) -> float:
+    return round(value, 2) + 0.0  # no minus zero
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

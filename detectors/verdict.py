@@ -1,0 +1,236 @@
+"""Readings -> one verdict, under a policy that names its false-positive targets.
+
+Evidence is kept apart and weighed in a fixed order: a valid manifest, the mark with its p-value, the classifier's
+score. Nothing is multiplied together: the strongest piece names the verdict, the others stay in the record. Where
+nothing was found the verdict is 'no_evidence', never that a video is camera footage. Evidence that speaks against
+itself is a contradiction, and reported as one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from detectors.record import ProvenanceRecord, SyntheticRecord, Verdict, WatermarkRecord
+from genwm.errors import PolicyError
+
+Rate = Annotated[float, Field(gt=0, lt=1)]
+#: The detector decides what it decodes at this rate; a policy can only ask for more.
+LOOSEST_MARK_RATE = 1e-6
+LOOSEST_MARK_HINT = 1e-3
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Rates(_Section):
+    false_positive_rate: Rate
+    hint_rate: Rate
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.hint_rate < self.false_positive_rate:
+            raise ValueError("hint_rate must not be below false_positive_rate")
+        return self
+
+
+class WatermarkPolicy(_Rates):
+    """p-values, corrected for everything that was searched in a file, at which a mark counts."""
+
+    false_positive_rate: Annotated[float, Field(gt=0, le=LOOSEST_MARK_RATE)] = 1e-6
+    hint_rate: Annotated[float, Field(gt=0, le=LOOSEST_MARK_HINT)] = 1e-3
+
+
+class SyntheticPolicy(_Rates):
+    """Shares of camera footage that may score as high as a file that is called likely synthetic, or a hint."""
+
+    false_positive_rate: Rate = 0.01
+    hint_rate: Rate = 0.05
+
+
+class ProvenancePolicy(_Section):
+    """What a manifest by an unknown signer is worth."""
+
+    untrusted_manifest: Literal["ignore", "hint"] = "hint"
+
+
+class ContradictionPolicy(_Section):
+    """What becomes of a verdict whose evidence speaks against itself."""
+
+    verdict: Literal["inconclusive", "keep"] = "inconclusive"
+
+
+class Policy(_Section):
+    """Thresholds of a verdict; the shipped one is ``detectors/policies/default.toml``."""
+
+    schema_: Literal["genwm.policy/1"] = Field(default="genwm.policy/1", alias="schema")
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "default"
+    watermark: WatermarkPolicy = WatermarkPolicy()
+    synthetic: SyntheticPolicy = SyntheticPolicy()
+    provenance: ProvenancePolicy = ProvenancePolicy()
+    contradictions: ContradictionPolicy = ContradictionPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, its reasons in order of weight, and what speaks against it, in plain sentences."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    contradictions: tuple[str, ...] = ()
+
+
+def load_policy(path: str | os.PathLike[str] | None = None) -> Policy:
+    """Reads a policy file (TOML); without a path the shipped default.
+
+    Raises PolicyError, which names the key, where the file cannot be read or says what a policy cannot say.
+    """
+    name = "the default policy" if path is None else os.fspath(path)
+    try:
+        text = default_policy_text() if path is None else Path(path).read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise PolicyError(f"Expected a policy file at {name}, got '{error.strerror}'; check the path") from None
+    except ValueError as error:  # bad UTF-8 or bad TOML
+        raise PolicyError(f"Expected TOML in {name}, got something else ({error}); start from a copy of the default, "
+                          "which 'genwm scan --print-policy' prints") from None
+    if "schema" not in document:
+        raise PolicyError(f'Expected schema = "genwm.policy/1" in {name}, got none; add that line')
+    try:
+        return Policy.model_validate(document)
+    except ValidationError as error:
+        raise PolicyError(f"Expected a policy in {name}, got {_complaint(error)}; "
+                          "'genwm scan --print-policy' prints one that holds") from None
+
+
+def default_policy_text() -> str:
+    """The shipped policy file, comments included."""
+    return (resources.files("detectors") / "policies" / "default.toml").read_text(encoding="utf-8")
+
+
+def _complaint(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        return f"the unknown key '{key}'"
+    if first["type"] == "missing":
+        return f"no key '{key}'"
+    return f"{first['input']!r} for '{key}' ({first['msg'].removeprefix('Value error, ')})"
+
+
+def judge(
+    watermark: WatermarkRecord | None,
+    synthetic: SyntheticRecord | None,
+    provenance: ProvenanceRecord,
+    policy: Policy,
+    *,
+    keys: int,
+) -> Judgement:
+    """Weighs what the detectors read; ``keys`` is how many keys the mark was looked for with."""
+    found = [_of_manifest(provenance, policy), _of_mark(watermark, policy, keys), _of_score(synthetic, policy)]
+    said = [part for part in found if part is not None]
+    against = _contradictions(watermark, synthetic, provenance, policy)
+    verdict: Verdict = next(
+        (wanted for wanted in ("watermark_detected", "likely_synthetic", "inconclusive")
+         if any(verdict == wanted for verdict, _ in said)),
+        "no_evidence",
+    )
+    if against and policy.contradictions.verdict == "inconclusive" and verdict != "no_evidence":
+        verdict = "inconclusive"
+    reasons = [sentence for _, sentence in said]
+    if verdict == "no_evidence":
+        reasons.append("Nothing was found. That is no evidence that the video was not generated: it may come from a "
+                       "generator that is not known here, or have lost its mark.")
+    return Judgement(verdict, tuple(reasons), tuple(against))
+
+
+def _of_manifest(provenance: ProvenanceRecord, policy: Policy) -> tuple[Verdict, str] | None:
+    signer = f" by {provenance.signer}" if provenance.signer else ""
+    made = " It declares that the content was generated." if provenance.declares_generated else ""
+    match provenance.c2pa:
+        case "valid":
+            verdict: Verdict = "likely_synthetic" if provenance.declares_generated else "no_evidence"
+            return verdict, f"The file carries a valid manifest signed{signer}.{made}"
+        case "valid_untrusted":
+            counts = provenance.declares_generated and policy.provenance.untrusted_manifest == "hint"
+            return ("inconclusive" if counts else "no_evidence",
+                    f"The file carries an intact manifest signed{signer}, who is not on the trust list: anyone can "
+                    f"sign so.{made}")
+        case "invalid":
+            return "no_evidence", ("The file carries a manifest that does not hold: its content or the manifest was "
+                                   "changed after signing.")
+        case _:
+            return None
+
+
+def _of_mark(mark: WatermarkRecord | None, policy: Policy, keys: int) -> tuple[Verdict, str] | None:
+    if mark is None:
+        return None
+    chance = f"10^{mark.log10_p:g}"
+    target = policy.watermark.false_positive_rate
+    if mark.status == "detected" and mark.log10_p <= math.log10(target):
+        payload = "its payload is too weak to read" if mark.payload is None else f"payload {mark.payload}"
+        sentence = (f"The mark of key {mark.key} is in the picture, {payload}; chance explains it with p = {chance}, "
+                    f"and the policy asks for {target:g}.")
+        payloads = {mark.payload, *(part.payload for part in mark.segments)} - {None}
+        if len(payloads) > 1:
+            sentence += f" It was put together from {len(payloads)} marked clips: their payloads differ."
+        return "watermark_detected", sentence
+    if mark.log10_p <= math.log10(policy.watermark.hint_rate):
+        return "inconclusive", (f"There is a hint of a mark, which chance explains with p = {chance}: too likely to "
+                                f"call it detected (the policy asks for {target:g}); try a longer or better copy.")
+    tried = f"{keys} key{'s' if keys != 1 else ''}"
+    return "no_evidence", f"No mark of the {tried} tried was found (p = {chance})."
+
+
+def _of_score(score: SyntheticRecord | None, policy: Policy) -> tuple[Verdict, str] | None:
+    if score is None:
+        return None
+    verdict = score_verdict(score, policy)
+    sentence = f"The classifier {score.model} gives a probability of {score.probability:.2f}"
+    if score.false_positive_rate is not None:
+        sentence += f"; of camera footage {_share(score.false_positive_rate)} scores as high"
+    sentence += {
+        "likely_synthetic": f", and the policy allows {_share(policy.synthetic.false_positive_rate)}.",
+        "inconclusive": ": a hint, no more.",
+    }.get(verdict, ": no evidence of a generator.")
+    return verdict, sentence
+
+
+def score_verdict(score: SyntheticRecord, policy: Policy) -> Verdict:
+    """What the classifier's score alone amounts to. Without a measured rate its own status stands."""
+    rate = score.false_positive_rate
+    if rate is None or score.status == "inconclusive":
+        # A score that flips under a mild re-encode is inconclusive whatever its height.
+        return score.status
+    if rate <= policy.synthetic.false_positive_rate:
+        return "likely_synthetic"
+    return "inconclusive" if rate <= policy.synthetic.hint_rate else "no_evidence"
+
+
+def _share(rate: float) -> str:
+    return f"{100 * rate:.2g} %"
+
+
+def _contradictions(
+    mark: WatermarkRecord | None, score: SyntheticRecord | None, provenance: ProvenanceRecord, policy: Policy
+) -> Sequence[str]:
+    against = []
+    detected = mark is not None and mark.status == "detected"
+    if provenance.registry == "transplant":
+        against.append("The mark's payload is registered for another clip, and this picture does not match it: the "
+                       "mark was probably copied from that clip onto this one.")
+    generated = detected or (score is not None and score_verdict(score, policy) == "likely_synthetic")
+    if provenance.c2pa == "valid" and provenance.declares_generated is False and generated:
+        against.append("A valid manifest declares a source other than a generator, while the picture shows "
+                       f"{'a mark' if detected else 'traces of a generator'}.")
+    return against

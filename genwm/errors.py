@@ -11,7 +11,7 @@ records, exit statuses and scripts rely on it.
     │   ├── OutputExistsError, SameFileError, DiskFullError, EncodeError, UnsupportedFormatError, NotVerifiedError
     ├── KeyringError           keys that cannot be read or written
     │   ├── KeyMissingError, KeyExistsError
-    ├── PayloadError, MissingExtraError, BudgetError, FetchError, PolicyError, JournalError
+    ├── PayloadError, MissingExtraError, BudgetError, FetchError, PolicyError, JournalError, WorkerError
 """
 
 from __future__ import annotations
@@ -121,3 +121,7 @@ class PolicyError(GenwmError):
 
 class JournalError(GenwmError):
     code = "bad-journal"
+
+
+class WorkerError(GenwmError):
+    code = "worker-failed"

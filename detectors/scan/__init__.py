@@ -10,10 +10,11 @@ from types import ModuleType
 from typing import Any
 
 from detectors.record import Record
+from detectors.scan.pool import Pool
 from detectors.scan.settings import Limits, Settings
-from detectors.scan.single import scan
+from detectors.scan.single import Fingerprint, Scanned, fingerprint, scan
 
-__all__ = ["Limits", "Record", "Settings", "scan"]
+__all__ = ["Fingerprint", "Limits", "Pool", "Record", "Scanned", "Settings", "fingerprint", "scan"]
 
 
 class _Callable(ModuleType):

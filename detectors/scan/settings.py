@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from detectors.verdict import Policy, load_policy
 from detectors.watermark import FRAME_BUDGET
 from genwm import __version__
-from genwm.errors import GenwmError, KeyMissingError
+from genwm.errors import KeyMissingError
 from genwm.keys import VERSION, Key, Keyring
 from genwm.video import MAX_PIXELS
 
@@ -123,6 +123,3 @@ def versions(settings: Settings) -> dict[str, str]:
     if settings.keys and "watermark" in settings.detectors:
         found["watermark"] = VERSION.decode()
     return found
-
-
-__all__ = ["DETECTORS", "Detector", "GenwmError", "Limits", "Settings", "available", "versions"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from detectors.record import (
     ErrorRecord,
@@ -24,11 +29,14 @@ from detectors.record import (
 from detectors.scan.settings import Settings, versions
 from detectors.verdict import judge
 from detectors.watermark import read_watermark
-from genwm.errors import ChangedError, GenwmError, TooLargeError
-from genwm.video import VideoInfo, probe
+from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError
+from genwm.video import VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
     from detectors.watermark import Reading
+
+#: Lines of an evidence picture.
+PICTURE_LINES = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +61,65 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
         return Fingerprint()
 
 
-def scan(path: str | os.PathLike[str], settings: Settings | None = None, *, known: Fingerprint | None = None) -> Record:
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An evidence picture: seconds from the start, and a JPEG of at most `PICTURE_LINES` lines."""
+
+    time_s: float
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A file's record with the evidence pictures that the settings ask for."""
+
+    record: Record
+    pictures: tuple[Picture, ...] = ()
+
+
+def scan(path: str | os.PathLike[str], settings: Settings | None = None) -> Record:
     """Asks every detector about one file, a video or still image; whatever is wrong with it is in the record's error.
 
     The file is read in this process, without limits on time and memory: use `Pool` for files of strangers.
-    ``settings`` default to the user's keyring and the shipped policy. ``known`` spares hashing the content again.
+    ``settings`` default to the user's keyring and the shipped policy.
 
     Raises KeyringError, KeyMissingError (nothing to look for).
     """
     settings = Settings.load() if settings is None else settings
     settings.check()
+    return examine(path, settings).record
+
+
+def examine(
+    path: str | os.PathLike[str], settings: Settings, *, known: Fingerprint | None = None, threads: int = 2
+) -> Scanned:
+    """`scan` with evidence pictures. ``known`` spares hashing the content again; ``threads`` are the decoder's."""
     started = time.perf_counter()
     if known is None:
         known = fingerprint(path)
-    hashed = time.perf_counter() - started
-    timing = {"decode": 0.0, "hash": hashed}
+    timing = {"decode": 0.0, "hash": time.perf_counter() - started}
     name = name_of(path)
+    pictures: tuple[Picture, ...] = ()
     try:
-        record = _examined(path, name, settings, known, timing)
+        record = _examined(path, name, settings, known, timing, threads)
+        pictures = _pictures(path, record, settings.pictures, threads)
     except GenwmError as error:
         record = failed(name, error.code, str(error), settings, known)
     except MemoryError:
-        record = failed(name, "memory-limit", _out_of_memory(name), settings, known)
+        record = failed(name, "memory-limit", f"Expected {name} to be readable within the memory limit, got one that "
+                        "needs more; scale it down first, or raise the limit", settings, known)
     except Exception as error:  # a fault of ours must not stop the other files
         if os.environ.get("GENWM_DEBUG", "0") not in ("", "0"):
             traceback.print_exc(file=sys.stderr)
         record = failed(name, "internal", f"{type(error).__name__}: {error}", settings, known)
     timing["total"] = time.perf_counter() - started
-    return record.model_copy(update={"timing": {part: round(spent, 4) for part, spent in timing.items()}})
+    rounded = {part: round(spent, 4) for part, spent in timing.items()}
+    return Scanned(record.model_copy(update={"timing": rounded}), pictures)
 
 
-def failed(name: str, code: str, message: str, settings: Settings, known: Fingerprint) -> Record:
+def failed(
+    name: str, code: str, message: str, settings: Settings, known: Fingerprint, *, seconds: float = 0.0
+) -> Record:
     """The record of a file that could not be read."""
     return Record(
         input=InputRecord(path=name, sha256=known.sha256, bytes=known.bytes),
@@ -91,7 +127,7 @@ def failed(name: str, code: str, message: str, settings: Settings, known: Finger
         error=ErrorRecord(code=code, message=printable(message)),
         policy=settings.policy.name,
         settings=settings.digest,
-        timing={"decode": 0.0, "total": 0.0},
+        timing={"decode": 0.0, "total": round(seconds, 4)},
         versions=versions(settings),
     )
 
@@ -102,7 +138,12 @@ def name_of(path: str | os.PathLike[str]) -> str:
 
 
 def _examined(
-    path: str | os.PathLike[str], name: str, settings: Settings, known: Fingerprint, timing: dict[str, float]
+    path: str | os.PathLike[str],
+    name: str,
+    settings: Settings,
+    known: Fingerprint,
+    timing: dict[str, float],
+    threads: int,
 ) -> Record:
     info = probe(path)
     if info.coded_width * info.coded_height > settings.limits.pixels:
@@ -114,7 +155,7 @@ def _examined(
     reading: Reading | None = None
     if settings.keys and "watermark" in settings.detectors:
         reading = read_watermark(
-            path, keys=settings.keys, timeline=settings.timeline, max_frames=settings.limits.frames
+            path, keys=settings.keys, timeline=settings.timeline, max_frames=settings.limits.frames, threads=threads
         )
         warnings += reading.warnings
         timing.update({part: reading.timing[part] for part in ("decode", "search")})
@@ -184,9 +225,25 @@ def _stamp_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
         return ()
 
 
-def _out_of_memory(name: str) -> str:
-    return (f"Expected {name} to be readable within the memory limit, got one that needs more; "
-            "scale it down first, or raise the limit")
+def _pictures(path: str | os.PathLike[str], record: Record, count: int, threads: int) -> tuple[Picture, ...]:
+    """Frames spread evenly over the file, each the first at or after its time."""
+    pictures: list[Picture] = []
+    length = record.input.duration or 0.0
+    for number in range(count if length else min(count, 1)):
+        start_s = length * (number + 0.5) / count
+        with suppress(InputError), read_rgb(path, max_short_side=PICTURE_LINES, start_s=start_s, max_frames=1,
+                                            threads=threads) as reader:
+            for time_s, rgb in reader:
+                pictures.append(Picture(round(time_s, 3), _jpeg(rgb)))
+    return tuple(pictures)
+
+
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=80)
+    return file.getvalue()
 
 
 def _hex(payload: int | None) -> str | None:

@@ -28,8 +28,8 @@ from pydantic import ValidationError
 
 from detectors.record import Record
 from detectors.scan.settings import MIB, Settings
-from detectors.scan.single import Fingerprint, Picture, Scanned, failed, fingerprint, name_of
-from detectors.scan.worker import LENGTH, READY
+from detectors.scan.single import Fingerprint, Picture, Scanned, failed, fingerprint, name_of, out_of_memory
+from detectors.scan.worker import LENGTH, OUT_OF_MEMORY, READY
 from genwm.errors import WorkerError
 
 #: Files after which a worker is replaced, so that no leak of a decoder can add up.
@@ -37,6 +37,8 @@ FILES_A_WORKER = 200
 #: Seconds in which a worker must have imported what it needs.
 START_S = 120.0
 _STARTS = 3
+#: Module and function that a worker reads a file with.
+_READER = ("detectors.scan.single", "examine")
 _LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -140,7 +142,8 @@ class _Watcher(threading.Thread):
             worker = self._living_worker()
             reply = worker.ask(job, self._settings)
             if isinstance(reply, Scanned):
-                if worker.files >= FILES_A_WORKER:
+                failure_code = reply.record.error.code if reply.record.error else None
+                if worker.files >= FILES_A_WORKER or failure_code == "memory-limit":
                     self._end_worker()
                 return reply
             failure = reply
@@ -216,7 +219,7 @@ class _Worker:
         """Hands the settings over and waits until the worker has imported what it needs."""
         deadline = time.monotonic() + START_S
         threads = 1 if cores() < 4 else 2
-        return self._send(pickle.dumps((self._settings, threads)), deadline) and (
+        return self._send(pickle.dumps((self._settings, threads, _READER)), deadline) and (
             self._receive(deadline, len(READY)) == READY
         )
 
@@ -246,6 +249,8 @@ class _Worker:
         if status == -signal.SIGKILL:
             return _Failure("worker-killed", f"Expected to finish {name}, got the process that reads it killed from "
                             "outside, for want of memory perhaps; scan it again with fewer workers", seconds)
+        if status == OUT_OF_MEMORY:
+            return _Failure("memory-limit", out_of_memory(name), seconds)
         how = f"with signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
         return _Failure("decoder-crashed", f"Expected a file that can be decoded in {name}, got one that ends the "
                         f"process that reads it ({how}); keep it away from other tools", seconds)

@@ -106,8 +106,7 @@ def examine(
     except GenwmError as error:
         record = failed(name, error.code, str(error), settings, known)
     except MemoryError:
-        record = failed(name, "memory-limit", f"Expected {name} to be readable within the memory limit, got one that "
-                        "needs more; scale it down first, or raise the limit", settings, known)
+        record = failed(name, "memory-limit", out_of_memory(name), settings, known)
     except Exception as error:  # a fault of ours must not stop the other files
         if os.environ.get("GENWM_DEBUG", "0") not in ("", "0"):
             traceback.print_exc(file=sys.stderr)
@@ -130,6 +129,12 @@ def failed(
         timing={"decode": 0.0, "total": round(seconds, 4)},
         versions=versions(settings),
     )
+
+
+def out_of_memory(name: str) -> str:
+    """What the record of a file that needs too much memory says."""
+    return (f"Expected {name} to be readable within the memory limit, got one that needs more; scale it down first, or "
+            "raise the limit")
 
 
 def name_of(path: str | os.PathLike[str]) -> str:

@@ -13,13 +13,16 @@ import pickle
 import struct
 import sys
 import threading
+from importlib import import_module
 from typing import BinaryIO
 
 from detectors.scan.settings import Settings
-from detectors.scan.single import examine
+from detectors.scan.single import Scanned
 
 LENGTH = struct.Struct(">Q")
 READY = b"ready"
+#: Exit status of a worker that ran into its memory limit where no record could be made.
+OUT_OF_MEMORY = 77
 
 
 def main(requests: int, replies: int, lifeline: int) -> None:
@@ -27,20 +30,27 @@ def main(requests: int, replies: int, lifeline: int) -> None:
     parent."""
     threading.Thread(target=_outlive_no_one, args=(lifeline,), daemon=True).start()
     with os.fdopen(requests, "rb") as source, os.fdopen(replies, "wb") as target:
-        settings, threads = pickle.loads(_received(source))
+        settings, threads, (module, name) = pickle.loads(_received(source))
+        examine = getattr(import_module(module), name)
         settings.digest  # noqa: B018  what every record needs is worked out before memory is counted
         _warm_up(settings)
         _limit(settings)
         _send(target, READY)
         while message := _received(source):
             path, known = pickle.loads(message)
-            scanned = examine(path, settings, known=known, threads=threads)
-            pictures = [
-                {"time_s": picture.time_s, "jpeg": base64.b64encode(picture.jpeg).decode()}
-                for picture in scanned.pictures
-            ]
-            reply = {"record": scanned.record.model_dump(mode="json", by_alias=True), "pictures": pictures}
-            _send(target, json.dumps(reply).encode())
+            try:
+                scanned = examine(path, settings, known=known, threads=threads)
+                _send(target, _packed(scanned))
+            except MemoryError:
+                os._exit(OUT_OF_MEMORY)
+
+
+def _packed(scanned: Scanned) -> bytes:
+    pictures = [
+        {"time_s": picture.time_s, "jpeg": base64.b64encode(picture.jpeg).decode()} for picture in scanned.pictures
+    ]
+    record = scanned.record.model_dump(mode="json", by_alias=True)
+    return json.dumps({"record": record, "pictures": pictures}).encode()
 
 
 def _outlive_no_one(lifeline: int) -> None:

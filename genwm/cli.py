@@ -34,6 +34,7 @@ SUMMARIES = {
     "embed": "Mark an existing video or still image.",
     "generate": "Make a marked video from a prompt, an image or a video.",
     "keys": "Make, list, retire and rotate secret keys.",
+    "scan": "Scan files, folders and lists: one record each.",
     "verify": "Read the mark of videos and still images.",
 }
 

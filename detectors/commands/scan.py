@@ -1,0 +1,191 @@
+"""``genwm scan``: every detector on every file, one record each."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from detectors.scan import Scanned, Settings
+    from detectors.scan.run import Tally
+
+#: Exit status where every file has a record and at least one of them is an error.
+EXIT_SOME_FAILED = 1
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", nargs=-1)
+@click.option("-o", "--output", metavar="FILE",
+              help="Journal that gets one JSON record a line [default: records go to stdout].")
+@click.option("--resume", is_flag=True, help="Go on with a journal: files that have a record there are skipped.")
+@click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Reading processes [default: one a core].")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="Where the workers run; with ray, --output is a folder or URL that gets shards.")
+@click.option("--policy", metavar="FILE", type=click.Path(dir_okay=False), help="Policy [default: the shipped one].")
+@click.option("--print-policy", is_flag=True, help="Print the shipped policy, to be copied and changed, and leave.")
+@click.option("--key", "names", metavar="NAME", multiple=True,
+              help="Key to look for; may be given more than once [default: every key, retired ones too].")
+@click.option("--timeline", is_flag=True, help="Say which seconds are marked; reads marked files once more.")
+@click.option("--only", metavar="PATTERN", multiple=True, help="Of folders, take names that match, such as '*.mp4'.")
+@click.option("--html", "pages", metavar="DIR", type=click.Path(file_okay=False),
+              help="Write evidence pages for reviewers; includes --timeline.")
+@click.option("--csv", "table", metavar="FILE", type=click.Path(dir_okay=False), help="Write the records as CSV, too.")
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="S", default=120.0, show_default=True,
+              help="Seconds that one file may take.")
+@click.option("--memory-limit", type=click.IntRange(64), metavar="MIB", default=1536, show_default=True,
+              help="MiB that reading one file may add to a worker.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON; needs --output.")
+@click.pass_context
+def scan(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    output: str | None,
+    resume: bool,
+    workers: int | None,
+    engine: str,
+    policy: str | None,
+    print_policy: bool,
+    names: tuple[str, ...],
+    timeline: bool,
+    only: tuple[str, ...],
+    pages: str | None,
+    table: str | None,
+    time_limit: float,
+    memory_limit: int,
+    as_json: bool,
+) -> None:
+    """Scan each PATH: a file, a folder, a quoted pattern, or '-' for a list of paths on stdin.
+
+    Every file gets one record, whatever it is; files with the same bytes are read once. Exit status 0: every file was
+    read. 1: every file has a record, and at least one is an error. 2: the run did not finish; --resume goes on.
+    """
+    from detectors.scan.settings import MIB, Limits, Settings
+    from detectors.verdict import default_policy_text
+
+    if print_policy:
+        click.echo(default_policy_text(), nl=False)
+        return
+    if not paths:
+        raise click.UsageError("Expected at least one path, or '-' for a list on stdin.")
+    if resume and output is None:
+        raise click.UsageError("Expected --output with --resume: it is the journal to go on with.")
+    if as_json and output is None:
+        raise click.UsageError("Expected --output with --json: without it, stdout is for the records.")
+    settings = Settings.load(
+        key_names=names, policy=policy, timeline=timeline or pages is not None, pictures=6 if pages else 0,
+        limits=Limits(time_s=time_limit, memory_bytes=memory_limit * MIB),
+    )
+    settings.check()
+    if not settings.keys:
+        click.echo("Warning: the keyring is empty, so no mark is looked for.", err=True)
+    if engine == "ray":
+        from detectors.scan.distributed import scan_command
+
+        tally = scan_command(ctx, paths, settings, output=output, workers=workers, only=only)
+    else:
+        tally = _local(paths, settings, output, resume, workers, only, pages, table, as_json)
+    ctx.exit(EXIT_SOME_FAILED if tally.errors else 0)
+
+
+def _local(
+    paths: tuple[str, ...],
+    settings: Settings,
+    output: str | None,
+    resume: bool,
+    workers: int | None,
+    only: tuple[str, ...],
+    pages: str | None,
+    table: str | None,
+    as_json: bool,
+) -> Tally:
+    from detectors.scan.inputs import expand
+    from detectors.scan.journal import Journal
+    from detectors.scan.pages import Pages
+    from detectors.scan.pool import Pool
+    from detectors.scan.run import Tally, scan_all
+    from detectors.scan.table import write_table
+
+    started = time.monotonic()
+    results = [Path(name) for name in (output, pages, table) if name is not None]
+    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results))
+    tally = Tally()
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(output, resume=resume))
+        if journal.torn:
+            click.echo(f"The last line of {output} was torn; its file is scanned again.", err=True)
+        evidence = Pages(Path(pages), settings) if pages is not None else None
+        pool = stack.enter_context(Pool(settings, min(workers or _all_cores(), max(len(files), 1))))
+        advance = stack.enter_context(_progress(len(files), tally))
+        for scanned in scan_all(files, pool, journal, tally, prepare=_writer(evidence)):
+            if output is None:
+                click.echo(scanned.record.to_json())
+            advance()
+        advance()
+        if evidence is not None:
+            evidence.write_index(journal)
+        if table is not None:
+            write_table(Path(table), journal)
+        _summarise(tally, time.monotonic() - started, output, as_json)
+    return tally
+
+
+def _all_cores() -> int:
+    from detectors.scan.pool import cores
+
+    return cores()
+
+
+def _writer(evidence: Any) -> Callable[[Scanned], None]:
+    """Pages are written before a file's record is: a record in the journal has its page."""
+    return lambda scanned: None if evidence is None else evidence.write(scanned.record, scanned.pictures)
+
+
+@contextmanager
+def _progress(total: int, tally: Tally) -> Iterator[Callable[[], None]]:
+    """Files done, rate and time left, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+               TextColumn("{task.fields[found]}"))
+    started = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("scan", total=total, rate="", found="")
+
+        def advance() -> None:
+            rate = tally.scanned / max(time.monotonic() - started, 1e-9)
+            bar.update(task, completed=tally.files, rate=f"{rate:.1f} files/s", found=_counts(tally))
+
+        yield advance
+
+
+def _counts(tally: Tally) -> str:
+    return ", ".join(f"{verdict.replace('_', ' ')} {count}" for verdict, count in sorted(tally.verdicts.items()))
+
+
+def _summarise(tally: Tally, seconds: float, output: str | None, as_json: bool) -> None:
+    scanned = tally.scanned
+    if as_json:
+        click.echo(json.dumps({
+            "schema": "genwm.scan-summary/1", "output": output, "files": tally.files, "scanned": scanned,
+            "skipped": tally.skipped, "duplicates": tally.duplicates, "verdicts": dict(sorted(tally.verdicts.items())),
+            "errors": dict(sorted(tally.errors.items())), "seconds": round(seconds, 3),
+        }))  # fmt: skip
+    parts = [f"{scanned} files in {seconds:.1f} s ({scanned / max(seconds, 1e-9):.1f} a second)", _counts(tally)]
+    if tally.duplicates:
+        parts.append(f"{tally.duplicates} with the bytes of another")
+    if tally.skipped:
+        parts.append(f"{tally.skipped} that had a record")
+    if tally.errors:
+        parts.append("errors: " + ", ".join(f"{code} {count}" for code, count in sorted(tally.errors.items())))
+    click.echo("; ".join(part for part in parts if part) + ".", err=True)

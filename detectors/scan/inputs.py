@@ -1,0 +1,65 @@
+"""What to scan: files, folders, patterns, and lists on standard input -> paths, each once."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import BinaryIO
+
+STDIN = "-"
+
+
+def expand(
+    names: Iterable[str], *, listed: BinaryIO | None = None, only: Sequence[str] = (), skip: Iterable[Path] = ()
+) -> Iterator[str]:
+    """The files that ``names`` stand for, each path once, in a stable order.
+
+    A folder stands for all files below it but hidden ones; a pattern (``*``, ``**``, ``?``, ``[...]``) for what it
+    matches; ``-`` for the paths on ``listed``, one a line or, with a zero byte anywhere in them, zero-terminated. What
+    does not exist is passed on, so that it gets its record. ``only`` are patterns, one of which a file found in a
+    folder must match; nothing in ``skip`` (files or folders of results) is taken from a folder.
+    """
+    seen: set[str] = set()
+    left_out = {os.path.realpath(path) for path in skip}
+    for path in _expanded(names, listed, only, left_out):
+        if path not in seen:
+            seen.add(path)
+            yield path
+
+
+def _expanded(
+    names: Iterable[str], listed: BinaryIO | None, only: Sequence[str], left_out: set[str]
+) -> Iterator[str]:
+    for name in names:
+        if name == STDIN and listed is not None:
+            yield from _expanded(_lines(listed), None, only, left_out)
+        elif os.path.isdir(name):
+            yield from _files_below(name, only, left_out)
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            found = sorted(glob.iglob(name, recursive=True))
+            files = [path for path in found if not os.path.isdir(path) and os.path.realpath(path) not in left_out]
+            yield from files or [name]
+        else:
+            yield name
+
+
+def _files_below(folder: str, only: Sequence[str], left_out: set[str]) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")
+                            and os.path.realpath(os.path.join(parent, name)) not in left_out)
+        for name in sorted(files):
+            path = os.path.join(parent, name)
+            if name.startswith(".") or os.path.realpath(path) in left_out:
+                continue
+            if not only or any(fnmatch(name, pattern) for pattern in only):
+                yield path
+
+
+def _lines(listed: BinaryIO) -> Iterator[str]:
+    content = listed.read()
+    for line in content.split(b"\0" if b"\0" in content else b"\n"):
+        if name := line.removesuffix(b"\r"):
+            yield os.fsdecode(name)

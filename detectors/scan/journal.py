@@ -1,0 +1,203 @@
+"""The journal of a scan: JSONL that only grows, a durable line a record, so that a run may be killed and goes on.
+
+A line is written at once and on the disk before the next file's counts. A last line that a kill has torn counts as
+absent: its file is scanned again. One run at a time writes to a journal.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from pydantic import ValidationError
+
+from detectors.record import SCHEMA, Record
+from genwm.errors import DiskFullError, GenwmError, JournalError, OutputError, OutputExistsError
+
+#: Codes of errors that the machine's state brought about, not the file's content.
+TRANSIENT = {"worker-killed", "worker-failed", "changed-while-read", "internal"}
+
+
+class Journal:
+    """An open journal. ``path`` None: a temporary one, which goes when it is closed.
+
+    Without ``resume`` the file must not hold anything; with it, what is there is kept and indexed.
+
+    Errors: OutputExistsError, JournalError (another kind of file, or another run is writing to it), OutputError,
+    DiskFullError.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, *, resume: bool = False) -> None:
+        self.path = None if path is None else Path(path)
+        self.torn = False
+        #: Where the first record of these bytes under these settings starts, by (sha256, settings).
+        self._places: dict[tuple[bytes, str], int] = {}
+        #: Outcome of each file that has a record, by `_name`.
+        self._done: dict[bytes, str] = {}
+        self._file = _opened(self.path)
+        try:
+            if self.path is not None:
+                _lock(self._file, self.path)
+            self._end = self._indexed(resume)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def append(self, record: Record) -> None:
+        """Adds a record and waits until it is on the disk; nothing of it stays where that fails."""
+        line = record.to_json().encode() + b"\n"
+        try:
+            self._file.seek(self._end)
+            self._file.write(line)
+            self._file.flush()
+            if self.path is not None:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._end)
+            raise _explained(error, self.path) from None
+        self._enter(record, self._end)
+        self._end += len(line)
+
+    def outcome(self, path: str, sha256: str | None, settings: str) -> str | None:
+        """`outcome_of` the record that this file, with these bytes, has under these settings; None without one."""
+        return self._done.get(_name(path, sha256, settings))
+
+    def of_content(self, sha256: str, settings: str) -> Record | None:
+        """The record of a file with these bytes under these settings."""
+        place = self._places.get((bytes.fromhex(sha256), settings))
+        if place is None:
+            return None
+        self._file.seek(place)
+        return Record.from_json(self._file.readline())
+
+    def __iter__(self) -> Iterator[Record]:
+        """All records, in their order; the journal may grow meanwhile."""
+        place = 0
+        while place < self._end:
+            self._file.seek(place)
+            line = self._file.readline()
+            place += len(line)
+            yield Record.from_json(line)
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _enter(self, record: Record, place: int) -> None:
+        source, settings = record.input, record.settings or ""
+        self._done[_name(source.path, source.sha256, settings)] = sys.intern(outcome_of(record))
+        if source.sha256 is not None and not is_transient(record):
+            self._places.setdefault((bytes.fromhex(source.sha256), settings), place)
+
+    def _indexed(self, resume: bool) -> int:
+        """Takes in the records that are there; the end of the last whole line, behind which nothing is left."""
+        place = 0
+        for number, line in enumerate(self._file, 1):
+            if not resume:
+                raise OutputExistsError(f"Expected a new file for the records, got {self.path}, which has some; go on "
+                                        "with --resume, or choose another name")
+            whole = line.endswith(b"\n")
+            try:
+                record = Record.from_json(line)
+            except ValidationError:
+                # Torn, it starts as a record does; a file of another kind must not be cut.
+                if not whole and (number > 1 or _starts_as_record(line)):
+                    self.torn = True
+                    break
+                raise JournalError(f"Expected records of {SCHEMA} in {self.path}, got something else in line {number}; "
+                                   "choose another file, or take that line out") from None
+            if not whole:  # complete but for its end: as good as torn, and simpler to trust
+                self.torn = True
+                break
+            self._enter(record, place)
+            place += len(line)
+        if self.torn:
+            self._file.truncate(place)
+        return place
+
+
+def outcome_of(record: Record) -> str:
+    """What to count a record as: its error's code, after 'error:', or its verdict."""
+    return record.verdict if record.error is None else f"error:{record.error.code}"
+
+
+def is_transient(record: Record) -> bool:
+    """Whether the record says more about the moment than about the file's bytes: another try may end otherwise."""
+    return record.error is not None and record.error.code in TRANSIENT
+
+
+def _name(path: str, sha256: str | None, settings: str) -> bytes:
+    return hashlib.blake2b(f"{path}\0{sha256}\0{settings}".encode(), digest_size=16).digest()
+
+
+def _starts_as_record(line: bytes) -> bool:
+    start = f'{{"schema":"{SCHEMA}"'.encode()
+    return start.startswith(line[: len(start)])
+
+
+def _opened(path: Path | None) -> BinaryIO:
+    if path is None:
+        return tempfile.TemporaryFile("w+b")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        file = os.fdopen(descriptor, "r+b")
+        _keep_name(path)
+        return file
+    except OSError as error:
+        raise _explained(error, path) from None
+
+
+def _keep_name(path: Path) -> None:
+    """A new file's name is the folder's content, and has to reach the disk as well."""
+    with suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _explained(error: OSError, path: Path | None) -> GenwmError:
+    where = "the temporary folder" if path is None else str(path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"Expected room on the disk for the records in {where}, got none left; free some space "
+                             "and run again with --resume")
+    return OutputError(f"Expected to write records to {where}, got '{error.strerror}'; choose another name or folder")
+
+
+if sys.platform == "win32":
+
+    def _lock(file: BinaryIO, path: Path) -> None:
+        pass
+
+else:
+    import fcntl
+
+    def _lock(file: BinaryIO, path: Path) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JournalError(f"Expected a file for the records that no other run writes to, got {path}; wait for the "
+                               "other run, or choose another name") from None
+        except OSError as error:
+            raise _explained(error, path) from None

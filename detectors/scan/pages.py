@@ -1,0 +1,264 @@
+"""Evidence pages: one HTML file for each content that was scanned, and an index with filters.
+
+Every page stands alone: styles, script and pictures are inside it, so it can be archived or sent as it is. Names of
+files are strangers' text and are escaped; pictures are blurred until asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from detectors.record import VERDICTS, Record
+from detectors.scan.files import replaced
+from detectors.scan.settings import Settings
+from detectors.scan.single import Picture
+from genwm.errors import OutputError
+
+WORDS = {
+    "watermark_detected": "watermark detected",
+    "likely_synthetic": "likely synthetic",
+    "inconclusive": "inconclusive",
+    "no_evidence": "no evidence",
+    "error": "error",
+}
+_FOLDER = "files"
+#: Width of a timeline in its own units, and of the labels left of it.
+_WIDTH, _LABELS, _LANE = 1000, 110, 22
+
+
+class Pages:
+    """Writes evidence pages below a folder, which is made if need be."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        self._settings = settings
+        try:
+            (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"Expected a folder for pages at {folder}, got '{error.strerror}'; choose another"
+                              ) from None
+
+    def write(self, record: Record, pictures: Sequence[Picture]) -> None:
+        """The page of one record. A duplicate has that of the file whose bytes it shares."""
+        if record.duplicate_of is None:
+            _write(self.folder / page_name(record), page(record, pictures, self._settings))
+
+    def write_index(self, records: Iterable[Record]) -> None:
+        """The index of all records under these settings, with a page for each that has none yet."""
+        rows = []
+        digest = self._settings.digest
+        for record in records:
+            if record.settings != digest:
+                continue
+            if not (self.folder / page_name(record)).exists():
+                _write(self.folder / page_name(record), page(record, (), self._settings))
+            rows.append(_row(record))
+        _write(self.folder / "index.html", _index(rows))
+
+
+def page_name(record: Record) -> str:
+    """Name of a record's page, relative to the index: the same bytes under the same settings, the same page."""
+    content = f"{record.input.sha256 or record.input.path} {record.settings}"
+    return f"{_FOLDER}/{hashlib.sha256(content.encode()).hexdigest()[:24]}.html"
+
+
+def page(record: Record, pictures: Sequence[Picture], settings: Settings) -> str:
+    """One record as HTML."""
+    parts = [f'<p><a href="../index.html">All files</a></p><h1>{_text(record.input.path)}</h1>', _verdict(record)]
+    if record.error is not None:
+        parts.append(f"<p><code>{_text(record.error.code)}</code> {_text(record.error.message)}</p>")
+    if record.reasons:
+        parts.append(f'<ol class="reasons">{"".join(f"<li>{_text(reason)}</li>" for reason in record.reasons)}</ol>')
+    if record.contradictions:
+        parts.append('<div class="against"><strong>This evidence speaks against itself.</strong> '
+                     f"{' '.join(map(_text, record.contradictions))}</div>")
+    if record.warnings:
+        parts.append(f'<p class="soft">Warnings: {_text("; ".join(record.warnings))}.</p>')
+    if pictures:
+        parts.append('<h2>Frames</h2><input type="checkbox" id="clear"> <label for="clear">Show them clearly</label>'
+                     f'<div class="frames">{"".join(map(_figure, pictures))}</div>')
+    if record.input.duration:
+        parts.append(f"<h2>Timeline</h2>{timeline(record)}")
+    parts += [f"<h2>Evidence</h2>{_facts(_evidence(record))}", f"<h2>File</h2>{_facts(_file(record))}",
+              f"<h2>How to reproduce</h2>{_reproduce(record, settings)}",
+              f"<h2>Record</h2><details><summary>JSON</summary><pre>{_text(_pretty(record))}</pre></details>"]
+    return _document(record.input.path, "".join(parts))
+
+
+def timeline(record: Record) -> str:
+    """Marked and suspicious seconds as SVG, one lane each."""
+    length = record.input.duration or 0.0
+    lanes: list[tuple[str, str, list[tuple[float, float, str]]]] = []
+    if record.watermark is not None:
+        lanes.append(("marked", "marked", [
+            (part.start, part.end, f"key {part.key}, payload {part.payload or 'too weak to read'}, "
+                                   f"p = 10^{part.log10_p:g}")
+            for part in record.watermark.segments
+        ]))
+    if record.synthetic is not None:
+        lanes.append(("suspicious", "suspect", [
+            (part.start, part.end, f"probability {part.probability:.2f}") for part in record.synthetic.segments
+        ]))
+    length = max([length, *(end for _, _, spans in lanes for _, end, _ in spans)])
+    scale = (_WIDTH - _LABELS - 10) / length
+    height = _LANE * len(lanes) + 30
+    shapes = []
+    for number, (label, kind, spans) in enumerate(lanes):
+        top = number * _LANE + 4
+        shapes.append(f'<text x="0" y="{top + 13}">{label}</text><rect class="lane" x="{_LABELS}" y="{top}" '
+                      f'width="{length * scale:.1f}" height="{_LANE - 6}"/>')
+        shapes += [
+            f'<rect class="{kind}" x="{_LABELS + start * scale:.1f}" y="{top}" '
+            f'width="{max((end - start) * scale, 2):.1f}" height="{_LANE - 6}">'
+            f"<title>{start:.1f} - {end:.1f} s: {_text(says)}</title></rect>"
+            for start, end, says in spans
+        ]
+    bottom = height - 20
+    for step in range(6):
+        place = _LABELS + (_WIDTH - _LABELS - 10) * step / 5
+        anchor = "end" if step == 5 else "middle" if step else "start"
+        shapes.append(f'<line class="tick" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{bottom}"/>'
+                      f'<text x="{place:.1f}" y="{height - 4}" text-anchor="{anchor}">{length * step / 5:.1f} s</text>')
+    empty = "" if any(spans for _, _, spans in lanes) else '<p class="soft">No second stands out.</p>'
+    return f'<svg class="timeline" viewBox="0 0 {_WIDTH} {height}" role="img">{"".join(shapes)}</svg>{empty}'
+
+
+def _evidence(record: Record) -> list[tuple[str, str]]:
+    mark, score, provenance = record.watermark, record.synthetic, record.provenance
+    facts = [("Manifest (C2PA)", provenance.c2pa.replace("_", " "))]
+    if provenance.signer:
+        facts.append(("Signed by", provenance.signer))
+    if mark is None:
+        facts.append(("Watermark", "not looked for"))
+    else:
+        facts += [("Watermark", mark.status.replace("_", " ")), ("Chance explains it with", f"p = 10^{mark.log10_p:g}")]
+        if mark.key:
+            facts += [("Key", mark.key), ("Payload", mark.payload or "too weak to read")]
+        if mark.geometry is not None:
+            place = mark.geometry
+            facts.append(("Picture", f"scale {place.scale:g}, turned {place.rotation:g} degrees, stretched "
+                                     f"{place.aspect:g}{', mirrored' if place.flip else ''}"))
+    facts.append(("Registry", provenance.registry.replace("_", " ")))
+    if score is None:
+        facts.append(("Classifier", "not asked"))
+    else:
+        facts += [("Classifier", f"{score.status.replace('_', ' ')}: probability {score.probability:.3f}"),
+                  ("Model", score.model)]
+    return facts
+
+
+def _file(record: Record) -> list[tuple[str, str]]:
+    source = record.input
+    facts = [("Path", source.path)]
+    if record.duplicate_of is not None:
+        facts.append(("Same bytes as", record.duplicate_of))
+    size = "none" if source.bytes is None else f"{source.bytes:,} bytes"
+    facts += [("SHA-256", source.sha256 or "none"), ("Size", size)]
+    if source.container:
+        rate = f", {source.fps:g} frames a second" if source.fps else ""
+        length = f", {source.duration:g} s" if source.duration else ""
+        facts.append(("Video", f"{source.container}, {source.codec}, {source.width} x {source.height}{rate}{length}; "
+                               f"{source.frames_read} frames used"))
+    return facts
+
+
+def _reproduce(record: Record, settings: Settings) -> str:
+    keys = ", ".join(f"{key.name} ({key.id})" for key in settings.keys) or "none"
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    options = " --timeline" if settings.timeline else ""
+    if settings.policy.name != "default":
+        options += " --policy POLICY.toml"
+    command = f"sha256sum {shlex.quote(record.input.path)}\ngenwm scan{options} {shlex.quote(record.input.path)}"
+    return f"<pre>{_text(command)}</pre>" + _facts([
+        ("Keys (public ids)", keys), ("Policy", record.policy or "default"), ("Settings", record.settings or "none"),
+        ("Versions", versions),
+    ])
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    rows = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in facts)
+    return f'<table class="facts">{rows}</table>'
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.jpeg).decode()
+    return (f'<figure><img alt="frame at {picture.time_s:.1f} s" src="data:image/jpeg;base64,{data}">'
+            f"<figcaption>{picture.time_s:.1f} s</figcaption></figure>")
+
+
+def _row(record: Record) -> str:
+    mark, score = record.watermark, record.synthetic
+    says = record.error.code if record.error else "; ".join(record.contradictions)
+    if record.duplicate_of is not None:
+        says = f"same bytes as {record.duplicate_of}" + (f"; {says}" if says else "")
+    cells = [
+        f'<td><a href="{page_name(record)}">{_text(record.input.path)}</a></td>',
+        f'<td class="verdict {record.verdict}">{WORDS[record.verdict]}</td>',
+        f'<td class="number">{"" if mark is None else f"{mark.log10_p:.1f}"}</td>',
+        f"<td>{_text((mark.payload if mark else None) or '')}</td>",
+        f'<td class="number">{"" if score is None else f"{score.probability:.2f}"}</td>',
+        f'<td class="number">{f"{record.input.duration:.1f}" if record.input.duration else ""}</td>',
+        f"<td>{_text(says)}</td>",
+    ]
+    return f'<tr data-verdict="{record.verdict}">{"".join(cells)}</tr>'
+
+
+def _index(rows: Sequence[str]) -> str:
+    counts = {verdict: sum(f'data-verdict="{verdict}"' in row for row in rows) for verdict in VERDICTS}
+    boxes = "".join(
+        f'<label><input type="checkbox" name="verdict" value="{verdict}" checked> '
+        f'<span class="verdict {verdict}">{WORDS[verdict]}</span> {counts[verdict]}</label>'
+        for verdict in VERDICTS
+    )
+    heads = ["File", "Verdict", "log10 p of the mark", "Payload", "Classifier", "Seconds", "Remarks"]
+    numbers = {"log10 p of the mark", "Classifier", "Seconds"}
+    head = "".join(f'<th class="{"number" if name in numbers else ""}">{name}</th>' for name in heads)
+    return _document("genwm scan", (
+        f'<h1>Scan of {len(rows)} files</h1><div class="filters">{boxes}'
+        '<input type="search" placeholder="name, payload, error code" aria-label="Search">'
+        f'<span class="soft"><span id="shown">{len(rows)}</span> shown</span></div>'
+        '<p class="soft">No evidence does not mean that a video is camera footage.</p>'
+        f'<table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        f"<script>{_asset('index.js')}</script>"
+    ))
+
+
+def _verdict(record: Record) -> str:
+    return f'<p class="verdict {record.verdict}">{WORDS[record.verdict]}</p>'
+
+
+def _document(title: str, body: str) -> str:
+    # Nothing is loaded from anywhere, whatever the names of files say.
+    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<style>{_asset('page.css')}</style></head><body>{body}</body></html>\n")
+
+
+@cache
+def _asset(name: str) -> str:
+    return (resources.files("detectors.scan") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _pretty(record: Record) -> str:
+    document: Any = json.loads(record.to_json())
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _text(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _write(path: Path, document: str) -> None:
+    with replaced(path) as file:
+        file.write(document)

@@ -1,0 +1,108 @@
+"""Many files -> one record each: none lost, none twice, the same bytes read once."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+
+from detectors.record import Record
+from detectors.scan.journal import Journal, is_transient, outcome_of
+from detectors.scan.pool import Pool
+from detectors.scan.single import Fingerprint, Scanned, fingerprint, name_of
+
+#: Files a worker that are hashed and queued ahead of it: enough to keep it busy, few enough to hold in memory.
+AHEAD = 3
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a run: records by verdict, errors by code, duplicates, and how many of them all were there before."""
+
+    verdicts: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    skipped: int = 0
+
+    def count(self, outcome: str) -> None:
+        """Counts one record by `outcome_of` it."""
+        verdict, _, code = outcome.partition(":")
+        self.verdicts[verdict] += 1
+        if code:
+            self.errors[code] += 1
+
+    @property
+    def files(self) -> int:
+        return self.verdicts.total()
+
+    @property
+    def scanned(self) -> int:
+        return self.files - self.skipped
+
+
+def scan_all(
+    paths: Iterable[str],
+    pool: Pool,
+    journal: Journal,
+    tally: Tally,
+    *,
+    prepare: Callable[[Scanned], None] = lambda _: None,
+) -> Iterator[Scanned]:
+    """Scans files as workers become free and yields them once their records are in the journal, as they finish.
+
+    A file that has a record of its present bytes under the pool's settings is skipped. A file whose bytes were read
+    under another name gets that record, with ``duplicate_of``. ``prepare`` is called before a record is written: what
+    must be there when it is. Errors: those of `Journal.append`; WorkerError.
+    """
+    settings = pool.settings.digest
+    running: dict[Future[Scanned], Fingerprint] = {}
+    alike: dict[str, deque[tuple[str, Fingerprint]]] = {}  # same bytes as a file that is being read
+
+    def finished(scanned: Scanned) -> Scanned:
+        prepare(scanned)
+        journal.append(scanned.record)
+        tally.count(outcome_of(scanned.record))
+        tally.duplicates += scanned.record.duplicate_of is not None
+        return scanned
+
+    def drained(limit: int) -> Iterator[Scanned]:
+        while len(running) > limit:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                known = running.pop(future)
+                yield finished(scanned := future.result())
+                others = alike.pop(known.sha256 or "", deque())
+                if others and known.sha256 and is_transient(scanned.record):
+                    path, known = others.popleft()
+                    alike[known.sha256 or ""] = others
+                    running[pool.submit(path, known)] = known
+                    continue
+                for path, other in others:
+                    yield finished(_repeated(scanned.record, path, other))
+
+    for path in paths:
+        known = fingerprint(path)
+        if (outcome := journal.outcome(name_of(path), known.sha256, settings)) is not None:
+            tally.count(outcome)
+            tally.skipped += 1
+            continue
+        if known.sha256 is not None:
+            if known.sha256 in alike:
+                alike[known.sha256].append((path, known))
+                continue
+            if (earlier := journal.of_content(known.sha256, settings)) is not None:
+                yield finished(_repeated(earlier, path, known))
+                continue
+            alike[known.sha256] = deque()
+        running[pool.submit(path, known)] = known
+        yield from drained(AHEAD * pool.workers)
+    yield from drained(0)
+
+
+def _repeated(record: Record, path: str, known: Fingerprint) -> Scanned:
+    source = record.input.model_copy(update={"path": name_of(path), "sha256": known.sha256, "bytes": known.bytes})
+    original = record.duplicate_of or record.input.path
+    return Scanned(record.model_copy(update={"input": source, "duplicate_of": original}))
+
+

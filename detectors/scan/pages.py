@@ -145,8 +145,8 @@ def _evidence(record: Record) -> list[tuple[str, str]]:
             facts += [("Key", mark.key), ("Payload", mark.payload or "too weak to read")]
         if mark.geometry is not None:
             place = mark.geometry
-            facts.append(("Picture", f"scale {place.scale:g}, turned {place.rotation:g} degrees, stretched "
-                                     f"{place.aspect:g}{', mirrored' if place.flip else ''}"))
+            facts.append(("Picture", f"mark at {place.scale:g} times its size, turned by {place.rotation:g} degrees, "
+                                     f"stretched {place.aspect:g} times{', mirrored' if place.flip else ''}"))
     facts.append(("Registry", provenance.registry.replace("_", " ")))
     if score is None:
         facts.append(("Classifier", "not asked"))
@@ -167,7 +167,7 @@ def _file(record: Record) -> list[tuple[str, str]]:
         rate = f", {source.fps:g} frames a second" if source.fps else ""
         length = f", {source.duration:g} s" if source.duration else ""
         facts.append(("Video", f"{source.container}, {source.codec}, {source.width} x {source.height}{rate}{length}; "
-                               f"{source.frames_read} frames used"))
+                               f"frames used: {source.frames_read}"))
     return facts
 
 
@@ -204,7 +204,7 @@ def _row(record: Record) -> str:
         f'<td><a href="{page_name(record)}">{_text(record.input.path)}</a></td>',
         f'<td class="verdict {record.verdict}">{WORDS[record.verdict]}</td>',
         f'<td class="number">{"" if mark is None else f"{mark.log10_p:.1f}"}</td>',
-        f"<td>{_text((mark.payload if mark else None) or '')}</td>",
+        f"<td><code>{_text((mark.payload if mark else None) or '')}</code></td>",
         f'<td class="number">{"" if score is None else f"{score.probability:.2f}"}</td>',
         f'<td class="number">{f"{record.input.duration:.1f}" if record.input.duration else ""}</td>',
         f"<td>{_text(says)}</td>",
@@ -219,8 +219,8 @@ def _index(rows: Sequence[str]) -> str:
         f'<span class="verdict {verdict}">{WORDS[verdict]}</span> {counts[verdict]}</label>'
         for verdict in VERDICTS
     )
-    heads = ["File", "Verdict", "log10 p of the mark", "Payload", "Classifier", "Seconds", "Remarks"]
-    numbers = {"log10 p of the mark", "Classifier", "Seconds"}
+    heads = ["File", "Verdict", "Mark, log10 p", "Payload", "Classifier", "Seconds", "Remarks"]
+    numbers = {"Mark, log10 p", "Classifier", "Seconds"}
     head = "".join(f'<th class="{"number" if name in numbers else ""}">{name}</th>' for name in heads)
     return _document("genwm scan", (
         f'<h1>Scan of {len(rows)} files</h1><div class="filters">{boxes}'

@@ -1,0 +1,190 @@
+"""Verdicts: what counts under which policy, in what order, and in what words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detectors.record import GeometryRecord, ProvenanceRecord, SegmentRecord, SyntheticRecord, WatermarkRecord
+from detectors.verdict import Judgement, Policy, default_policy_text, judge, load_policy
+from genwm.errors import PolicyError
+
+GEOMETRY = GeometryRecord(scale=1, rotation=0, flip=False, aspect=1)
+NOTHING = ProvenanceRecord()
+
+
+def mark(log10_p: float = -30.0, *, payload: str | None = "0123456789abcdef", **fields: Any) -> WatermarkRecord:
+    """What the reader says at that p-value."""
+    status: Any = "detected" if log10_p <= -6 else "inconclusive" if log10_p <= -3 else "not_detected"
+    found = status == "detected"
+    return WatermarkRecord(status=status, key="studio" if found else None, payload=payload if found else None,
+                           log10_p=log10_p, geometry=GEOMETRY if found else None, **fields)
+
+
+def score(rate: float | None, status: Any = "likely_synthetic", probability: float = 0.9) -> SyntheticRecord:
+    return SyntheticRecord(status=status, probability=probability, model="small-1", false_positive_rate=rate)
+
+
+def verdict_of(
+    watermark: WatermarkRecord | None = None,
+    synthetic: SyntheticRecord | None = None,
+    provenance: ProvenanceRecord = NOTHING,
+    policy: Policy | None = None,
+) -> Judgement:
+    return judge(watermark, synthetic, provenance, policy or Policy(), keys=2)
+
+
+def policy(text: str, tmp_path: Path) -> Policy:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    return load_policy(path)
+
+
+# --- each piece of evidence
+
+
+@pytest.mark.parametrize(
+    ("log10_p", "verdict"),
+    [(-30, "watermark_detected"), (-6, "watermark_detected"), (-5.9, "inconclusive"), (-3, "inconclusive"),
+     (-2.9, "no_evidence"), (0, "no_evidence")],
+)  # fmt: skip
+def test_the_mark_alone(log10_p: float, verdict: str) -> None:
+    found = verdict_of(mark(log10_p))
+    assert found.verdict == verdict
+    assert f"10^{log10_p:g}" in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("rate", "verdict"),
+    [(0.001, "likely_synthetic"), (0.01, "likely_synthetic"), (0.011, "inconclusive"), (0.05, "inconclusive"),
+     (0.06, "no_evidence")],
+)  # fmt: skip
+def test_the_score_alone(rate: float, verdict: str) -> None:
+    assert verdict_of(synthetic=score(rate)).verdict == verdict
+
+
+def test_a_score_that_flips_under_reencoding_stays_inconclusive() -> None:
+    assert verdict_of(synthetic=score(0.001, status="inconclusive")).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("status", ["likely_synthetic", "inconclusive", "no_evidence"])
+def test_a_score_without_a_measured_rate_keeps_its_own_status(status: str) -> None:
+    assert verdict_of(synthetic=score(None, status=status)).verdict == status
+
+
+@pytest.mark.parametrize(
+    ("c2pa", "generated", "verdict"),
+    [("valid", True, "likely_synthetic"), ("valid", False, "no_evidence"), ("valid", None, "no_evidence"),
+     ("valid_untrusted", True, "inconclusive"), ("valid_untrusted", False, "no_evidence"),
+     ("invalid", True, "no_evidence"), ("absent", None, "no_evidence")],
+)  # fmt: skip
+def test_the_manifest_alone(c2pa: Any, generated: bool | None, verdict: str) -> None:
+    manifest = ProvenanceRecord(c2pa=c2pa, declares_generated=generated, signer="Studio Ltd")
+    found = verdict_of(mark(0), provenance=manifest)
+    assert found.verdict == verdict
+    assert ("manifest" in found.reasons[0]) == (c2pa != "absent")
+
+
+def test_an_untrusted_manifest_can_be_ignored(tmp_path: Path) -> None:
+    strict = policy('schema = "genwm.policy/1"\n[provenance]\nuntrusted_manifest = "ignore"', tmp_path)
+    manifest = ProvenanceRecord(c2pa="valid_untrusted", declares_generated=True)
+    assert verdict_of(provenance=manifest, policy=strict).verdict == "no_evidence"
+
+
+# --- together
+
+
+def test_the_strongest_evidence_names_the_verdict_and_all_of_it_is_told_in_order() -> None:
+    manifest = ProvenanceRecord(c2pa="valid", declares_generated=True, signer="Studio Ltd")
+    found = verdict_of(mark(), score(0.001), manifest)
+    assert found.verdict == "watermark_detected"
+    assert [word in reason for word, reason in zip(("manifest", "mark", "classifier"), found.reasons, strict=True)] == [
+        True, True, True]  # fmt: skip
+    assert not found.contradictions
+
+
+def test_nothing_found_says_nothing_about_camera_footage() -> None:
+    for found in (verdict_of(mark(0), score(0.5, "no_evidence")), verdict_of()):
+        assert found.verdict == "no_evidence"
+        assert "no evidence that the video was not generated" in found.reasons[-1]
+        words = " ".join(found.reasons).lower()
+        assert not any(claim in words for claim in ("is real", "authentic", "genuine", "human"))
+
+
+def test_a_transplanted_mark_is_a_contradiction(tmp_path: Path) -> None:
+    moved = ProvenanceRecord(registry="transplant")
+    found = verdict_of(mark(), provenance=moved)
+    assert found.verdict == "inconclusive"
+    assert "another clip" in found.contradictions[0]
+    keeping = policy('schema = "genwm.policy/1"\n[contradictions]\nverdict = "keep"', tmp_path)
+    kept = verdict_of(mark(), provenance=moved, policy=keeping)
+    assert (kept.verdict, kept.contradictions) == ("watermark_detected", found.contradictions)
+
+
+@pytest.mark.parametrize("evidence", [{"watermark": mark()}, {"synthetic": score(0.001)}])
+def test_a_camera_manifest_against_a_generated_picture(evidence: dict[str, Any]) -> None:
+    camera = ProvenanceRecord(c2pa="valid", declares_generated=False)
+    found = verdict_of(**evidence, provenance=camera)
+    assert found.verdict == "inconclusive"
+    assert len(found.contradictions) == 1
+    assert not verdict_of(mark(0), provenance=camera).contradictions
+
+
+def test_several_payloads_are_told() -> None:
+    parts = tuple(SegmentRecord(start=at, end=at + 1, key="studio", payload=payload, log10_p=-9)
+                  for at, payload in ((0, "0123456789abcdef"), (1, "ffffffffffffffff")))
+    found = verdict_of(mark(segments=parts))
+    assert found.verdict == "watermark_detected"
+    assert "2 marked clips" in found.reasons[0]
+
+
+def test_a_stricter_policy(tmp_path: Path) -> None:
+    strict = policy('schema = "genwm.policy/1"\nname = "courts"\n[watermark]\nfalse_positive_rate = 1e-12\n'
+                    "[synthetic]\nfalse_positive_rate = 0.0001\nhint_rate = 0.001", tmp_path)
+    assert verdict_of(mark(-11.9), policy=strict).verdict == "inconclusive"
+    assert verdict_of(mark(-12.1), policy=strict).verdict == "watermark_detected"
+    assert verdict_of(synthetic=score(0.001), policy=strict).verdict == "inconclusive"
+    assert verdict_of(synthetic=score(0.002), policy=strict).verdict == "no_evidence"
+
+
+# --- policy files
+
+
+def test_the_shipped_policy_is_the_default_and_says_so(tmp_path: Path) -> None:
+    assert load_policy() == Policy()
+    assert policy(default_policy_text(), tmp_path) == Policy()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "schema"),
+        ("not toml", "TOML"),
+        ('schema = "genwm.policy/2"', "schema"),
+        ('schema = "genwm.policy/1"\nthreshold = 1', "unknown key 'threshold'"),
+        ('schema = "genwm.policy/1"\n[watermark]\nrate = 1e-6', "unknown key 'watermark.rate'"),
+        ('schema = "genwm.policy/1"\n[watermark]\nfalse_positive_rate = 1e-5', "'watermark.false_positive_rate'"),
+        ('schema = "genwm.policy/1"\n[watermark]\nfalse_positive_rate = 0', "'watermark.false_positive_rate'"),
+        ('schema = "genwm.policy/1"\n[watermark]\nhint_rate = 1e-9', "below"),
+        ('schema = "genwm.policy/1"\n[synthetic]\nfalse_positive_rate = 0.2', "below"),
+        ('schema = "genwm.policy/1"\n[synthetic]\nfalse_positive_rate = "low"', "'synthetic.false_positive_rate'"),
+        ('schema = "genwm.policy/1"\n[contradictions]\nverdict = "real"', "'contradictions.verdict'"),
+        ('schema = "genwm.policy/1"\nname = ""', "'name'"),
+    ],
+)
+def test_policies_that_cannot_be(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"^Expected") as caught:
+        policy(text, tmp_path)
+    assert says in str(caught.value)
+    assert "policy.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_policy_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="check the path"):
+        load_policy(tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(PolicyError, match="TOML"):
+        load_policy(tmp_path / "bytes.toml")

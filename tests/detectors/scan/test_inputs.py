@@ -1,0 +1,57 @@
+"""What to scan: every name stands for its files, none twice, none left out in silence."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from detectors.scan.inputs import expand
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("b.mp4", "a.mkv", "deep/er/c.mp4", "deep/d.txt", ".hidden.mp4", ".cache/e.mp4", "we[1]rd.mp4"):
+        path = tmp_path / "up" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_stands_for_all_but_hidden_files(folder: Path) -> None:
+    assert list(expand(["up"])) == ["up/a.mkv", "up/b.mp4", "up/we[1]rd.mp4", "up/deep/d.txt", "up/deep/er/c.mp4"]
+    assert list(expand(["up"], only=["*.mkv", "*.txt"])) == ["up/a.mkv", "up/deep/d.txt"]
+
+
+def test_files_of_results_are_no_uploads(folder: Path) -> None:
+    found = list(expand(["up"], skip=[Path("up/b.mp4"), folder / "up" / "deep"]))
+    assert found == ["up/a.mkv", "up/we[1]rd.mp4"]
+
+
+def test_patterns(folder: Path) -> None:
+    assert list(expand(["up/*.mp4"])) == ["up/b.mp4", "up/we[1]rd.mp4"]
+    assert list(expand(["up/**/*.mp4"])) == ["up/b.mp4", "up/deep/er/c.mp4", "up/we[1]rd.mp4"]
+    assert list(expand(["up/we[1]rd.mp4"])) == ["up/we[1]rd.mp4"]
+
+
+def test_what_is_not_there_is_passed_on(folder: Path) -> None:
+    assert list(expand(["none.mp4", "up/*.avi", ".hidden.mp4"])) == ["none.mp4", "up/*.avi", ".hidden.mp4"]
+
+
+def test_each_path_once(folder: Path) -> None:
+    assert list(expand(["up/b.mp4", "up/b.mp4", "up/*.mp4"])) == ["up/b.mp4", "up/we[1]rd.mp4"]
+
+
+@pytest.mark.parametrize("content", [b"up/b.mp4\nnone\r\n\nup/deep/er\n", b"up/b.mp4\0none\0up/deep/er\0"])
+def test_lists_on_standard_input(folder: Path, content: bytes) -> None:
+    assert list(expand(["-"], listed=io.BytesIO(content))) == ["up/b.mp4", "none", "up/deep/er/c.mp4"]
+
+
+def test_names_that_are_no_text(folder: Path) -> None:
+    odd = b"up/odd-\xff.mp4"
+    assert [os.fsencode(name) for name in expand(["-"], listed=io.BytesIO(odd + b"\n"))] == [odd]
+    assert list(expand(["-"], listed=io.BytesIO(b"two\nlines.mp4\0"))) == ["two\nlines.mp4"]
+    assert list(expand(["-"], listed=io.BytesIO(b"-\n"))) == ["-"]

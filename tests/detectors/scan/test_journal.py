@@ -1,0 +1,145 @@
+"""The journal: what is in it stays, what is torn goes, and nothing of another kind is touched."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from detectors.scan.journal import Journal
+from genwm.errors import DiskFullError, JournalError, OutputError, OutputExistsError
+from tests.detectors.scan.records import DIGEST, record_of
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A journal of three records."""
+    path = tmp_path / "records.jsonl"
+    with Journal(path) as journal:
+        for record in (record_of("a"), record_of("b", code="empty-file"), record_of("c", "a", duplicate_of="a")):
+            journal.append(record)
+    return path
+
+
+def sha(content: str) -> str:
+    return record_of(content).input.sha256 or ""
+
+
+def test_records_come_back_line_by_line(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert [json.loads(line)["input"]["path"] for line in lines] == ["a", "b", "c"]
+    with Journal(path, resume=True) as journal:
+        assert [record.input.path for record in journal] == ["a", "b", "c"]
+        assert len(journal) == 3
+        assert not journal.torn
+
+
+def test_what_is_done_depends_on_name_bytes_and_settings(path: Path) -> None:
+    with Journal(path, resume=True) as journal:
+        assert journal.outcome("a", sha("a"), DIGEST) == "no_evidence"
+        assert journal.outcome("b", sha("b"), DIGEST) == "error:empty-file"
+        assert journal.outcome("a", sha("other bytes"), DIGEST) is None
+        assert journal.outcome("d", sha("a"), DIGEST) is None
+        assert journal.outcome("a", sha("a"), "other settings") is None
+        assert (found := journal.of_content(sha("a"), DIGEST)) is not None
+        assert found.input.path == "a"
+        assert journal.of_content(sha("a"), "other settings") is None
+        assert journal.of_content(sha("new"), DIGEST) is None
+
+
+def test_an_error_of_the_moment_is_not_reused_for_other_files(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.append(record_of("a", code="worker-killed"))
+        journal.append(record_of("b", code="truncated"))
+        assert journal.outcome("a", sha("a"), DIGEST) == "error:worker-killed"
+        assert journal.of_content(sha("a"), DIGEST) is None
+        assert journal.of_content(sha("b"), DIGEST) is not None
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, 300])
+def test_a_torn_line_goes_and_the_next_record_takes_its_place(path: Path, cut: int) -> None:
+    content = path.read_bytes()
+    os.truncate(path, len(content) - cut)
+    with Journal(path, resume=True) as journal:
+        assert journal.torn
+        assert [record.input.path for record in journal] == ["a", "b"]
+        journal.append(record_of("d"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert lines[:2] == content.splitlines(keepends=True)[:2]
+    assert json.loads(lines[2])["input"]["path"] == "d"
+    assert len(lines) == 3
+
+
+def test_a_single_torn_line(path: Path) -> None:
+    os.truncate(path, 30)
+    with Journal(path, resume=True) as journal:
+        assert journal.torn
+        assert list(journal) == []
+
+
+@pytest.mark.parametrize("content", [b"precious notes", b"precious\nnotes\n", b'{"a": 1}\n', b"\n", b"\x00" * 20])
+def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(content)
+    with pytest.raises(JournalError, match="line 1"):
+        Journal(other, resume=True)
+    with pytest.raises(OutputExistsError, match="--resume"):
+        Journal(other)
+    assert other.read_bytes() == content
+
+
+def test_a_damaged_line_in_the_middle_is_named(path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1][:50] + b"\n" + lines[2])
+    with pytest.raises(JournalError, match="line 2"):
+        Journal(path, resume=True)
+
+
+def test_records_are_not_overwritten_unasked(path: Path) -> None:
+    with pytest.raises(OutputExistsError, match="--resume"):
+        Journal(path)
+
+
+def test_resuming_what_never_started(tmp_path: Path) -> None:
+    with Journal(tmp_path / "new" / "records.jsonl", resume=True) as journal:
+        journal.append(record_of("a"))
+    assert (tmp_path / "new" / "records.jsonl").read_bytes().count(b"\n") == 1
+
+
+def test_one_run_at_a_time(path: Path) -> None:
+    with Journal(path, resume=True), pytest.raises(JournalError, match="other run"):
+        Journal(path, resume=True)
+    Journal(path, resume=True).close()
+
+
+def test_a_full_disk_leaves_no_half_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+    with Journal(path, resume=True) as journal:
+
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(DiskFullError, match="--resume"):
+                journal.append(record_of("d"))
+        assert path.read_bytes() == before
+        journal.append(record_of("e"))
+    assert json.loads(path.read_bytes().splitlines()[-1])["input"]["path"] == "e"
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="choose another"):
+        Journal(tmp_path / "file" / "records.jsonl")
+    with pytest.raises(OutputError):
+        Journal(tmp_path)
+
+
+def test_without_a_path_it_is_temporary() -> None:
+    with Journal(None) as journal:
+        journal.append(record_of("a"))
+        assert journal.of_content(sha("a"), DIGEST) is not None

@@ -116,7 +116,7 @@ class Search:
             return False
         whole = transform(reduce(add, evidence))
         still = partial(project_candidate, whole)
-        if self.weigh(geometry.uncropped(whole, self.signs), still, looks=LOOKS):
+        if self.weigh(geometry.uncropped(whole, self.signs, squeezes=thorough), still, looks=LOOKS):
             return True
         # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
         if not thorough or max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
@@ -203,9 +203,9 @@ def read_watermark(
         for frame in stretches(source, info, threads, max_frames, warnings):
             collected.add(frame)
             frames += 1
-            if frames == FIRST_LOOK_FRAMES:
+            if frames == FIRST_LOOK_FRAMES and search.glimpsed:
                 evidence = collected.take()
-                decided = search.glimpsed and search.look(evidence, thorough=False)
+                decided = search.look(evidence, thorough=False)
                 if decided:
                     break
         if not decided:
@@ -280,7 +280,7 @@ def _part(source: Source, warnings: list[str], *, select: Select, max_frames: in
 
 def collector(info: VideoInfo, max_frames: int) -> Accumulator:
     """Groups long enough that whitening them costs no more than eight do."""
-    return Accumulator(group_frames=max(GROUP_FRAMES, min(_length(info), max_frames) // MAX_GROUPS))
+    return Accumulator(group_frames=max(GROUP_FRAMES, -(-min(_length(info), max_frames) // MAX_GROUPS)))
 
 
 def _length(info: VideoInfo) -> int:

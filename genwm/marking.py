@@ -93,12 +93,14 @@ class Marker:
                 made if on_cpu else [torch.from_numpy(pattern).to(frames.device) for pattern in made]
             )
         luma, blue, red = self._rgb_patterns[key]
-        marked = torch.empty_like(frames)
+        marked = _empty_like(frames) if on_cpu and frames.numel() else torch.empty_like(frames)
         # Frame by frame: the working memory stays that of one frame, however long the batch.
-        for number in range(len(frames)):
-            frame = frames[number].detach().to(torch.float32, copy=True)
-            embed.add_to_rgb(frame.numpy() if on_cpu else frame, luma, blue, red, self._gain)
-            marked[number] = frame
+        for frame, target in zip(frames.detach(), marked, strict=True):
+            work = target if frames.dtype == torch.float32 else torch.empty_like(target, dtype=torch.float32)
+            work.copy_(frame)
+            embed.add_to_rgb(work.numpy() if on_cpu else work, luma, blue, red, self._gain)
+            if work is not target:
+                target.copy_(work)
         return marked
 
     def planes(self, frame: Planes) -> Planes:
@@ -145,6 +147,14 @@ class Marker:
                 image = image.T
             self._patterns[key] = np.ascontiguousarray(image)
         return self._patterns[key]
+
+
+def _empty_like(frames: Tensor) -> Tensor:
+    """A new tensor on the CPU in memory of NumPy's, which asks the system for large pages: first use costs less."""
+    import torch
+
+    size = frames.element_size()
+    return torch.from_numpy(np.empty((*frames.shape[:-1], frames.shape[-1] * size), np.uint8)).view(frames.dtype)
 
 
 def size_gain(width: float, height: float) -> float:

@@ -150,7 +150,7 @@ def try_keys(
         batch = keys[start : start + BATCH]
         searched = min(max(search_keys - start, 0), len(batch))
         signs = geometry.pilot_keys(batch)
-        known = [_by_key(geometry.uncropped(look.spectrum, signs)) for look in looks]
+        known = [_by_key(geometry.uncropped(look.spectrum, signs, squeezes=look.thorough)) for look in looks]
         crops: _Candidates = {}
         warps: _Candidates = {}
         zooms: dict[int, list[tuple[Candidate, Callable[[], Projection]]]] = {}

@@ -127,26 +127,38 @@ def colours(luma: Array, blue_difference: Array, red_difference: Array) -> tuple
 def enlarged(mask: Array, rows: int, columns: int, block: tuple[float, float]) -> Array:
     """A mask at a plane's resolution: ``(rows, columns)``, linear between the middles of blocks of (rows, columns)
     samples."""
-    (_, values), = strips(mask, rows, columns, block, height=rows)
-    return values
+    parts = [values for _, values in strips(mask, rows, columns, block, height=_strip_height(mask, rows))]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def strips(mask: Array, rows: int, columns: int, block: tuple[float, float], *, height: int
            ) -> Iterator[tuple[slice, Array]]:
     """``enlarged``, a few rows after the other: slices of rows and the values there, new arrays."""
 
-    y0, y1, fy = _taps(rows, mask.shape[0], block[0])
     x0, x1, fx = _taps(columns, mask.shape[1], block[1])
-    fx, fy = _like(mask, fx), _like(mask, fy[:, None])
-    wide = mask[:, x0]
-    wide += (mask[:, x1] - wide) * fx  # along x first, on the few rows of the mask
+    wide, rise = mask[:, x0], mask[:, x1]  # along x first, on the few rows of the mask
+    rise -= wide
+    rise *= _like(mask, fx)
+    wide += rise
+    for part, cells, weights in _bands(rows, mask.shape[0], block[0], height):
+        yield part, _like(mask, weights) @ wide[cells]
+
+
+@lru_cache(maxsize=16)
+def _bands(rows: int, cells: int, factor: float, height: int) -> list[tuple[slice, slice, NDArray[np.float32]]]:
+    """Slices of ``height`` rows, the cells that each lies between, and the matrix that interpolates it from them: a
+    small matrix product is several times faster than gathering rows."""
+    low, high, share = _taps(rows, cells, factor)
+    bands = []
     for start in range(0, rows, height):
         part = slice(start, min(start + height, rows))
-        upper, lower = wide[y0[part]], wide[y1[part]]
-        lower -= upper
-        lower *= fy[part]
-        lower += upper
-        yield part, lower
+        first, last = int(low[part][0]), int(high[part][-1]) + 1
+        row = np.arange(part.stop - start)
+        weights = np.zeros((len(row), last - first), np.float32)
+        weights[row, low[part] - first] = 1 - share[part]
+        weights[row, high[part] - first] += share[part]
+        bands.append((part, slice(first, last), weights))
+    return bands
 
 
 @lru_cache(maxsize=16)
@@ -157,9 +169,9 @@ def _taps(count: int, cells: int, factor: float) -> tuple[NDArray[np.int64], NDA
     return low, np.minimum(low + 1, cells - 1), (place - low).astype(np.float32)
 
 
-def _strip_height(image: Array) -> int:
+def _strip_height(image: Array, rows: int) -> int:
     """Rows that stay in a processor's cache through several steps; all at once for a tensor."""
-    return 32 if isinstance(image, np.ndarray) else int(image.shape[-2])
+    return 16 if isinstance(image, np.ndarray) else rows
 
 
 def onto(mask: Array, plane: Array, factor: int, size: tuple[int, int]) -> Array:
@@ -177,6 +189,14 @@ def _like(reference: Array, values: NDArray[np.float32]) -> Array:
     return values if isinstance(reference, np.ndarray) else reference.new_tensor(values)
 
 
+def _clip(values: Array) -> None:
+    """Clips to [0, 1], in place."""
+    if isinstance(values, np.ndarray):
+        np.clip(values, 0.0, 1.0, out=values)
+    else:
+        values.clamp_(0.0, 1.0)
+
+
 def add_to_samples(
     plane: NDArray[Any], pattern: NDArray[np.float32], mask: NDArray[np.float32], block: tuple[float, float],
     highest: int,
@@ -185,7 +205,7 @@ def add_to_samples(
     of samples; the same integers come out that came in."""
     marked = np.empty_like(plane)
     rows, columns = plane.shape
-    for part, change in strips(mask, rows, columns, block, height=_strip_height(plane)):
+    for part, change in strips(mask, rows, columns, block, height=_strip_height(plane, rows)):
         change *= pattern[part]
         change += plane[part]
         np.rint(change, out=change)
@@ -203,17 +223,23 @@ def add_to_rgb(frame: Array, luma: Array, blue: Array, red: Array, gain: float) 
     levels = sum(channel * (weight * LUMA_RANGE) for channel, weight in zip(small, LUMA_FROM_RGB, strict=True)) + 16
     mask = visibility(levels)
     first, second = chroma_masks(mask, *small)
-    scaled = mask * (gain / LUMA_RANGE), first * (gain / CHROMA_RANGE), second * (gain / CHROMA_RANGE)
-    height = _strip_height(frame)
+    # The strips of the colours are what red and blue gain by them; green loses a share of each.
+    (_, _, red_gain), (_, green_blue, green_red), (_, blue_gain, _) = RGB_FROM_YCBCR
+    unit = gain / CHROMA_RANGE
+    scaled = mask * (gain / LUMA_RANGE), first * (blue_gain * unit), second * (red_gain * unit)
+    height = _strip_height(frame, rows)
     for parts in zip(*(strips(part, rows, columns, (factor, factor), height=height) for part in scaled), strict=True):
         (part, brighter), (_, bluer), (_, redder) = parts
         brighter *= luma[part]
         bluer *= blue[part]
         redder *= red[part]
-        for channel, (_, cb, cr) in zip(frame[:, part], RGB_FROM_YCBCR, strict=True):
+        for channel, own in ((frame[0, part], redder), (frame[2, part], bluer)):
             channel += brighter
-            if cb:
-                channel += bluer * cb
-            if cr:
-                channel += redder * cr
-        frame[:, part] = frame[:, part].clip(0.0, 1.0)
+            channel += own
+        bluer *= green_blue / blue_gain
+        redder *= green_red / red_gain
+        brighter += bluer
+        brighter += redder
+        green = frame[1, part]
+        green += brighter
+        _clip(frame[:, part])

@@ -8,12 +8,11 @@ its bits on key frames and hardly any on bidirectional ones (weights fitted at C
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from genwm.video import Planes, resized
 
@@ -27,6 +26,7 @@ VARIANCE_FLOOR = (9.0, 2.0, 2.0)
 CLIP = 2.5
 #: Short side that sums are reduced to: the highest frequency of the mark is then .32 cycles a pixel.
 EVIDENCE_LINES = 576
+_STRIP_ROWS = 48
 _MAX_WEIGHT = 65535 // 255  # more could overflow the sums
 
 
@@ -71,11 +71,13 @@ class Evidence:
 
 @dataclass(slots=True)
 class Accumulator:
-    """Collects frames of one size into groups; ``take`` hands the finished ones over as evidence."""
+    """Collects frames of one size into groups, whitens each on another thread while the next frames are decoded, and
+    hands them over as evidence."""
 
     group_frames: int = GROUP_FRAMES
-    groups: list[Group] = field(default_factory=list)
     _open: Group | None = None
+    _whitened: list[Future[Evidence]] = field(default_factory=list)
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
 
     def add(self, frame: Planes) -> None:
         """Adds one frame; its arrays are not kept."""
@@ -101,15 +103,14 @@ class Accumulator:
     def close_group(self) -> None:
         """Ends the current group: the next frame opens a new one."""
         if self._open is not None:
-            self.groups.append(self._open)
+            self._whitened.append(self._pool.submit(whiten_group, self._open))
             self._open = None
 
     def take(self) -> list[Evidence]:
-        """Whitens and hands over all groups collected so far, one evidence each."""
+        """All groups collected so far, one evidence each; they are not kept."""
         self.close_group()
-        groups, self.groups = self.groups, []
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(whiten_group, groups))
+        whitened, self._whitened = self._whitened, []
+        return [future.result() for future in whitened]
 
 
 def of_one_size(evidence: Sequence[Evidence]) -> Sequence[Evidence]:
@@ -141,16 +142,36 @@ def whiten_group(group: Group) -> Evidence:
                     group.start_s, group.stop_s)
 
 
-def whiten(plane: NDArray[np.float32], *, variance_floor: float, window: int = WINDOW) -> NDArray[np.float32]:
+def whiten(plane: NDArray[np.float32], *, variance_floor: float) -> NDArray[np.float32]:
     """High-pass over local deviation, clipped: float32 ``(H, W)`` in, the same out, in [-CLIP, CLIP].
 
-    A box filter's residual is divided by its own root mean square over the same box, so that no edge or texture
-    outweighs the rest of the picture.
+    A residual of a box of ``WINDOW`` x ``WINDOW`` samples is divided by its own root mean square over the same box, so
+    that no edge or texture outweighs the rest of the picture. Edges are replicated.
     """
-    residual: NDArray[np.float32] = plane - ndimage.uniform_filter(plane, window, mode="nearest")
-    power = ndimage.uniform_filter(residual * residual, window, mode="nearest")
-    power += np.float32(variance_floor)
-    np.sqrt(power, out=power)
-    residual /= power
-    np.clip(residual, -CLIP, CLIP, out=residual)
-    return residual
+    rows = plane.shape[0]
+    pad = WINDOW // 2
+    wide = np.pad(plane, 2 * pad, mode="edge")
+    white = np.empty_like(plane)
+    for start in range(0, rows, _STRIP_ROWS):  # few enough to stay in the processor's cache through all steps
+        stop = min(start + _STRIP_ROWS, rows)
+        part = wide[start : stop + 4 * pad]
+        residual = part[pad:-pad, pad:-pad] - _box_sums(part) / np.float32(WINDOW**2)
+        power = _box_sums(residual * residual)
+        power *= np.float32(1 / WINDOW**2)
+        power += np.float32(variance_floor)
+        np.sqrt(power, out=power)
+        np.divide(residual[pad:-pad, pad:-pad], power, out=white[start:stop])
+        np.clip(white[start:stop], -CLIP, CLIP, out=white[start:stop])
+    return white
+
+
+def _box_sums(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sums of ``WINDOW`` x ``WINDOW`` samples, where the box lies inside: smaller by ``WINDOW`` - 1 either way."""
+    rows, columns = (length - WINDOW + 1 for length in plane.shape)
+    across = plane[:, :columns] + plane[:, 1 : columns + 1]
+    for shift in range(2, WINDOW):
+        across += plane[:, shift : shift + columns]
+    down = across[:rows] + across[1 : rows + 1]
+    for shift in range(2, WINDOW):
+        down += across[shift : shift + rows]
+    return down

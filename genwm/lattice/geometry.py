@@ -20,7 +20,7 @@ from scipy import fft
 
 from genwm.keys import Key
 from genwm.lattice import tile
-from genwm.lattice.decision import Family
+from genwm.lattice.decision import HINT_LOG10_P, Family
 from genwm.lattice.spectrum import PlaneSpectrum, Spectrum, sample
 
 #: Points a side of a correlation surface: enough for the pilots, whose lattice indices stay below 32.
@@ -31,6 +31,8 @@ STEP = 1.2
 MIN_SCALE, MAX_SCALE = 0.3, 3.7
 MAX_ROTATION = math.radians(12)
 MIN_ASPECT, MAX_ASPECT = 0.68, 1.47
+#: More than the correlation can gain when scale, rotation and stretch are refined, half a step at most from the truth.
+REFINABLE = 1.25
 _CHUNK = 32
 _FLIPS = (np.diag([1.0, 1.0]), np.diag([-1.0, 1.0]), np.diag([1.0, -1.0]), np.diag([-1.0, -1.0]))
 
@@ -93,6 +95,9 @@ def sample_pilots(spectrum: Spectrum, matrices: NDArray[np.float64], *, exact: b
     pilots = _pilots()
     found = []
     for plane, index, weight in zip(spectrum.planes, pilots.index, pilots.weight, strict=True):
+        if min(plane.size) < 8:  # left out
+            found.append(np.zeros((len(matrices), len(index)), np.complex64))
+            continue
         fx, fy = _frequencies(index, matrices)
         values = sample(plane, fx, fy, exact=exact)
         values *= weight
@@ -206,8 +211,10 @@ def _diagonal(sx: NDArray[np.float64], sy: NDArray[np.float64]) -> NDArray[np.fl
     return matrices
 
 
-def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> list[Candidate]:
-    """Whole pictures: unchanged, flipped, resized, slightly cut at the edges, or squeezed. Best of each family and key.
+def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, squeezes: bool = True
+              ) -> list[Candidate]:
+    """Whole pictures: unchanged, flipped, resized, slightly cut at the edges or, if asked, squeezed. Best of each
+    family and key.
 
     The place of the grid is known, so few hypotheses are tried.
     """
@@ -218,9 +225,9 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> li
     near_scales = np.array([0.9955, 0.997, 0.9985, 1.0, 1.0015, 1.003, 1.0045])
     near = np.concatenate([_diagonal(near_scales, near_scales) @ flip for flip in _FLIPS])
     near_family = Family("near", len(near) * len(offsets))
-    ratios = np.exp(np.arange(math.log(MIN_ASPECT), math.log(MAX_ASPECT), 0.0022))
+    ratios = np.exp(np.arange(math.log(MIN_ASPECT), math.log(MAX_ASPECT), 0.0022)) if squeezes else np.empty(0)
     shape = spectrum.width / spectrum.height
-    sizes = np.array([tile.canonical_size(shape * ratio, 1.0) for ratio in ratios])
+    sizes = np.array([tile.canonical_size(shape * ratio, 1.0) for ratio in ratios]).reshape(-1, 2)
     squeezed = np.concatenate(
         [_diagonal(sizes[:, 0] / spectrum.width, sizes[:, 1] / spectrum.height) @ flip for flip in _FLIPS[:2]]
     )
@@ -249,9 +256,10 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]]) -> li
         turn, place = divmod(int(np.argmax(heights)), heights.shape[1])
         shift = _wrapped((centre + offsets)[place])
         offer(Candidate(number, near[turn], shift, float(heights[turn, place]), near_family))
-        heights = in_step(stretched, sign) / deviations[2]
-        turn = int(np.argmax(heights))
-        offer(Candidate(number, squeezed[turn], _wrapped(centres[turn]), float(heights[turn]), aspect_family))
+        if squeezes:
+            heights = in_step(stretched, sign) / deviations[2]
+            turn = int(np.argmax(heights))
+            offer(Candidate(number, squeezed[turn], _wrapped(centres[turn]), float(heights[turn]), aspect_family))
         found.extend(best.values())
     return found
 
@@ -275,7 +283,7 @@ def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, short
     the ``shortlist`` is correlated and counted in the p-value.
     """
     hypotheses = _warps(spectrum)
-    ranked = np.argsort(_comb(spectrum, hypotheses))[::-1][:shortlist]
+    ranked = _ranked(spectrum, hypotheses, shortlist)
     # The set of lattice lines is its own mirror image, so the ranking holds for mirrored pictures as well: the mirror
     # of a
     # turn by an angle is the opposite turn.
@@ -319,10 +327,25 @@ def _comb_lines() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.fl
     return index, plan.plane[chosen], plan.amplitude[chosen] ** 2
 
 
-def _comb(spectrum: Spectrum, matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standardised power on the lattice's lines, without any key: float ``(n,)``."""
-    index, planes, weight = _comb_lines()
-    scale = 1 / np.sqrt(np.sum(weight**2))
+def _ranked(spectrum: Spectrum, matrices: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """The ``count`` hypotheses with the most power on the lattice's lines, without any key; the best first."""
+    maps = [_power_map(plane) for plane in spectrum.planes]
+    # A quarter of the lines tells which hypotheses are worth looking at in full.
+    likely = _highest(_comb(maps, matrices, every=4), 64 * count)
+    return likely[_highest(_comb(maps, matrices[likely], every=1), count)]
+
+
+def _highest(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Indices of the ``count`` highest scores, the highest first."""
+    count = min(count, len(scores))
+    chosen = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
+    return chosen[np.argsort(scores[chosen])[::-1]]
+
+
+def _comb(maps: Sequence[tuple[NDArray[np.float32], tuple[float, float]]], matrices: NDArray[np.float64], *, every: int
+          ) -> NDArray[np.float64]:
+    """Power on every ``every``-th line of the lattice, relative to what chance gives: float ``(n,)``."""
+    index, planes, weight = (column[::every] for column in _comb_lines())
 
     def part(block: NDArray[np.float64]) -> NDArray[np.float64]:
         score = np.zeros(len(block))
@@ -336,10 +359,9 @@ def _comb(spectrum: Spectrum, matrices: NDArray[np.float64]) -> NDArray[np.float
             place = np.clip(fy, 0, power.shape[0] - 1).astype(np.int32)
             place *= power.shape[1]
             place += np.clip(fx, 0, power.shape[1] - 1).astype(np.int32)
-            score += power.ravel()[place] @ (weight[mine] * scale).astype(np.float32)
+            score += power.ravel()[place] @ weight[mine].astype(np.float32)
         return score
 
-    maps = [_power_map(plane) for plane in spectrum.planes]
     blocks = np.array_split(matrices, max(1, len(matrices) // 512))
     with ThreadPoolExecutor(2) as pool:
         return np.concatenate(list(pool.map(part, blocks)))
@@ -417,8 +439,9 @@ def refine(spectrum: Spectrum, candidate: Candidate, signs: NDArray[np.complex12
     """Climbs to the top of the peak: scale, aspect, rotation and shift in ever smaller steps."""
     step = 0.5 * _step(spectrum) / math.sqrt(abs(np.linalg.det(candidate.matrix)))
     reach = tile.TILE / GRID / 2
-    best = candidate
-    best = _climb(spectrum, best, signs, [best.matrix], reach)
+    best = _climb(spectrum, candidate, signs, [candidate.matrix], reach)
+    if best.family.log10_p(best.z * REFINABLE) > HINT_LOG10_P:
+        return best
     for _ in range(rounds):
         turn = np.array([[0.0, -1.0], [1.0, 0.0]])
         stretch = np.diag([1.0, -1.0])

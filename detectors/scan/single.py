@@ -29,7 +29,7 @@ from detectors.record import (
 from detectors.scan.settings import Settings, versions
 from detectors.verdict import judge
 from detectors.watermark import read_watermark
-from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError
+from genwm.errors import ChangedError, GenwmError, TooLargeError
 from genwm.video import VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
@@ -236,7 +236,8 @@ def _pictures(path: str | os.PathLike[str], record: Record, count: int, threads:
     length = record.input.duration or 0.0
     for number in range(count if length else min(count, 1)):
         start_s = length * (number + 0.5) / count
-        with suppress(InputError), read_rgb(path, max_short_side=PICTURE_LINES, start_s=start_s, max_frames=1,
+        # A picture less is no reason to lose the record: some files are damaged only where a picture would be.
+        with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, start_s=start_s, max_frames=1,
                                             threads=threads) as reader:
             for time_s, rgb in reader:
                 pictures.append(Picture(round(time_s, 3), _jpeg(rgb)))

@@ -188,6 +188,9 @@ def _frames(opened: Opened, keys_only: bool) -> Iterator[VideoFrame | None]:
             packet = next(packets)
         except StopIteration:
             return
+        except IndexError:  # PyAV trips over a stream that shows up midway: go on behind its packet
+            packets = opened.container.demux(stream)
+            continue
         except av.FFmpegError:
             yield None
             with suppress(av.FFmpegError):

@@ -1,0 +1,166 @@
+"""One file -> one record: the same content and settings, the same record; whatever is wrong is in it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from pydantic import ValidationError
+
+import detectors
+from detectors import read_watermark
+from detectors.record import Record, json_schema
+from detectors.scan import Limits, Settings, scan
+from detectors.scan.single import examine
+from genwm import Key
+from genwm.errors import KeyMissingError
+from genwm.keys import Keyring
+from genwm.video import write_video
+from tests.clips import KEY, PAYLOAD, marked, scene
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "marked.mp4"
+    write_video(path, marked(scene(456, 256, 12)), fps=25, crf=18, preset="veryfast")
+    return path
+
+
+def test_a_record_says_how_it_was_made(clip: Path) -> None:
+    settings = Settings(keys=(KEY,))
+    record = scan(clip, settings)
+    assert record.watermark is not None
+    assert (record.verdict, record.watermark.payload) == ("watermark_detected", f"{PAYLOAD:016x}")
+    assert (record.settings, record.policy) == (settings.digest, "default")
+    assert {"genwm", "watermark"} <= set(record.versions)
+    assert record.timing["total"] > 0
+    assert record.timing["hash"] + record.timing["decode"] + record.timing["search"] <= record.timing["total"]
+    assert Record.from_json(record.to_json()) == record
+
+
+def test_the_scan_of_a_file_is_pure(clip: Path) -> None:
+    settings = Settings(keys=(KEY,), timeline=True)
+    one, other = (scan(clip, settings).model_dump(exclude={"timing"}) for _ in range(2))
+    assert one == other
+    reading = read_watermark(clip, keys=[KEY])
+    assert one["watermark"]["log10_p"] == pytest.approx(reading.log10_p, abs=0.01)
+
+
+def test_the_package_can_be_called(clip: Path) -> None:
+    import detectors.scan as package
+    from detectors import scan as function
+
+    assert package(clip, Settings(keys=(KEY,))).verdict == "watermark_detected"  # type: ignore[operator]
+    assert function(clip, Settings(keys=(KEY,))).verdict == "watermark_detected"
+
+
+def test_names_of_the_package() -> None:
+    assert detectors.__all__ == sorted(detectors.__all__)
+    assert all(getattr(detectors, name) is not None for name in detectors.__all__)
+    assert not [name for name in detectors.__all__ if name not in dir(detectors)]
+    with pytest.raises(AttributeError, match="nothing"):
+        detectors.nothing  # noqa: B018
+
+
+def test_settings_come_from_the_keyring_by_default(clip: Path, own_keyring: Path) -> None:
+    with pytest.raises(KeyMissingError, match="genwm keys new"):
+        scan(clip)
+    Keyring.load().new("another")
+    record = scan(clip)
+    assert record.verdict == "no_evidence"
+    assert "1 key" in record.reasons[0]
+    assert Settings.load(key_names=["another", "another"]).keys == Settings.load().keys
+    with pytest.raises(KeyMissingError):
+        Settings.load(key_names=["studio"])
+
+
+def test_the_digest_follows_what_a_record_depends_on() -> None:
+    base = Settings(keys=(KEY,))
+    renewed = Key(KEY.name, bytes(32), KEY.created)
+    others = [
+        Settings(), Settings(keys=(renewed,)), Settings(keys=(KEY,), timeline=True),
+        Settings(keys=(KEY,), limits=Limits(time_s=1)), Settings(keys=(KEY,), detectors=("watermark",)),
+        Settings(keys=(KEY,), policy=base.policy.model_copy(update={"name": "mine"})),
+    ]  # fmt: skip
+    digests = {settings.digest for settings in [base, *others]}
+    assert len(digests) == 1 + len(others)
+    assert pickle.loads(pickle.dumps(base)).digest == base.digest == Settings(keys=(KEY,)).digest
+    assert Settings(keys=(KEY,), pictures=3).digest == base.digest
+    assert KEY.secret.hex() not in json.dumps(base.describe()) + repr(base)
+
+
+def test_evidence_pictures(clip: Path) -> None:
+    pictures = examine(clip, Settings(keys=(KEY,), pictures=3)).pictures
+    assert [picture.time_s for picture in pictures] == sorted({picture.time_s for picture in pictures})
+    assert len(pictures) == 3
+    assert all(picture.jpeg.startswith(b"\xff\xd8") for picture in pictures)
+
+
+def test_a_stream_that_shows_up_midway(tmp_path: Path) -> None:
+    """FLV declares a stream by its first packet: PyAV 18 does not know a stream that the header did not bring."""
+    path = tmp_path / "clip.flv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("flv", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 456, 256, "yuv420p", 4
+        for pixels in marked(scene(456, 256, 12), strength="strong"):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="yuv420p")))
+        output.mux(stream.encode(None))
+    content = path.read_bytes()
+    place = 13  # behind the header and the size of the tag before the first
+    for _ in range(8):
+        place += 15 + int.from_bytes(content[place + 1 : place + 4], "big")
+    sound = b"\x08" + (5).to_bytes(3, "big") + content[place + 4 : place + 8] + bytes(3) + b"\x2f" + bytes(4)
+    path.write_bytes(content[:place] + sound + (16).to_bytes(4, "big") + content[place:])
+    record = scan(path, Settings(keys=(KEY,), timeline=True))
+    assert (record.error, record.verdict) == (None, "watermark_detected")
+    assert record.watermark is not None
+    assert record.watermark.segments[-1].end > 0.4
+
+
+def test_the_schema_in_the_docs_is_current() -> None:
+    written = json.loads((ROOT / "docs" / "schema" / "record-1.json").read_text())
+    assert written == json_schema(), "write docs/schema/record-1.json anew from detectors.record.json_schema()"
+
+
+def test_a_record_holds_no_unknown_field(clip: Path) -> None:
+    document: dict[str, Any] = json.loads(scan(clip, Settings(keys=(KEY,))).to_json())
+    with pytest.raises(ValidationError):
+        Record.model_validate({**document, "surprise": 1})
+    with pytest.raises(ValidationError):
+        Record.model_validate({**document, "verdict": "real"})
+
+
+BLOCK = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "diffusers", "transformers", "timm", "cv2", "ultralytics"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def test_a_scan_needs_no_torch(clip: Path, tmp_path: Path, own_keyring: Path) -> None:
+    """Neither this process nor its workers can import it: both load the blocker before anything else."""
+    (tmp_path / "blocker.py").write_text(BLOCK)
+    code = f"""
+import sys
+sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
+import blocker
+from detectors.scan import Pool, Settings, pool, scan
+pool._READER = ("tests.detectors.scan.without_torch", "examine")
+from genwm import Key
+settings = Settings(keys=(Key("studio", bytes(range(32)), {KEY.created!r}),))
+with Pool(settings, workers=1) as workers:
+    print(workers.scan({str(clip)!r}).verdict, scan({str(clip)!r}, settings).verdict, "torch" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.stdout.split(), result.stderr) == (["watermark_detected"] * 2 + ["False"], "")

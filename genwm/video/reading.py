@@ -58,8 +58,11 @@ def probe(source: Source) -> VideoInfo:
     stream = None if isinstance(source, str | os.PathLike) or not source.seekable() else source
     position = stream.tell() if stream else 0
     with open_input(source, threads=1) as opened:
-        _, frame = next(decoded(opened, max_frames=1))
-        info = describe(opened, frame)
+        first = next(decoded(opened, max_frames=1), None)
+        if first is None:
+            raise DecodeError(f"Expected frames from 0 s on in {opened.name}, got earlier ones only; copy or download "
+                              "the file again")
+        info = describe(opened, first[1])
     if stream:
         stream.seek(position)
     return info

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,15 +98,22 @@ def letterboxed(planes: Planes, *, share: float) -> Planes:
     return replaced(planes, plane(planes.y, 1, black), plane(planes.u, 2, 128), plane(planes.v, 2, 128))
 
 
-def crop(side: float, then: Callable[[Planes], Planes] | None = None) -> Edit:
-    """Keeps ``side`` of the width and of the height, at one random (even) place for the whole clip; ``then`` is done
-    to what is left."""
+def crop(
+    side: float,
+    then: Callable[[Planes], Planes] | None = None,
+    *,
+    place: Literal["random", "centre", "corner"] = "random",
+) -> Edit:
+    """Keeps ``side`` of the width and of the height, at one even place for the whole clip (``corner``: the left upper
+    one); ``then`` is done to what is left."""
 
     def edit(frames: Sequence[Planes], fps: Fraction, rng: np.random.Generator) -> tuple[Iterable[Planes], Fraction]:
         height, width = frames[0].y.shape
         cut_width, cut_height = even(width * side), even(height * side)
-        left = 2 * int(rng.integers((width - cut_width) // 2 + 1))
-        top = 2 * int(rng.integers((height - cut_height) // 2 + 1))
+        left, top = (
+            {"random": 2 * int(rng.integers(room // 2 + 1)), "centre": room // 4 * 2, "corner": 0}[place]
+            for room in (width - cut_width, height - cut_height)
+        )
         cropped = map(partial(cut, left=left, top=top, width=cut_width, height=cut_height), frames)
         return (map(then, cropped) if then else cropped), fps
 

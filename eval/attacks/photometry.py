@@ -62,14 +62,14 @@ def hue_turned(planes: Planes, *, degrees: float) -> Planes:
     """The colour plane (U, V) turned by ``degrees``; luma stays."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     u, v = planes.u.astype(np.float32) - 128, planes.v.astype(np.float32) - 128
-    return replaced(planes, planes.y, _bytes(c * u - s * v + 128), _bytes(s * u + c * v + 128))
+    return replaced(planes, planes.y, bytes_of(c * u - s * v + 128), bytes_of(s * u + c * v + 128))
 
 
 def blurred(planes: Planes, *, sigma: float) -> Planes:
     """Gaussian blur with a standard deviation of ``sigma`` luma samples (half of it on the halved colour planes)."""
 
     def plane(samples: Plane, width: float) -> Plane:
-        return _bytes(ndimage.gaussian_filter(samples.astype(np.float32), width, mode="nearest", truncate=3.5))
+        return bytes_of(ndimage.gaussian_filter(samples.astype(np.float32), width, mode="nearest", truncate=3.5))
 
     return replaced(planes, plane(planes.y, sigma), plane(planes.u, sigma / 2), plane(planes.v, sigma / 2))
 
@@ -119,11 +119,12 @@ def noise(sigma: float) -> Edit:
     return edit
 
 
-def _bytes(values: NDArray[np.floating]) -> Plane:
+def bytes_of(values: NDArray[np.floating]) -> Plane:
+    """Levels as samples: rounded and clipped to 0..255."""
     result: Plane = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return result
 
 
 def _table(values: NDArray[np.floating]) -> Plane:
     """A table of 256 levels, to be indexed by samples."""
-    return _bytes(values)
+    return bytes_of(values)

@@ -322,6 +322,7 @@ def write_video(
     gop: int | None = None,
     container: str | None = None,
     bit_depth: Literal[8, 10] = 8,
+    chroma: Literal["4:2:0", "4:4:4"] = "4:2:0",
     options: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
     times_s: Iterable[float] | None = None,
@@ -338,6 +339,7 @@ def write_video(
     Sizes are cropped to even numbers at the right and bottom, except for vp9, ffv1 and gif. ``crf`` defaults to the
     encoder's own (x264 23, x265 28, vp9 31, av1 35; for mpeg4 it is the quantiser, 4). ``preset`` is the encoder's
     speed: a name for h264 and hevc, a number for vp9 (cpu-used) and av1. ``gop`` is the longest distance of key frames.
+    ``chroma`` is the resolution of colour that is stored, where the codec has it (Planes are enlarged for it).
     ``times_s`` gives each frame its own time (variable frame rate). RGB is converted with the matrix ``color_space``
     (default: BT.709 from 1280 columns or 577 lines, BT.601 below), and the stream is tagged with it; for Planes,
     ``color_space`` and ``full_range`` are those of the first frame. ``sample_aspect`` (width / height of one sample)
@@ -361,6 +363,7 @@ def write_video(
             extra=options,
         ),
         bit_depth=bit_depth,
+        chroma=chroma,
         times_s=times_s,
         color_space=color_space,
         full_range=full_range,
@@ -403,6 +406,7 @@ class _Job:
     codec: VideoCodec
     settings: Mapping[str, str]
     bit_depth: int
+    chroma: Literal["4:2:0", "4:4:4"]
     times_s: Iterable[float] | None
     color_space: ColorSpace | None
     full_range: bool
@@ -415,7 +419,8 @@ def _encode_arrays(output: OutputContainer, frames: Iterable[NDArray[np.uint8] |
     codec, name, full_range = job.codec, job.name, job.full_range
     times = None if job.times_s is None else iter(job.times_s)
     time_base = 1 / job.rate if times is None else Fraction(1, 90_000)
-    pixel_format = working_format("yuv420p10le" if job.bit_depth == 10 else "yuv420p", codec)
+    source_format = f"yuv{job.chroma.replace(':', '')}p{'10le' if job.bit_depth == 10 else ''}"
+    pixel_format = working_format(source_format, codec)
     if job.bit_depth == 10 and "10" not in pixel_format:
         raise UnsupportedFormatError(f"Expected a codec that takes 10 bits, got {codec}; use h264, hevc, av1 or prores")
     stream: VideoStream | None = None

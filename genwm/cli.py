@@ -35,6 +35,7 @@ SUMMARIES = {
     "generate": "Make a marked video from a prompt, an image or a video.",
     "keys": "Make, list, retire and rotate secret keys.",
     "scan": "Scan files, folders and lists: one record each.",
+    "serve": "Scan files over HTTP, and review what was found.",
     "verify": "Read the mark of videos and still images.",
 }
 

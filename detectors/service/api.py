@@ -1,0 +1,242 @@
+"""The HTTP API under ``/v1``, health and metrics."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Row
+from starlette.concurrency import run_in_threadpool
+
+from detectors.record import Record, Verdict, printable
+from detectors.service import decisions, scans
+from detectors.service.errors import ForbiddenError, NotFinishedError, ServiceError
+from detectors.service.models import (
+    AppealRequest,
+    ErrorBody,
+    Health,
+    LogEntry,
+    LogPage,
+    ReviewRates,
+    ScanPage,
+    ScanState,
+    SubmitFields,
+    SubmitPath,
+)
+from detectors.service.paths import resolve
+from detectors.service.scans import Filter, Review, Status, Submission
+from detectors.service.state import State, state_of
+from detectors.service.tokens import Token, check_bearer
+from detectors.service.uploads import read_json, receive
+from detectors.service.webhooks import check_url
+
+_Asked = TypeVar("_Asked", bound=BaseModel)
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody} for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 507)
+}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _ERRORS[status] for status in (401, *statuses)}
+
+
+def _token(request: Request, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Token:
+    return check_bearer(state_of(request).database, authorization)
+
+
+def _reviewer(token: Annotated[Token, Depends(_token)]) -> Token:
+    if not token.reviews:
+        raise ForbiddenError("Expected a token of the role 'review', got one that only submits; ask for a review token")
+    return token
+
+
+Caller = Annotated[Token, Depends(_token)]
+Reviewer = Annotated[Token, Depends(_reviewer)]
+Shared = Annotated[State, Depends(state_of)]
+
+router = APIRouter(prefix="/v1")
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": {
+                "type": "object", "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"},
+                               **SubmitFields.model_json_schema()["properties"]},
+            }},
+            "application/json": {"schema": SubmitPath.model_json_schema()},
+        },
+    }
+}
+
+
+@router.post("/scans", status_code=202, response_model=ScanState, openapi_extra=_BODY,
+             responses={200: {"model": ScanState, "description": "Submitted before under this idempotency key."},
+                        **_errors(400, 403, 404, 409, 413, 415, 422, 429, 503, 507)})
+async def submit(
+    request: Request, response: Response, token: Caller, state: Shared,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+) -> ScanState:
+    """Submits a file: an upload, or the path of a file below one of the server's roots. Once this is answered, the
+    scan survives whatever happens to the server. The same idempotency key with the same request gives the same scan."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        asked = _validated(SubmitPath, await read_json(request.stream()))
+        given = await run_in_threadpool(_of_path, state, asked, idempotency_key)
+    else:
+        given = await _of_upload(request, state, idempotency_key)
+    row, created = await run_in_threadpool(_queued, state, token, given)
+    if not created:
+        response.status_code = 200
+    if created and given.uploaded:
+        state.metrics.uploaded.inc(given.bytes or 0)
+    state.runner.wake()
+    response.headers["Location"] = f"/v1/scans/{row.id}"
+    return ScanState.of(row)
+
+
+def _queued(state: State, token: Token, given: Submission) -> tuple[Row[Any], bool]:
+    """Queues a submission, or lets go of its upload; runs to its end whatever becomes of the request."""
+    kept = False
+    try:
+        row, kept = scans.submit(state.database, token, given, max_queue=state.config.max_queue)
+    finally:
+        if given.uploaded and not kept:
+            Path(given.path).unlink(missing_ok=True)
+    return row, kept
+
+
+def _of_path(state: State, asked: SubmitPath, key: str | None) -> Submission:
+    if asked.webhook is not None:
+        check_url(asked.webhook, state.config)
+    path = resolve(asked.path, state.config.roots)
+    return Submission(name=printable(asked.path), path=str(path), uploaded=False, reference=asked.reference,
+                      webhook=asked.webhook, idempotency_key=key)
+
+
+async def _of_upload(request: Request, state: State, key: str | None) -> Submission:
+    config = state.config
+    upload = await receive(
+        request.stream(), request.headers.get("content-type", ""), config.uploads / scans.new_id(),
+        limit=config.max_upload_bytes, min_free=config.min_free_bytes)
+    try:
+        fields = _validated(SubmitFields, upload.fields)
+        if fields.webhook is not None:
+            check_url(fields.webhook, config)
+    except BaseException:
+        upload.path.unlink(missing_ok=True)
+        raise
+    return Submission(name=upload.name, path=str(upload.path), uploaded=True, sha256=upload.sha256, bytes=upload.bytes,
+                      reference=fields.reference, webhook=fields.webhook, idempotency_key=key)
+
+
+def _validated(model: type[_Asked], document: dict[str, Any]) -> _Asked:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ServiceError(describe_fault(error.errors(include_url=False)[0])) from None
+
+
+def describe_fault(fault: Any) -> str:
+    """One sentence about the first thing that pydantic found wrong."""
+    place = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "header")) or "the request"
+    if fault["type"] == "extra_forbidden":
+        return f"Expected only known fields, got {place!r}; check its spelling"
+    return f"Expected another value for {place!r} ({fault['msg']}), got {str(fault.get('input'))[:80]!r}; correct it"
+
+
+@router.get("/scans", responses=_errors(422))
+def list_scans(
+    token: Caller, state: Shared, status: Status | None = None, verdict: Verdict | None = None,
+    review: Review | None = None, sha256: str | None = None, reference: str | None = None,
+    since: datetime | None = None, until: datetime | None = None,
+    before: Annotated[str | None, Query(description="'next' of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> ScanPage:
+    """Scans, newest first: those of this token, or everybody's for a token that reviews."""
+    wanted = Filter(
+        token_id=token.sees_only, status=status, verdict=verdict, review=None if review is None else (review,),
+        sha256=sha256, reference=reference, before=before,
+        since=None if since is None else since.timestamp(), until=None if until is None else until.timestamp())
+    rows, following = scans.page(state.database, wanted, limit)
+    return ScanPage(items=[ScanState.of(row) for row in rows], next=following)
+
+
+@router.get("/scans/{scan_id}", responses=_errors(404))
+def scan_state(scan_id: str, token: Caller, state: Shared) -> ScanState:
+    """Where a scan stands."""
+    return ScanState.of(scans.get(state.database, scan_id, token.sees_only))
+
+
+@router.get("/scans/{scan_id}/record", response_model=Record, responses=_errors(404, 409))
+def scan_record(scan_id: str, token: Caller, state: Shared) -> Response:
+    """The record of a finished scan."""
+    row = scans.get(state.database, scan_id, token.sees_only)
+    return Response(_record_of(row), media_type="application/json")
+
+
+def _record_of(row: Row[Any]) -> str:
+    if row.status == "failed":
+        raise NotFinishedError(f"Expected a scan with a record, got one that failed ({row.error_code}); submit again")
+    if row.record is None:
+        raise NotFinishedError(f"Expected a finished scan, got one that is {row.status}; ask again later")
+    return str(row.record)
+
+
+@router.get("/scans/{scan_id}/decisions", responses=_errors(404))
+def scan_decisions(scan_id: str, token: Reviewer, state: Shared) -> list[LogEntry]:
+    """What reviewers decided about one scan, oldest first."""
+    scans.get(state.database, scan_id)
+    return [LogEntry.of(entry) for entry in decisions.history(state.database, scan_id)]
+
+
+@router.post("/scans/{scan_id}/appeals", status_code=201, responses=_errors(404, 409, 422))
+def appeal(scan_id: str, asked: AppealRequest, token: Reviewer, state: Shared) -> LogEntry:
+    """Reopens a decided scan."""
+    scans.get(state.database, scan_id)
+    return LogEntry.of(decisions.appeal(state.database, scan_id, token.name, asked.note))
+
+
+@router.get("/decisions", responses=_errors(403, 422))
+def decision_log(
+    token: Reviewer, state: Shared, after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> LogPage:
+    """The decision log, oldest first."""
+    found = decisions.entries(state.database, after, limit + 1)
+    return LogPage(items=[LogEntry.of(entry) for entry in found[:limit]],
+                   next=found[limit - 1].number if len(found) > limit else None)
+
+
+@router.get("/decisions/rates", responses=_errors(403))
+def decision_rates(token: Reviewer, state: Shared) -> ReviewRates:
+    """Decisions, appeals and the overturn rate."""
+    return ReviewRates.of(decisions.rates(state.database))
+
+
+health = APIRouter()
+
+
+@health.get("/health/live")
+def live() -> Health:
+    """The process answers."""
+    return Health(status="ok")
+
+
+@health.get("/health/ready", responses={503: {"model": Health}})
+def ready(response: Response, state: Shared) -> Health:
+    """The database answers, the queue moves, and the disk has room."""
+    if problems := state.problems():
+        response.status_code = 503
+        return Health(status="failing", problems=problems)
+    return Health(status="ok")
+
+
+@health.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **_errors()})
+def metrics(token: Caller, state: Shared) -> Response:
+    """Prometheus metrics; any token may read them."""
+    return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+

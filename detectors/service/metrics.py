@@ -1,0 +1,62 @@
+"""Prometheus metrics of one server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from detectors.record import Record
+from detectors.service import scans
+from detectors.service.database import Database
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """Counters since this server started, and gauges of the database, read when they are asked for."""
+
+    def __init__(self, database: Database) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter("genwm_http_requests", "HTTP requests", ("method", "route", "status"),
+                                registry=self._registry)
+        self.uploaded = Counter("genwm_upload_bytes", "Bytes of files taken in", registry=self._registry)
+        self.deliveries = Counter("genwm_webhook_attempts", "Attempts to deliver a webhook", ("result",),
+                                  registry=self._registry)
+        self._verdicts = Counter("genwm_scans_finished", "Scans finished by this server", ("verdict",),
+                                 registry=self._registry)
+        self._seconds = Histogram("genwm_scan_seconds", "Seconds that a file took to scan", buckets=_SECONDS,
+                                  registry=self._registry)
+        self._registry.register(_Gauges(database))
+
+    def finished(self, record: Record, seconds: float) -> None:
+        """Counts a record."""
+        self._verdicts.labels(record.verdict).inc()
+        self._seconds.observe(seconds)
+
+    def text(self) -> bytes:
+        """All of them in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Gauges:
+    """What the database holds, for all servers that share it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def describe(self) -> list[Metric]:
+        return []  # so that registering does not ask the database
+
+    def collect(self) -> Iterator[Metric]:
+        counts = scans.counts(self._database)
+        for name, label in (("status", "scans"), ("review", "reviews")):
+            family = GaugeMetricFamily(f"genwm_{label}", f"Scans by {name}", labels=(name,))
+            for value, count in counts[name].items():
+                family.add_metric((value,), count)
+            yield family
+        oldest = scans.oldest_waiting(self._database)
+        age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
+        yield GaugeMetricFamily("genwm_queue_age_seconds", "Age of the scan that has waited longest", value=age)

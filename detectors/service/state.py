@@ -1,0 +1,46 @@
+"""What the handlers of one server share."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from detectors.service.config import MIB, Config
+from detectors.service.database import Database
+from detectors.service.metrics import Metrics
+from detectors.service.runner import Runner
+from detectors.service.webhooks import Courier
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A running server."""
+
+    config: Config
+    database: Database
+    metrics: Metrics
+    runner: Runner
+    courier: Courier
+
+    def problems(self) -> list[str]:
+        """Why this server should get no work just now, in sentences."""
+        found = []
+        if (fault := self.runner.fault) is not None:
+            found.append(f"The queue stands still: {fault}.")
+        try:
+            with self.database.read() as connection:
+                connection.exec_driver_sql("SELECT 1")
+        except Exception as error:
+            found.append(f"The database does not answer: {type(error).__name__}.")
+        if (free := shutil.disk_usage(self.config.folder).free) < self.config.min_free_bytes:
+            found.append(f"The disk has {free / MIB:.0f} MiB left.")
+        return found
+
+
+def state_of(request: Request) -> State:
+    """The state of the server that a request came to."""
+    state = request.app.state.genwm
+    assert isinstance(state, State)
+    return state

@@ -1,0 +1,280 @@
+"""``genwm scan``: a record for every file, once, whatever happens to the run; pages, tables and words that hold."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from detectors.record import Record
+from detectors.scan.pages import page, page_name, timeline
+from detectors.scan.settings import Settings
+from detectors.scan.single import Picture
+from detectors.scan.table import COLUMNS, write_table
+from genwm import cli
+from genwm.video import write_video
+from tests.clips import KEY, PAYLOAD, make_clip, marked, scene
+from tests.detectors.scan.records import record_of
+
+ROOT = Path(__file__).parents[2]
+HEX = f"{PAYLOAD:016x}"
+NASTY = "<img src=x onerror=alert(1)>.mp4"
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
+    write_video(folder / "marked.mp4", marked(scene(456, 256, 12)), fps=25, crf=18, preset="veryfast")
+    make_clip(folder / "plain.mp4", width=456, height=256, frames=8)
+    return folder
+
+
+@pytest.fixture
+def uploads(originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_keyring: Path) -> Path:
+    """A folder with a marked clip under two names, a plain one, an empty file and a text."""
+    own_keyring.parent.mkdir()
+    own_keyring.write_text(json.dumps({"schema": "genwm.keyring/1", "keys": [
+        {"name": "studio", "secret": KEY.secret.hex(), "created": KEY.created, "retired": False},
+    ]}))  # fmt: skip
+    own_keyring.chmod(0o600)
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    for name, original in {"a.mp4": "marked.mp4", NASTY: "marked.mp4", "plain.mp4": "plain.mp4"}.items():
+        shutil.copy(originals / original, folder / name)
+    (folder / "empty.mp4").touch()
+    (folder / "notes.txt").write_text("no video")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def run(*args: object) -> int:
+    return cli.run(["scan", *map(str, args)])
+
+
+def records(path: Path) -> dict[str, Record]:
+    found = [Record.from_json(line) for line in path.read_text().splitlines()]
+    assert len({record.input.path for record in found}) == len(found)
+    return {record.input.path: record for record in found}
+
+
+# --- records
+
+
+def test_every_file_gets_one_record(uploads: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = run("uploads", "missing.mp4", "-o", "out/records.jsonl", "--html", "pages", "--csv", "table.csv", "--json")
+    out, err = capsys.readouterr()
+    found = records(Path("out/records.jsonl"))
+    verdicts = {path: record.error.code if record.error else record.verdict for path, record in found.items()}
+    assert verdicts == {
+        "uploads/a.mp4": "watermark_detected", f"uploads/{NASTY}": "watermark_detected",
+        "uploads/plain.mp4": "no_evidence", "uploads/empty.mp4": "empty-file", "uploads/notes.txt": "not-media",
+        "missing.mp4": "not-found",
+    }  # fmt: skip
+    (repeat,) = [record for record in found.values() if record.duplicate_of is not None]
+    original = found[repeat.duplicate_of or ""]
+    assert {repeat.input.path, original.input.path} == {"uploads/a.mp4", f"uploads/{NASTY}"}
+    assert repeat.watermark == original.watermark
+    mark = found["uploads/a.mp4"].watermark
+    assert mark is not None
+    assert (mark.payload, [part.payload for part in mark.segments]) == (HEX, [HEX])
+    assert status == 1
+    summary = json.loads(out)
+    assert summary["verdicts"] == {"error": 3, "no_evidence": 1, "watermark_detected": 2}
+    assert summary["errors"] == {"empty-file": 1, "not-found": 1, "not-media": 1}
+    assert (summary["files"], summary["scanned"], summary["skipped"], summary["duplicates"]) == (6, 6, 0, 1)
+    assert "6 files in" in err
+    assert "empty-file 1" in err
+    check_pages(Path("pages"), found)
+    with open("table.csv", newline="", encoding="utf-8") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    assert {path: row["verdict"] for path, row in rows.items()} == {p: r.verdict for p, r in found.items()}
+    assert rows["uploads/a.mp4"]["payload"] == HEX
+
+    # The same again has nothing left to do, says so, and ends with the same status.
+    before = Path("out/records.jsonl").read_bytes()
+    assert run("uploads", "missing.mp4", "-o", "out/records.jsonl", "--html", "pages", "--resume", "--json") == 1
+    out, err = capsys.readouterr()
+    assert Path("out/records.jsonl").read_bytes() == before
+    assert (json.loads(out)["scanned"], json.loads(out)["skipped"]) == (0, 6)
+    assert json.loads(out)["verdicts"] == summary["verdicts"]
+
+    # A new name for known bytes is not read again; new bytes under a known name are.
+    shutil.copy(uploads / "plain.mp4", uploads / "again.mp4")
+    shutil.copy(uploads / "plain.mp4", uploads / "notes.txt")
+    assert run("uploads", "-o", "out/records.jsonl", "--html", "pages", "--resume", "--json") == 1
+    added = [Record.from_json(line) for line in Path("out/records.jsonl").read_bytes()[len(before) :].splitlines()]
+    assert {record.input.path: record.duplicate_of for record in added} == {
+        "uploads/again.mp4": "uploads/plain.mp4", "uploads/notes.txt": "uploads/plain.mp4",
+    }  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["duplicates"] == 2
+
+
+def check_pages(folder: Path, found: dict[str, Record]) -> None:
+    index = (folder / "index.html").read_text()
+    assert re.findall(r'data-verdict="(\w+)"', index).count("watermark_detected") == 2
+    assert set(re.findall(r'href="(files/\w+\.html)"', index)) == {page_name(record) for record in found.values()}
+    pages = {path.name: path.read_text() for path in (folder / "files").iterdir()}
+    assert len(pages) == 5  # the duplicate shares its page
+    for document in [index, *pages.values()]:
+        assert "<img src=x" not in document
+        loads = re.findall(r'\s(?:src|href)="([^"]*)"', document)
+        assert all(link.startswith(("data:", "files/", "../index.html")) for link in loads)
+    evidence = (folder / page_name(found["uploads/a.mp4"])).read_text()
+    assert evidence.count("data:image/jpeg;base64,") == 6
+    assert evidence.count('class="marked"') == 1
+    assert all(word in evidence for word in (HEX, KEY.id, "How to reproduce", found["uploads/a.mp4"].settings or "-"))
+
+
+def test_records_on_stdout_and_a_list_on_stdin(
+    uploads: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"uploads/plain.mp4\nuploads/empty.mp4\n")))
+    assert run("-", "--workers", 1) == 1
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["verdict"] for line in out.splitlines()] in (
+        ["error", "no_evidence"], ["no_evidence", "error"])  # fmt: skip
+    assert "2 files in" in err
+    assert run("uploads/*.mp4", "--only", "*.mp4", "--time-limit", 50, "--memory-limit", 700) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+# --- a run that is killed
+
+
+def test_a_killed_run_goes_on_without_loss_or_repeat(uploads: Path, originals: Path, own_keyring: Path) -> None:
+    """Each copy has bytes of its own behind its end, where no reader looks. Killed again and again, at moments spread
+    over the run, it ends with one record a file."""
+    content = (originals / "marked.mp4").read_bytes()
+    many = uploads.parent / "many"
+    many.mkdir()
+    for number in range(14):
+        trailer = number.to_bytes(4, "big")
+        (many / f"{number}.mp4").write_bytes(content + (12).to_bytes(4, "big") + b"free" + trailer)
+    for number in range(2):
+        shutil.copy(many / "0.mp4", many / f"copy-{number}.mp4")
+    journal = uploads.parent / "records.jsonl"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from genwm import cli; sys.exit(cli.run(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "scan", str(many), "-o", str(journal), "--resume", "--workers", "2"]
+    kills = 0
+    for wanted in (1, 5, 10):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < wanted):
+            time.sleep(0.005)
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert kills >= 2
+    done = journal.read_bytes()
+    journal.write_bytes(done + done[:100])  # and what a crash of the machine may leave
+    result = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert "torn" in result.stderr
+    assert journal.read_bytes().startswith(done)
+    found = records(journal)
+    assert {Path(path).name for path in found} == {path.name for path in many.iterdir()}
+    assert {record.verdict for record in found.values()} == {"watermark_detected"}
+    summary = json.loads(result.stdout)
+    assert summary["files"] == len(found) == 16
+    assert summary["scanned"] + summary["skipped"] == 16
+    same = [record for record in found.values() if record.duplicate_of is not None]
+    assert len(same) == 2
+
+
+# --- wrong calls
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ([], "at least one path"),
+        (["uploads", "--resume"], "--output"),
+        (["uploads", "--json"], "--output"),
+        (["uploads", "--workers", "0"], "workers"),
+        (["uploads", "--key", "nobody"], "nobody"),
+        (["uploads", "--policy", "none.toml"], "check the path"),
+        (["uploads", "-o", "uploads/notes.txt"], "--resume"),
+        (["uploads", "-o", "uploads/notes.txt", "--resume"], "line 1"),
+        (["uploads", "--html", "uploads/notes.txt"], "notes.txt"),
+    ],
+)
+def test_wrong_calls_are_one_sentence(
+    uploads: Path, args: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*args) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert "Traceback" not in err
+    assert (uploads / "notes.txt").read_text() == "no video"
+
+
+def test_an_empty_keyring(uploads: Path, own_keyring: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own_keyring.unlink()
+    assert run("uploads", "--policy", "none.toml") == 2
+    Path("mine.toml").write_text('schema = "genwm.policy/1"\nthreshold = 3\n')
+    assert run("uploads", "--policy", "mine.toml") == 2
+    assert "unknown key 'threshold'" in capsys.readouterr().err
+
+
+def test_the_policy_can_be_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run("--print-policy") == 0
+    (tmp_path / "copy.toml").write_text(capsys.readouterr().out)
+    assert Settings.load(policy=tmp_path / "copy.toml").policy.name == "default"
+
+
+# --- pages and tables
+
+
+def test_a_page_tells_everything(tmp_path: Path) -> None:
+    mark = {"status": "detected", "key": "studio", "payload": HEX, "log10_p": -20.5,
+            "geometry": {"scale": 1.25, "rotation": 0, "flip": True, "aspect": 1},
+            "segments": [{"start": 1.0, "end": 3.0, "key": "studio", "payload": HEX, "log10_p": -9}]}  # fmt: skip
+    score = {"status": "likely_synthetic", "probability": 0.97, "model": "small-1",
+             "segments": [{"start": 0.0, "end": 2.0, "probability": 0.99}]}  # fmt: skip
+    source = {"path": "</title><script>x</script>.mp4", "sha256": "0" * 64, "bytes": 5, "container": "mp4",
+              "codec": "h264", "width": 8, "height": 6, "fps": 25.0, "duration": 4.0}  # fmt: skip
+    record = record_of("x", input=source, watermark=mark, synthetic=score, verdict="inconclusive",
+                       contradictions=("The mark is another clip's.",), reasons=("One.", "Two."), warnings=("dark",))
+    document = page(record, [Picture(1.5, b"\xff\xd8")], Settings(keys=(KEY,)))
+    assert "<script>x" not in document
+    for words in ("The mark is another clip&#x27;s.", "<li>One.</li><li>Two.</li>", "dark", HEX, "small-1", "0.970",
+                  "mirrored", KEY.id, "sha256sum", "frame at 1.5 s", "key studio"):
+        assert words in document
+    assert KEY.secret.hex() not in document
+    drawn = timeline(record)
+    bars = re.findall(r'class="(marked|suspect)" x="([\d.]+)" y="\d+" width="([\d.]+)"', drawn)
+    # 880 units stand for 4 s, from 110 on.
+    assert [(kind, float(x), float(width)) for kind, x, width in bars] == [
+        ("marked", 330.0, 440.0), ("suspect", 110.0, 440.0)]  # fmt: skip
+
+
+def test_a_table_is_no_spreadsheet_program(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [record_of("=1+1.mp4"), record_of("b", code="too-large"), record_of("-c")])
+    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    assert head == list(COLUMNS)
+    assert [row[0] for row in rows] == ["'=1+1.mp4", "b", "'-c"]
+    assert rows[1][head.index("error")] == "too-large"
+
+
+def test_a_scan_can_be_interrupted(uploads: Path, own_keyring: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from genwm import cli; sys.exit(cli.run(sys.argv[1:]))"
+    os.mkfifo(uploads / "list")
+    with open(os.open(uploads / "list", os.O_RDWR), "wb") as pipe:
+        process = subprocess.Popen([sys.executable, "-c", code, "scan", "-"], stdin=pipe, stderr=subprocess.PIPE)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert b"error[" not in err
+
+

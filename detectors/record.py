@@ -93,12 +93,13 @@ class SyntheticRecord(_Model):
 
 class ProvenanceRecord(_Model):
     """What signed metadata and the registry say. ``declares_generated`` is null where there is no manifest, or none
-    that says what made the content."""
+    that says what made the content; ``names_payload`` is that of the watermark of ours which the manifest names."""
 
     c2pa: Literal["not_checked", "absent", "valid", "valid_untrusted", "invalid"] = "not_checked"
     registry: Literal["not_checked", "match", "transplant", "unknown"] = "not_checked"
     signer: str | None = None
     declares_generated: bool | None = None
+    names_payload: str | None = None
 
 
 class ErrorRecord(_Model):

@@ -229,6 +229,10 @@ def _contradictions(
     if provenance.registry == "transplant":
         against.append("The mark's payload is registered for another clip, and this picture does not match it: the "
                        "mark was probably copied from that clip onto this one.")
+    named = provenance.names_payload
+    if mark is not None and provenance.c2pa in ("valid", "valid_untrusted") and named and mark.payload != named:
+        against.append(f"The manifest says that the picture carries the mark with payload {named}, and it carries "
+                       f"{'none that could be read' if mark.payload is None else f'payload {mark.payload}'}.")
     generated = detected or (score is not None and score_verdict(score, policy) == "likely_synthetic")
     if provenance.c2pa == "valid" and provenance.declares_generated is False and generated:
         against.append("A valid manifest declares a source other than a generator, while the picture shows "

@@ -32,6 +32,8 @@ EXIT_SOME_FAILED = 1
 @click.option("--print-policy", is_flag=True, help="Print the shipped policy, to be copied and changed, and leave.")
 @click.option("--key", "names", metavar="NAME", multiple=True,
               help="Key to look for; may be given more than once [default: every key, retired ones too].")
+@click.option("--trust", metavar="PEM", type=click.Path(dir_okay=False),
+              help="Authorities whose manifests (C2PA) count as trusted.")
 @click.option("--timeline", is_flag=True, help="Say which seconds are marked; reads marked files once more.")
 @click.option("--only", metavar="PATTERN", multiple=True, help="Of folders, take names that match, such as '*.mp4'.")
 @click.option("--html", "pages", metavar="DIR", type=click.Path(file_okay=False),
@@ -53,6 +55,7 @@ def scan(
     policy: str | None,
     print_policy: bool,
     names: tuple[str, ...],
+    trust: str | None,
     timeline: bool,
     only: tuple[str, ...],
     pages: str | None,
@@ -79,7 +82,7 @@ def scan(
     if as_json and output is None:
         raise click.UsageError("Expected --output with --json: without it, stdout is for the records.")
     settings = Settings.load(
-        key_names=names, policy=policy, timeline=timeline or pages is not None, pictures=6 if pages else 0,
+        key_names=names, policy=policy, trust=trust, timeline=timeline or pages is not None, pictures=6 if pages else 0,
         limits=Limits(time_s=time_limit, memory_bytes=memory_limit * MIB),
     )
     settings.check()

@@ -8,12 +8,15 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from detectors.verdict import Policy, load_policy
 from detectors.watermark import FRAME_BUDGET
 from genwm import __version__
-from genwm.errors import KeyMissingError
+from genwm.errors import KeyMissingError, NotFoundError
 from genwm.keys import VERSION, Key, Keyring
 from genwm.video import MAX_PIXELS
 
@@ -56,6 +59,8 @@ class Settings:
         policy: what a verdict needs.
         limits: what one file may cost.
         detectors: which detectors to ask; those that are not installed are left out.
+        trust: PEM file of the authorities whose manifests count as trusted, besides those built into c2pa-python.
+        registry: registry file that read payloads are compared with; without one, the user's if there is one.
         timeline: also find which seconds are marked; reads a marked file once more, as a whole.
         pictures: evidence pictures to take of each file, for review pages; changes no verdict.
     """
@@ -64,6 +69,8 @@ class Settings:
     policy: Policy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
     detectors: tuple[Detector, ...] = DETECTORS
+    trust: str | None = None
+    registry: str | None = None
     timeline: bool = False
     pictures: int = 0
 
@@ -93,6 +100,8 @@ class Settings:
             "policy": self.policy.model_dump(by_alias=True),
             "limits": asdict(self.limits),
             "detectors": sorted(self.detectors),
+            "trust": None if self.trust is None else hashlib.sha256(Path(self.trust).read_bytes()).hexdigest(),
+            "registry": self.registry_path() is not None,
             "timeline": self.timeline,
             "versions": versions(self),
         }
@@ -103,8 +112,23 @@ class Settings:
         text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def registry_path(self) -> Path | None:
+        """The registry file to ask, None where there is none."""
+        from genwm.registry import Registry
+
+        path = Path(self.registry) if self.registry is not None else Registry.default_path()
+        return path if self.registry is not None or path.exists() else None
+
     def check(self) -> None:
-        """Raises KeyMissingError where no detector would look at a file."""
+        """Raises KeyMissingError where no detector would look at a file, NotFoundError for a missing trust list,
+        InputError for a registry that cannot be read."""
+        if self.trust is not None and not os.path.isfile(self.trust):
+            raise NotFoundError(f"Expected a PEM file of trusted certificates at {self.trust}, got none; check the "
+                                "path.")
+        if (registry := self.registry_path()) is not None:
+            from genwm.registry import Registry
+
+            len(Registry(registry))
         if not self.keys and not ({"synthetic", "provenance"} & set(self.detectors) & available()):
             raise KeyMissingError("Expected a key whose mark is looked for, or another detector, got neither; make a "
                                   "key with genwm keys new NAME.")
@@ -112,14 +136,22 @@ class Settings:
 
 @cache
 def available() -> frozenset[Detector]:
-    """The detectors that are installed here."""
+    """The detectors that are installed here: a mark can always be read, the others are optional packages."""
     found: set[Detector] = {"watermark"}
+    if find_spec("c2pa") is not None:
+        found.add("provenance")
     return frozenset(found)
 
 
 def versions(settings: Settings) -> dict[str, str]:
     """Versions of what reads a file, by name: what a record depends on besides its settings."""
     found = {"genwm": __version__}
-    if settings.keys and "watermark" in settings.detectors:
+    asked = set(settings.detectors) & available()
+    if settings.keys and "watermark" in asked:
         found["watermark"] = VERSION.decode()
+    if "provenance" in asked:
+        found["c2pa"] = _version_of("c2pa-python")
     return found
+
+
+_version_of = cache(metadata.version)

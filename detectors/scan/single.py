@@ -9,9 +9,10 @@ import stat
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,10 @@ from detectors.record import (
     WatermarkRecord,
     printable,
 )
-from detectors.scan.settings import Settings, versions
+from detectors.scan.settings import Settings, available, versions
 from detectors.verdict import judge
 from detectors.watermark import read_watermark
-from genwm.errors import ChangedError, GenwmError, TooLargeError
+from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError
 from genwm.video import VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Lines of an evidence picture.
 PICTURE_LINES = 240
+#: Frames that a registered clip is compared by.
+REGISTRY_FRAMES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +161,20 @@ def _examined(
         )
     warnings: list[str] = []
     reading: Reading | None = None
+    if not settings.keys:
+        warnings.append("no mark was looked for: there is no key to look with")
     if settings.keys and "watermark" in settings.detectors:
         reading = read_watermark(
             path, keys=settings.keys, timeline=settings.timeline, max_frames=settings.limits.frames, threads=threads
         )
         warnings += reading.warnings
         timing.update({part: reading.timing[part] for part in ("decode", "search")})
+    mark = None if reading is None else _watermark(reading)
+    with _timed(timing, "provenance"):
+        provenance = _provenance(path, settings, info, reading, warnings, threads)
     if known.stamp and _stamp_of(path) != known.stamp:
         raise ChangedError(f"Expected {name} to stay as it is while it is read, got another content; scan it again "
                            "once it is complete")
-    mark = None if reading is None else _watermark(reading)
-    provenance = ProvenanceRecord()
     judgement = judge(mark, None, provenance, settings.policy, keys=len(settings.keys))
     return Record(
         input=_input(name, known, info, 0 if reading is None else reading.frames_read),
@@ -230,18 +236,66 @@ def _stamp_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
         return ()
 
 
+def _provenance(
+    path: str | os.PathLike[str],
+    settings: Settings,
+    info: VideoInfo,
+    reading: Reading | None,
+    warnings: list[str],
+    threads: int,
+) -> ProvenanceRecord:
+    """What the manifest says, and what the registry says of the payload that was read."""
+    said: dict[str, Any] = {}
+    if "provenance" not in settings.detectors:
+        return ProvenanceRecord()
+    if "provenance" in available():
+        from genwm.provenance import read
+
+        manifest = read(path, trust=settings.trust)
+        said = {"c2pa": manifest.status, "signer": manifest.signer, "declares_generated": manifest.declares_generated}
+        if manifest.binding is not None:
+            said["names_payload"] = manifest.binding.payload
+        if manifest.reason:
+            warnings.append(f"the manifest does not hold: {manifest.reason}")
+    where = settings.registry_path()
+    if where is not None and reading is not None and reading.payload is not None and reading.key is not None:
+        from genwm.registry import Registry
+
+        key_id = next(key.id for key in settings.keys if key.name == reading.key)
+        frames = [rgb for _, rgb in _glimpses(path, info.duration_s, REGISTRY_FRAMES, threads)]
+        try:
+            said["registry"] = Registry(where).lookup(reading.payload, frames, key_id=key_id).status
+        except InputError as error:
+            warnings.append(f"the registry was not asked: {error}")
+    return ProvenanceRecord(**said)
+
+
+@contextmanager
+def _timed(timing: dict[str, float], part: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timing[part] = time.perf_counter() - started
+
+
 def _pictures(path: str | os.PathLike[str], record: Record, count: int, threads: int) -> tuple[Picture, ...]:
-    """Frames spread evenly over the file, each the first at or after its time."""
-    pictures: list[Picture] = []
-    length = record.input.duration or 0.0
+    return tuple(
+        Picture(round(time_s, 3), _jpeg(rgb)) for time_s, rgb in _glimpses(path, record.input.duration, count, threads)
+    )
+
+
+def _glimpses(
+    path: str | os.PathLike[str], duration_s: float | None, count: int, threads: int
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """RGB frames of at most `PICTURE_LINES` lines, spread evenly over the file, each the first at or after its time."""
+    length = duration_s or 0.0
     for number in range(count if length else min(count, 1)):
         start_s = length * (number + 0.5) / count
         # A picture less is no reason to lose the record: some files are damaged only where a picture would be.
         with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, start_s=start_s, max_frames=1,
                                             threads=threads) as reader:
-            for time_s, rgb in reader:
-                pictures.append(Picture(round(time_s, 3), _jpeg(rgb)))
-    return tuple(pictures)
+            yield from reader
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:

@@ -72,9 +72,12 @@ def _warm_up(settings: Settings) -> None:
     """Loads what the first file would load, so that it counts as ready, not as what a file costs."""
     import numpy as np
 
+    from detectors.scan.settings import available
     from genwm.lattice import geometry, tile
 
     tile.layout()
+    if "provenance" in settings.detectors and "provenance" in available():
+        import_module("c2pa")
     if settings.keys:
         geometry.pilot_keys(settings.keys)
     np.linalg.inv(np.eye(4))  # starts the linear algebra's own memory pool

@@ -84,6 +84,7 @@ def test_the_record_of_a_marked_clip(files: dict[str, Path], capsys: pytest.Capt
     assert (record["verdict"], record["error"], record["synthetic"]) == ("watermark_detected", None, None)
     assert record["provenance"] == {
         "c2pa": "not_checked", "registry": "not_checked", "signer": None, "declares_generated": None,
+        "names_payload": None,
     }  # fmt: skip
     assert {"decode", "total"} <= set(record["timing"])
     assert {"genwm"} <= set(record["versions"])

@@ -168,7 +168,7 @@ os.kill(os.getpid(), 9)
 
 def test_nothing_to_look_for() -> None:
     with pytest.raises(KeyMissingError, match="genwm keys new"):
-        Pool(Settings())
+        Pool(Settings(detectors=("watermark",)))
 
 
 @pytest.mark.parametrize("name", ["time_s", "memory_bytes", "pixels", "frames", "output_bytes"])

@@ -263,7 +263,7 @@ class _Worker:
         """Kills what is left of the process and closes the pipes; its exit status, negative for a signal."""
         if self._lifeline >= 0:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.1 if self._hung_up() else 0)
+                self._process.wait(5.0 if self._hung_up() else 0)
             self.kill()
             self._process.wait()
             for descriptor in (self._requests, self._replies, self._lifeline):

@@ -13,6 +13,7 @@ import pickle
 import struct
 import sys
 import threading
+import traceback
 from importlib import import_module
 from typing import BinaryIO
 
@@ -43,6 +44,9 @@ def main(requests: int, replies: int, lifeline: int) -> None:
                 _send(target, _packed(scanned))
             except MemoryError:
                 os._exit(OUT_OF_MEMORY)
+            except Exception:
+                traceback.print_exc()
+                os._exit(1)  # at once: what libraries do when the interpreter ends takes its time
 
 
 def _packed(scanned: Scanned) -> bytes:

@@ -21,7 +21,9 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @click.group(invoke_without_command=True)
 @click.option("--data", "folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              envvar="GENWM_SERVE_DATA", help="Uploads, pictures and database [default: the user's data folder].")
+              envvar="GENWM_SERVE_DATA", help="Where everything is kept [default: the user's data folder].")
+@click.option("--files", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Uploads and pictures, shared by servers that share a database [default: in --data].")
 @click.option("--database", metavar="URL", envvar="GENWM_SERVE_DATABASE",
               help="SQLAlchemy URL, such as postgresql+psycopg://user@host/name [default: SQLite in DIR].")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -57,6 +59,7 @@ def serve(ctx: click.Context, folder: Path | None, database: str | None, **optio
     host = options["host"]
     ctx.obj = Config(
         folder=folder or Path(user_data_dir("genwm")) / "serve",
+        files=options["files"],
         database=database,
         roots=options["roots"],
         max_upload_bytes=options["max_upload"] * MIB,

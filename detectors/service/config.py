@@ -19,7 +19,8 @@ class Config:
     """How the service behaves, apart from what a scan looks for (``detectors.scan.Settings``).
 
     Attributes:
-        folder: where uploads, evidence pictures, the secret and, by default, the database are kept.
+        folder: where the secret and, by default, the files and the database are kept; one server has it to itself.
+        files: where uploads and evidence pictures are kept; servers that share a database must share it too.
         database: SQLAlchemy URL; None is SQLite in ``folder``.
         roots: folders whose files may be submitted by path; none refuses paths.
         max_upload_bytes: largest file that is taken.
@@ -38,6 +39,7 @@ class Config:
     """
 
     folder: Path
+    files: Path | None = None
     database: str | None = None
     roots: tuple[Path, ...] = ()
     max_upload_bytes: int = 2048 * MIB
@@ -56,11 +58,11 @@ class Config:
 
     @property
     def uploads(self) -> Path:
-        return self.folder / "uploads"
+        return (self.files or self.folder) / "uploads"
 
     @property
     def evidence(self) -> Path:
-        return self.folder / "evidence"
+        return (self.files or self.folder) / "evidence"
 
     @property
     def url(self) -> str:

@@ -23,7 +23,7 @@ _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a clip: ``left`` and ``width`` in per mille of its length, seconds, and words for it."""
+    """A stretch of a clip: ``left`` and ``width`` in per cent of its length, seconds, and words for it."""
 
     left: float
     width: float
@@ -34,7 +34,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Marked and suspicious seconds of a clip, and where the axis has its marks: (per mille, words)."""
+    """Marked and suspicious seconds of a clip, and where the axis has its marks: (per cent, words)."""
 
     length_s: float
     marked: tuple[Span, ...]
@@ -56,14 +56,14 @@ class Timeline:
         suspicious = tuple(_span(part.start, part.end, length, f"probability {part.probability:.2f}")
                            for part in (score.segments if score else ()))
         step = next((step for step in _STEPS_S if length / step <= 10), length)
-        ticks = tuple((1000 * number * step / length, clock(number * step)) for number in range(int(length / step) + 1))
+        ticks = tuple((100 * number * step / length, clock(number * step)) for number in range(int(length / step) + 1))
         return cls(length, marked, suspicious, ticks)
 
 
 def _span(start_s: float, stop_s: float, length_s: float, words: str) -> Span:
     left = min(max(start_s / length_s, 0.0), 1.0)
     right = min(max(stop_s / length_s, left), 1.0)
-    return Span(1000 * left, max(1000 * (right - left), 4.0), start_s, stop_s, words)
+    return Span(100 * left, max(100 * (right - left), 0.4), start_s, stop_s, words)
 
 
 def clock(seconds: float) -> str:

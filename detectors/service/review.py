@@ -34,6 +34,8 @@ _MEDIA_TYPES = {"webm": "video/webm"}
 _MEDIA_HEADERS = {"Content-Security-Policy": "default-src 'none'; media-src 'self'; sandbox",
                   "Cache-Control": "no-store"}
 
+_EMPTY = dict.fromkeys(("form", "action", "reason", "note"), "")
+
 router = APIRouter(include_in_schema=False)
 Shared = Annotated[State, Depends(state_of)]
 
@@ -144,7 +146,7 @@ def _clip_page(
     return HTMLResponse(render(
         "clip.html", session=session, row=row, record=record, timeline=record and Timeline.of(record),
         pictures=list(enumerate(json.loads(row.pictures))), history=decisions.history(state.database, scan_id),
-        actions=decisions.ACTIONS, reasons=decisions.REASONS, problem=problem, form=form or {},
+        actions=decisions.ACTIONS, reasons=decisions.REASONS, problem=problem, form={**_EMPTY, **(form or {})},
         following=following[0].id if following else None,
         pretty=None if record is None else json.dumps(json.loads(row.record), indent=2),
     ), 200 if problem is None else problem.status)

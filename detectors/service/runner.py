@@ -214,10 +214,12 @@ def forget(database: Database, config: Config) -> None:
 
 
 def sweep(database: Database, config: Config) -> None:
-    """Deletes uploads that no scan knows: what was coming in when a server died. Young ones may still be coming in."""
+    """Deletes uploads that no scan knows, which were coming in when a server died. Where servers share the folder,
+    young ones may be coming in to another one."""
+    young = time.time() - (0.0 if config.files is None else _ORPHAN_S)
     for path in config.uploads.iterdir():
         with suppress(FileNotFoundError):
-            if path.stat().st_mtime > time.time() - _ORPHAN_S:
+            if path.stat().st_mtime > young:
                 continue
             with database.read() as connection:
                 known = connection.execute(select(table.c.id).where(table.c.path == str(path)).limit(1)).one_or_none()

@@ -67,7 +67,7 @@ def submit(database: Database, token: Token, given: Submission, *, max_queue: in
                     id=scan_id, token_id=token.id, name=given.name, path=given.path, uploaded=given.uploaded,
                     reference=given.reference, webhook=given.webhook, idempotency_key=given.idempotency_key,
                     request=given.request, sha256=given.sha256, bytes=given.bytes, status="queued",
-                    created=time.time()))
+                    created=round(time.time(), 6)))  # as exact as a datetime, so that it filters exactly
                 return connection.execute(select(scans).where(scans.c.id == scan_id)).one(), True
         except IntegrityError:  # the same key at the same moment, on another server: the second look finds it
             continue

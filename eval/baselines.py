@@ -1,8 +1,9 @@
 """Other people's watermarks, behind one interface, so that the same measurements run on them.
 
-The three methods of the package invisible-watermark (https://github.com/ShieldMnt/invisible-watermark, MIT), as its
-users call it: frame by frame, at the strengths that it ships. They carry bits, not a decision: they have no key, and
-no way to say that a frame holds no mark.
+The three methods of the package invisible-watermark (https://github.com/ShieldMnt/invisible-watermark, MIT) and
+blind_watermark (https://github.com/guofei9987/blind_watermark, MIT), as their users call them: frame by frame, at the
+strengths that they ship. They carry bits, not a decision: they have no key (blind_watermark's passwords are left as
+they come), and no way to say that a frame holds no mark.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ __all__ = ["BASELINES", "MIN_PIXELS", "Baseline", "baseline", "vote"]
 Frames = NDArray[np.uint8]
 Bits = NDArray[np.uint8]
 
+BLIND = "blind"
 MIN_PIXELS = 256 * 256  # invisible-watermark refuses smaller frames
 
 
@@ -45,8 +48,9 @@ class Baseline:
         uint8 RGB of the same shape. Raises InputError, PayloadError, MissingExtraError.
         """
         message = self._checked(bits)
-        package = _package()
-        encoder = package.WatermarkEncoder()
+        if self.name == BLIND:
+            return self._each(frames, lambda bgr: _blind_marked(bgr, message))
+        encoder = _package().WatermarkEncoder()
         encoder.set_watermark("bits", message)
         return self._each(frames, lambda bgr: encoder.encode(bgr, self.name))
 
@@ -56,10 +60,23 @@ class Baseline:
         ``frames`` and errors as of `embed`. Frames without a mark give bits as well.
         """
         self._checked([0] * bit_count)
-        decoder = _package().WatermarkDecoder("bits", bit_count)
         _check_frames(frames)
+        if self.name == BLIND:
+            return np.stack([_blind_read(_reversed(frame), bit_count)[0] for frame in frames])
+        decoder = _package().WatermarkDecoder("bits", bit_count)
         read = [np.asarray(decoder.decode(_reversed(frame), self.name), dtype=np.uint8) for frame in frames]
         return np.stack(read).reshape(len(frames), bit_count)
+
+    def score(self, frame: Frames, bit_count: int) -> NDArray[np.float64]:
+        """The method's own evidence for a 1 in each bit, before it decides: float64 ``(bit_count,)``, 0.5 in the
+        middle. ``frame`` uint8 RGB ``(H, W, 3)``; errors as of `embed`."""
+        self._checked([0] * bit_count)
+        _check_frames(frame[None])
+        bgr = _reversed(frame)
+        if self.name == BLIND:
+            return _blind_read(bgr, bit_count)[1]
+        _package()
+        return _riva_score(bgr) if self.name == "rivaGan" else _blocks_score(self.name, bgr, bit_count)
 
     def _checked(self, bits: Sequence[int] | Bits) -> list[int]:
         message = [int(bit) for bit in bits]
@@ -99,6 +116,12 @@ BASELINES = {
             exact_bits=True,
             about="attention network (Zhang et al. 2019, arXiv:1909.01285), its ONNX weights of 32 bits",
         ),
+        Baseline(
+            name=BLIND,
+            max_bits=128,
+            exact_bits=False,
+            about="two singular values of each 4x4 DCT block of a Haar approximation, all planes, quantised (36, 20)",
+        ),
     )
 }
 
@@ -117,6 +140,52 @@ def vote(readings: Bits) -> Bits:
     A draw reads as 1.
     """
     return np.asarray(2 * readings.sum(axis=0, dtype=np.int64) >= len(readings), dtype=np.uint8)
+
+
+def _blocks_score(name: str, bgr: Frames, bit_count: int) -> NDArray[np.float64]:
+    """The mean over blocks of what each says, which the package rounds. Its sums are looked at on their way."""
+    module = require(f"imwatermark.{'maxDct' if name == 'dwtDct' else 'dwtDctSvd'}", "baselines")
+    reader = module.EmbedMaxDct(wmLen=bit_count) if name == "dwtDct" else module.EmbedDwtDctSvd(wmLen=bit_count)
+    summed, seen = reader.decode_frame, []
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(summed(*arguments))
+        return seen[-1]
+
+    reader.decode_frame = watched
+    reader.decode(bgr)
+    return np.array([np.mean(values) for values in seen[-1]], np.float64)
+
+
+def _riva_score(bgr: Frames) -> NDArray[np.float64]:
+    """The network's output, moved so that its threshold of 0.52 is 0.5."""
+    decoder = require("imwatermark.rivaGan", "baselines").RivaWatermark.decoder
+    values = (bgr.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None, :, None]
+    return np.asarray(decoder.run(None, {"frame": values})[0][0], np.float64) - 0.02
+
+
+def _blind_marked(bgr: Frames, message: Sequence[int]) -> NDArray[np.floating]:
+    marker = _blind()
+    marker.read_img(img=bgr)
+    marker.read_wm(list(message), mode="bit")
+    result: NDArray[np.floating] = np.rint(marker.embed())
+    return result
+
+
+def _blind_read(bgr: Frames, bit_count: int) -> tuple[Bits, NDArray[np.float64]]:
+    """The bits as the package gives them, and the means over blocks that it clusters into two."""
+    reader = _blind()
+    raw = reader.bwm_core.extract_raw
+    seen = []
+
+    def watched(img: Frames) -> Any:
+        seen.append(raw(img=img))
+        return seen[-1]
+
+    reader.bwm_core.extract_raw = watched
+    bits = np.asarray(reader.extract(embed_img=bgr, wm_shape=bit_count, mode="bit"), np.uint8)
+    means = reader.extract_decrypt(reader.bwm_core.extract_avg(seen[-1]))
+    return bits, np.asarray(means, np.float64)
 
 
 def _check_frames(frames: Frames) -> None:
@@ -152,3 +221,11 @@ def _package() -> ModuleType:
         session = runtime.InferenceSession(folder / f"rivagan_{part}.onnx", options, ["CPUExecutionProvider"])
         setattr(networks.RivaWatermark, part, session)
     return package
+
+
+def _blind() -> Any:
+    """A fresh marker of blind_watermark, without its greeting."""
+    with patch("multiprocessing.set_start_method"):  # it sets that of the whole process when it is imported
+        package = require("blind_watermark", "baselines")
+    package.bw_notes.close()
+    return package.WaterMark(mode="common")

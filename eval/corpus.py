@@ -6,12 +6,13 @@ import csv
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from genwm.errors import GenwmError, InputError, NotFoundError
-from genwm.video import probe
+from genwm.scenes import scene
+from genwm.video import probe, write_video
 
 MANIFEST = "manifest.csv"
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".gif"})
@@ -64,6 +65,37 @@ def list_videos(
     if not wanted:
         raise InputError(f"Expected video files of the asked size in {root}, got none; choose another folder or size")
     return interleaved(wanted, seed=seed)
+
+
+def default_videos(say: Callable[[str], None] = lambda _: None) -> Path:
+    """The folder of the project's public clips (``genwm data fetch``), brought now if they are not there; where none
+    can be had, a folder of six scenes made on the spot. ``say`` gets a sentence on what is done."""
+    from data.fetch import default_folder, fetch_clips, read_manifest
+
+    folder = default_folder()
+    clips = read_manifest()
+    if not all((folder / clip.filename).is_file() for clip in clips):
+        say(f"bringing public clips to {folder} (genwm data fetch)")
+    outcomes = list(fetch_clips(clips, folder))
+    there = [outcome for outcome in outcomes if outcome.status in ("present", "fetched")]
+    for outcome in outcomes:
+        if outcome.error:
+            say(f"{outcome.clip.name}: {outcome.error}")
+    if there:
+        return folder
+    say("no public clip could be had: scenes made on the spot take their place")
+    return made_scenes(folder.with_name("scenes"))
+
+
+def made_scenes(folder: Path) -> Path:
+    """Writes six moving scenes of genwm.scenes (three sizes, two speeds, 72 frames) to a folder and returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (width, height) in enumerate([(854, 480), (1024, 576), (480, 854)] * 2):
+        path = folder / f"scene-{number}-{width}x{height}.mp4"
+        if not path.is_file():
+            pictures = scene(width, height, 72, seed=number, speed=1.0 if number < 3 else 0.4)
+            write_video(path, pictures, fps=24, crf=14, preset="veryfast", threads=1)
+    return folder
 
 
 def interleaved(videos: Iterable[Video], *, seed: int = 0) -> list[Video]:

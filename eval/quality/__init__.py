@@ -5,19 +5,25 @@ frames can be less than 100, so its identity value is reported too; ColorVideoVD
 frames, and one JOD less means that 75 % of viewers see which is better.
 """
 
+from eval.quality.coding import bd_rate, rate_points
 from eval.quality.colorvideovdp import DISPLAYS, jod
-from eval.quality.measures import METRICS, Footage, measure, psnr, ssim, vmaf
+from eval.quality.measures import METRICS, USUAL, Footage, flicker, measure, ms_ssim, psnr, ssim, vmaf
 from eval.quality.reporting import summary
 from eval.quality.running import Settings, read_rows, run
 
 __all__ = [
     "DISPLAYS",
     "METRICS",
+    "USUAL",
     "Footage",
     "Settings",
+    "bd_rate",
+    "flicker",
     "jod",
     "measure",
+    "ms_ssim",
     "psnr",
+    "rate_points",
     "read_rows",
     "run",
     "ssim",

@@ -15,6 +15,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -31,9 +32,10 @@ from genwm.video.filters import to_rgb
 from genwm.video.model import ColorSpace
 from genwm.video.pixels import fill_plane, rgb_view
 
-Metric = Literal["psnr", "ssim", "vmaf", "jod"]
+Metric = Literal["psnr", "ssim", "msssim", "vmaf", "jod", "flicker", "bdrate"]
 
-METRICS: tuple[Metric, ...] = ("psnr", "ssim", "vmaf", "jod")
+METRICS: tuple[Metric, ...] = ("psnr", "ssim", "msssim", "vmaf", "jod", "flicker", "bdrate")
+USUAL: tuple[Metric, ...] = ("psnr", "ssim", "vmaf", "jod", "flicker")  # without the slow and the seldom asked
 JOD_FRAMES = 24
 
 
@@ -62,7 +64,12 @@ def ssim(reference: Luma, test: Luma) -> float:
     return statistics.fmean(_ssim(one, other) for one, other in zip(reference, test, strict=True))
 
 
-def _ssim(reference: Luma, test: Luma) -> float:
+def _ssim(reference: NDArray[np.generic], test: NDArray[np.generic]) -> float:
+    return _similarity(reference, test)[0]
+
+
+def _similarity(reference: NDArray[np.generic], test: NDArray[np.generic]) -> tuple[float, float]:
+    """Of one frame of luma: SSIM, and its part without luminance (contrast and structure)."""
     offsets = np.arange(-5, 6, dtype=np.float32)
     window = np.exp(-(offsets**2) / (2 * 1.5**2))
     window /= window.sum()
@@ -79,8 +86,56 @@ def _ssim(reference: Luma, test: Luma) -> float:
     covariance = mean(x * y) - mean_x * mean_y
     mean_x, mean_y = mean_x + 128, mean_y + 128
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (power + c2))
-    return float(similarity.mean(dtype=np.float64))
+    structure = (2 * covariance + c2) / (power + c2)
+    similarity = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1) * structure
+    return float(similarity.mean(dtype=np.float64)), float(structure.mean(dtype=np.float64))
+
+
+# Exponents of the five scales, finest first.
+_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+def ms_ssim(reference: Luma, test: Luma) -> float:
+    """Multi-scale structural similarity of luma, the mean over frames: SSIM's contrast and structure at five scales,
+    halved by 2 x 2 means, and its luminance at the coarsest.
+
+    Wang, Simoncelli, Bovik, Asilomar 2003. Raises InputError for frames under 176 lines or columns.
+    """
+    check_frames(reference, test, dimensions=3)
+    height, width = reference.shape[1:]
+    if min(height, width) < 11 << 4:
+        raise InputError(f"Expected frames of 176 x 176 or more for MS-SSIM, got {width} x {height}; use larger ones")
+    return statistics.fmean(_ms_ssim(one, other) for one, other in zip(reference, test, strict=True))
+
+
+def _ms_ssim(reference: Luma, test: Luma) -> float:
+    one: NDArray[np.float32] = reference.astype(np.float32)
+    other: NDArray[np.float32] = test.astype(np.float32)
+    result = 1.0
+    for scale, weight in enumerate(_SCALES):
+        whole, structure = _similarity(one, other)
+        result *= max(0.0, whole if scale == len(_SCALES) - 1 else structure) ** weight
+        one, other = _halved(one), _halved(other)
+    return result
+
+
+def _halved(luma: NDArray[np.float32]) -> NDArray[np.float32]:
+    even = luma[: luma.shape[0] // 2 * 2, : luma.shape[1] // 2 * 2]
+    quarters: NDArray[np.float32] = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    return quarters / np.float32(4)
+
+
+def flicker(reference: Luma, test: Luma) -> float:
+    """How much the change of luma changes from frame to frame: the root mean square, over pixels and pairs of frames,
+    of the difference of two successive residuals (test - reference), in 8-bit levels. 0 for one frame, and for a mark
+    that stands still."""
+    check_frames(reference, test, dimensions=3)
+    residuals = (one.astype(np.int16) - other for one, other in zip(test, reference, strict=True))
+    powers = [
+        float(np.square((after - before).astype(np.float32)).mean(dtype=np.float64))
+        for before, after in pairwise(residuals)
+    ]
+    return math.sqrt(statistics.fmean(powers)) if powers else 0.0
 
 
 def vmaf(reference: Luma, test: Luma) -> float:
@@ -158,7 +213,8 @@ def measure(
     displays: Sequence[str] = DISPLAYS,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """The named measures by column of the results: luma_psnr and rgb_psnr (dB), ssim, vmaf, jod_fhd and jod_4k.
+    """The named measures by column of the results: luma_psnr and rgb_psnr (dB), ssim, msssim, flicker (levels), vmaf,
+    jod_fhd and jod_4k. ``bdrate`` needs encodes: see :mod:`eval.quality.coding`.
 
     RGB measures cover the frames of ``rgb``, the others all frames.
     """
@@ -168,6 +224,10 @@ def measure(
         values["rgb_psnr"] = psnr(reference.rgb, test.rgb)
     if "ssim" in metrics:
         values["ssim"] = ssim(reference.luma, test.luma)
+    if "msssim" in metrics:
+        values["msssim"] = ms_ssim(reference.luma, test.luma)
+    if "flicker" in metrics:
+        values["flicker"] = flicker(reference.luma, test.luma)
     if "vmaf" in metrics:
         values["vmaf"] = vmaf(reference.luma, test.luma)
     if "jod" in metrics:

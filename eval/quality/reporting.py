@@ -15,7 +15,10 @@ BARS: Mapping[str, Mapping[str, tuple[float | None, float | None]]] = {
     "balanced": {"luma_psnr": (45.0, None), "vmaf": (97.0, 95.0), "jod_fhd": (9.70, 9.50), "jod_4k": (9.88, 9.80)},
     "strong": {"jod_fhd": (9.40, None)},
 }
-DIGITS = {"luma_psnr": 2, "rgb_psnr": 2, "ssim": 4, "vmaf": 2, "vmaf_identity": 2, "jod_fhd": 3, "jod_4k": 3}
+DIGITS = {
+    **{"luma_psnr": 2, "rgb_psnr": 2, "ssim": 4, "msssim": 4, "vmaf": 2, "vmaf_identity": 2},
+    **{"jod_fhd": 3, "jod_4k": 3, "flicker": 3, "bdrate": 2},
+}
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -46,20 +49,23 @@ def _conditions(rows: Sequence[Row]) -> str:
     return (
         f"\nAt most the first {frames} frames of each clip; RGB PSNR, ColorVideoVDP (1:1 pixels, the clip's own frame "
         f"rate) and everything about methods other than {OURS} on the first {JOD_FRAMES}. PSNR is in dB and of the "
-        "mean squared error over all frames; VMAF's value for identical frames stands beside it; 10 JOD is identical. "
+        "mean squared error over all frames; VMAF's value for identical frames stands beside it; 10 JOD is identical; "
+        "flicker is in 8-bit levels, the BD-rate of x264 in percent. "
         f"{OURS} is measured after rounding to 8 bits and 4:2:0, the others as the RGB frames that they return.\n"
     )
 
 
 def _table(groups: Mapping[tuple[str, str, str], Sequence[Row]]) -> str:
-    head = ["method", "clips", *(f"{name} mean / worst" for name in VALUES)]
+    values = [name for name in VALUES if any(_numbers(members, name) for members in groups.values())]
+    head = ["method", "clips", *(f"{name} mean / worst" for name in values)]
     lines = [head, ["---"] * len(head)]
     for name, members in groups.items():
         cells = [" ".join(part for part in name if part), str(len(members))]
-        for column in VALUES:
+        for column in values:
             found = _numbers(members, column)
             digits = DIGITS[column]
-            cells.append(f"{_mean(found):.{digits}f} / {min(found):.{digits}f}" if found else "")
+            worst = max if column in ("flicker", "bdrate") else min
+            cells.append(f"{_mean(found):.{digits}f} / {worst(found):.{digits}f}" if found else "")
         lines.append(cells)
     return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eval import tables
+from eval.attacks.chains import fitted
+from eval.attacks.color import planes_of
+from eval.attacks.geometry import cut_even
 from eval.baselines import BASELINES, baseline
 from eval.corpus import Video
+from eval.quality.coding import bd_rate, rate_points
 from eval.quality.colorvideovdp import load_package
-from eval.quality.measures import METRICS, Footage, Metric, measure, vmaf
+from eval.quality.measures import METRICS, USUAL, Footage, Metric, measure, vmaf
 from eval.workers import finished
 from genwm.errors import DecodeError, InputError
 from genwm.extras import require
@@ -28,14 +34,17 @@ if TYPE_CHECKING:  # it imports torch, which the workers shall do
 OURS = "genwm"
 FRAMES = 72
 
-VALUES = ("luma_psnr", "rgb_psnr", "ssim", "vmaf", "vmaf_identity", "jod_fhd", "jod_4k")
+_FIRST = ("luma_psnr", "rgb_psnr", "ssim", "vmaf", "vmaf_identity", "jod_fhd", "jod_4k")
+VALUES = (*_FIRST, "msssim", "flicker", "bdrate")
+ADDED = ("lines", "msssim", "flicker", "bdrate", "command")  # since the first tables
 COLUMNS = (
     *("clip", "label", "group", "family", "width", "height", "short_side", "fps", "frames", "rgb_frames"),
     *("method", "strength", "profile", "seed"),
-    *VALUES,
+    *_FIRST,
     *("seconds", "versions", "error", "message"),
+    *ADDED,
 )
-_IDENTITY = ("clip", "method", "strength", "profile", "seed")
+_IDENTITY = ("clip", "method", "strength", "profile", "seed", "lines")
 
 _PACKAGES = ("python", "av", "numpy", "scipy", "torch", "cvvdp", "imageio-ffmpeg", "invisible-watermark")
 
@@ -44,19 +53,29 @@ Row = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What one run measures; ``frames`` bounds luma measures, `JOD_FRAMES` those of RGB."""
+    """What one run measures; ``frames`` bounds luma measures, `JOD_FRAMES` those of RGB. Clips of more than ``lines``
+    are scaled down before they are marked; ``videos`` is the folder, for the command that measures a row again."""
 
     strength: Strength = "balanced"
     profile: Profile = "colour"
-    metrics: tuple[Metric, ...] = METRICS
+    metrics: tuple[Metric, ...] = USUAL
     frames: int = FRAMES
     seed: int = 0
     device: str = "cpu"
+    lines: int | None = None
+    videos: str = ""
 
     def identity(self, clip: str, method: str) -> tuple[str, ...]:
         """What tells one row from another. Other people's methods have one strength and no profile."""
         strength, profile = (self.strength, self.profile) if method == OURS else ("default", "")
-        return clip, method, strength, profile, str(self.seed)
+        return clip, method, strength, profile, str(self.seed), str(self.lines or "")
+
+    def command(self, clip: str, method: str) -> str:
+        """The command line that measures a row again."""
+        options = f"--clip {shlex.quote(clip)} --methods {method} --strength {self.strength} --profile {self.profile}"
+        size = f" --lines {self.lines}" if self.lines else ""
+        rest = f"--metrics {','.join(self.metrics)} --frames {self.frames} --seed {self.seed} --min-short-side 0"
+        return f"genwm eval quality --videos {shlex.quote(self.videos)} {options} {rest}{size} --out row.csv"
 
 
 def run(
@@ -85,6 +104,8 @@ def run(
         missing = tuple(method for method in methods if settings.identity(video.id, method) not in done)
         if missing:
             jobs.append(partial(_measure_clip, video, missing, settings))
+    if out.exists() and not tables.has_columns(out, COLUMNS):
+        tables.rewrite(out, COLUMNS, ([row[name] for name in COLUMNS] for row in read_rows(out)))
     tables.prepare(out, COLUMNS)
     added = 0
     for rows in finished(jobs, processes):
@@ -102,7 +123,8 @@ def _measure_clip(video: Video, methods: tuple[str, ...], settings: Settings) ->
     for method in methods:
         started = time.perf_counter()
         identity = dict(zip(_IDENTITY, settings.identity(video.id, method), strict=True))
-        row = clip.facts | identity | {"versions": tables.versions(*_PACKAGES)}
+        command = settings.command(video.id, method)
+        row = clip.facts | identity | {"versions": tables.versions(*_PACKAGES), "command": command}
         try:
             row |= clip.measured(method)
         except Exception as error:  # one clip never stops the others
@@ -128,7 +150,9 @@ class _Clip:
     def _read(self) -> tuple[list[Planes], VideoInfo]:
         with read_planes(self._video.path, max_frames=self._settings.frames, threads=1) as reader:
             # The arrays belong to the decoder until they are copied.
-            planes = [replace(p, y=p.y.copy(), u=p.u.copy(), v=p.v.copy()) for p in reader]
+            lines = self._settings.lines
+            shown = (one if lines is None else fitted(one, lines=lines) for one in reader)
+            planes = [replace(p, y=p.y.copy(), u=p.u.copy(), v=p.v.copy()) for p in shown]
             assert reader.info is not None
         shape = planes[0].y.shape
         if any(frame.y.shape != shape for frame in planes):
@@ -151,17 +175,24 @@ class _Clip:
         (planes, info), settings = self._read, self._settings
         if method == OURS:
             reference = self._own
-            test = Footage.from_planes(mark_planes(planes, info, self._video.id, settings))
+            marked_planes = mark_planes(planes, info, self._video.id, settings)
+            test = Footage.from_planes(marked_planes)
         else:
             reference = self._as_rgb
             bits = np.unpackbits(np.frombuffer(_draw(settings.seed, self._video.id, "bits", 4), np.uint8))
             marked = baseline(method).embed(reference.footage.rgb, bits)
             test = Footage.from_rgb(marked, space=planes[0].color_space)
+            marked_planes = [planes_of(one, like) for one, like in zip(marked, planes, strict=False)]
         values = measure(
             reference.footage, test, fps=_fps(info), metrics=settings.metrics, device=settings.device
         )
         if "vmaf" in settings.metrics:
             values["vmaf_identity"] = reference.vmaf_identity
+        if "bdrate" in settings.metrics:
+            fps = Fraction(_fps(info)).limit_denominator(1001)
+            shown = [cut_even(one) for one in planes[: len(marked_planes)]]
+            curves = [rate_points(frames, fps) for frames in (shown, [cut_even(one) for one in marked_planes])]
+            values["bdrate"] = bd_rate(*curves)
         counts = {"frames": str(len(test.luma)), "rgb_frames": str(len(test.rgb))}
         return self.facts | counts | {name: f"{value:.4f}" for name, value in values.items()}
 
@@ -190,7 +221,8 @@ def mark_planes(planes: Sequence[Planes], info: VideoInfo, clip: str, settings: 
     key = Key("quality", _draw(settings.seed, clip, "key", 32), "2026-01-01T00:00:00+00:00")
     payload = int.from_bytes(_draw(settings.seed, clip, "payload", 8), "big")
     mark = Mark(key, payload=payload, strength=settings.strength, profile=settings.profile)
-    marker = Marker(mark, info.width, info.height)
+    height, width = planes[0].y.shape
+    marker = Marker(mark, width, height)
     return [marker.planes(frame) for frame in planes]
 
 
@@ -223,5 +255,5 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of a results file, the last one of each (clip, method, strength, profile, seed); none where there is no
     file. Torn and damaged lines are left out. Raises InputError for a file of other columns."""
     other = InputError(f"Expected the columns of a quality run in {path}, got others; choose another file")
-    rows = tables.read(path, COLUMNS, refusal=other) or ()
+    rows = tables.read(path, COLUMNS, refusal=other, added=ADDED) or ()
     return list({tuple(row[name] for name in _IDENTITY): row for row in rows}.values())

@@ -5,19 +5,16 @@ moment and goes on where it was. The detector knows neither the geometry, nor th
 it is given (the right one and a decoy, in random order) was used.
 """
 
+from eval.intervals import wilson
 from eval.robustness.runner import run
-from eval.robustness.subjects import Lattice, Outcome, Watermark
-from eval.robustness.summary import FLOORS, Cell, Floor, markdown, summarize, wilson, write_summary
+from eval.robustness.summary import FLOORS, Cell, Floor, markdown, summarize, write_summary
 from eval.robustness.table import Row, read_rows
 
 __all__ = [
     "FLOORS",
     "Cell",
     "Floor",
-    "Lattice",
-    "Outcome",
     "Row",
-    "Watermark",
     "markdown",
     "read_rows",
     "run",

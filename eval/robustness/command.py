@@ -3,79 +3,118 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from eval.attacks import ATTACKS
+from eval.attacks import ATTACKS, SETS
+from eval.commands.telling import reporter, say, told
+from eval.corpus import default_videos, list_videos
+from eval.methods import DEFAULT_METHODS, METHODS, QUICK_METHODS, methods_named
 from eval.robustness.runner import run
 from eval.robustness.summary import markdown, summarize, write_summary
-from eval.robustness.table import read_rows
+from eval.robustness.table import Row, read_rows
 from eval.tables import writing
 from genwm.errors import GenwmError, InputError
 
+OUT = Path("genwm-eval/robustness.csv")
+#: What the short words stand for; whatever is given by hand wins.
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"attacks": "quick", "methods": ",".join(QUICK_METHODS), "limit": 8, "max_frames": 48, "lines": 480},
+    "full": {"attacks": "full", "methods": ",".join(name for name in METHODS if not name.startswith("rivaGan"))},
+    "videoseal-72": {"attacks": "videoseal-72", "max_frames": 72},
+}
+_USUAL = {"methods": ",".join(DEFAULT_METHODS), "max_frames": 72}
+
 
 @click.command()
-@click.option("--videos", type=click.Path(path_type=Path), help="Folder of clips, with or without a manifest.csv.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="CSV file of results; continued if there.")
-@click.option("--attacks", help="Ids separated by commas [default: the published table]; 'list' prints them.")
-@click.option("--max-frames", default=72, show_default=True, type=click.IntRange(1), help="Frames of each clip.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of clips [default: public clips, or scenes].")
+@click.option("--out", default=OUT, show_default=True, type=click.Path(path_type=Path), help="CSV file; continued.")
+@click.option("--quick", "preset", flag_value="quick", help="20 attacks, 3 methods, 8 clips of 48 frames: minutes.")
+@click.option("--full", "preset", flag_value="full", help="Every attack on every clip with every method but rivaGan.")
+@click.option("--protocol", "preset", type=click.Choice(["videoseal-72"]), help="Another evaluation's own list.")
+@click.option("--attacks", help=f"Ids or sets ({', '.join(SETS)}) with commas [default: table]; 'list' prints them.")
+@click.option("--methods", help="Ids with commas [default: lattice.balanced]; 'list' prints them.")
+@click.option("--max-frames", type=click.IntRange(1), help="First frames of each clip [default: 72].")
 @click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Seconds instead of frames.")
-@click.option("--strength", default="balanced", show_default=True)
-@click.option("--profile", default="colour", show_default=True)
+@click.option("--lines", type=click.IntRange(64), help="Scale larger clips down to so many lines before marking.")
 @click.option("--min-short-side", default=480, show_default=True, type=click.IntRange(0))
 @click.option("--max-short-side", type=click.IntRange(1))
+@click.option("--clip", "clips", multiple=True, help="Only this clip, by its path in the folder; may be given again.")
 @click.option("--processes", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--limit", type=click.IntRange(1), help="Only so many clips, a fair sample of all.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--retry-errors", is_flag=True, help="Measure again what ended in an error.")
 @click.option("--summary-only", is_flag=True, help="Measure nothing: sum up the rows of --out.")
+@click.option("--html", is_flag=True, help="Measure quality and cost too, and write one page (.html) beside --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@told
 def robustness(
     videos: Path | None,
     out: Path,
+    preset: str | None,
     attacks: str | None,
+    methods: str | None,
     summary_only: bool,
+    html: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Mark, attack and read every clip of a folder; write rows, and a summary beside them (.md and .summary.csv)."""
-    if attacks == "list":
-        for attack in ATTACKS.values():
-            click.echo(f"{attack.id:28} {attack.description} ({attack.source})")
+    """Mark, attack and read every clip of a folder; write rows, and a summary beside them (.md and .summary.csv).
+
+    Rows are written as they are measured: the same command goes on after a kill.
+    """
+    if attacks == "list" or methods == "list":
+        _list(attacks == "list")
         return
-    try:
-        if summary_only:
-            rows = read_rows(out)
-        elif videos is None:
-            raise InputError("Expected a folder of clips, got none; give one with --videos")
-        else:
-            ids = attacks.split(",") if attacks else None
-            rows = run(videos, out, attacks=ids, progress=_reporter(), **options)
-        cells = summarize(rows)
-        text = markdown(cells)
-        write_summary(cells, out.with_suffix(".summary.csv"))
-        with writing(out):
-            out.with_suffix(".md").write_text(text, encoding="utf-8")
-    except GenwmError as error:
-        click.echo(f"{error.code}: {error}", err=True)
-        sys.exit(2)
-    click.echo(text, err=True)
+    asked = {"attacks": attacks, "methods": methods, **options}
+    by_hand = {name: value for name, value in asked.items() if value is not None}
+    given: dict[str, Any] = _USUAL | PRESETS.get(preset or "", {}) | by_hand
+    if given.get("max_seconds") is not None and options["max_frames"] is not None:
+        raise InputError("Expected --max-frames or --max-seconds, got both; give one of them")
+    subjects = methods_named(str(given.pop("methods")).split(","))
+    names = str(given.pop("attacks", "table")).split(",")
+    if summary_only:
+        rows = read_rows(out)
+    else:
+        videos = videos or default_videos(say)
+        rows = run(videos, out, attacks=names, methods=subjects, progress=reporter("clips x methods"), **given)
+    cells = summarize(rows)
+    text = markdown(cells)
+    write_summary(cells, out.with_suffix(".summary.csv"))
+    with writing(out):
+        out.with_suffix(".md").write_text(text, encoding="utf-8")
+    say(text)
+    if html:
+        _page(out, videos, rows, given)
     if as_json:
         click.echo(json.dumps([asdict(cell) for cell in cells]))
 
 
-def _reporter() -> Callable[[int, int, str], None]:
-    """Prints a line after each clip, with the time left at the pace so far."""
-    start = time.monotonic()
+def _page(out: Path, videos: Path | None, rows: list[Row], given: dict[str, Any]) -> None:
+    """Quality and cost of the methods in the rows, beside them, and the page of all."""
+    from eval.report.beside import measure_beside
+    from eval.report.page import write_page
 
-    def report(done: int, total: int, name: str) -> None:
-        left = (time.monotonic() - start) / done * (total - done)
-        click.echo(f"{done}/{total} clips, {left / 60:.0f} min left: {name}", err=True)
+    if videos is not None:
+        measured = {row.clip for row in rows}
+        listed = [video for video in list_videos(videos) if video.id in measured]
+        try:
+            measure_beside(out, listed, rows, lines=given.get("lines"), processes=given["processes"])
+        except GenwmError as error:  # a missing package: the page says that it is not there
+            say(f"not measured: {error}")
+    write_page(out, videos=videos)
+    say(f"wrote {out.with_suffix('.html')}")
 
-    return report
+
+def _list(attacks: bool) -> None:
+    if attacks:
+        for name, members in SETS.items():
+            click.echo(f"{name:28} the set of {len(members)}")
+        for attack in ATTACKS.values():
+            click.echo(f"{attack.id:28} {attack.description} ({attack.source})")
+    else:
+        for name in METHODS:
+            click.echo(name)

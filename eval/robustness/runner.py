@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,33 +18,41 @@ from zlib import crc32
 
 import numpy as np
 
-from eval.attacks import ATTACKS, Attack, Clip, attacks_named
+from eval.attacks import Attack, Clip, Maker, attack_named, attacks_named
+from eval.attacks.chains import fitted
 from eval.attacks.geometry import cut_even, scaled
 from eval.corpus import Video, list_videos
-from eval.robustness.subjects import Lattice, Watermark
+from eval.methods import Outcome, Watermark, bits_of, method_id, methods_named
 from eval.robustness.table import Row, append_row, drop_errors, prepare, read_rows
 from eval.tables import failure, versions
 from eval.workers import finished
-from genwm.errors import DiskFullError, InputError, MissingExtraError, OutputError
+from genwm.errors import DiskFullError, InputError, MissingExtraError, NotFoundError, OutputError
 from genwm.keys import Key
 from genwm.video import Planes, read_planes
+
+#: Chance of a method without a decision of its own to be called present, an unmarked clip at a time.
+FALSE_POSITIVE_LOG10 = -6.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """The attacks on one clip that are still to be measured."""
+    """The attacks on one clip with one watermark that are still to be measured. ``command`` is the beginning of the
+    command line that measures a row again."""
 
     video: Video
     attacks: tuple[str, ...]
     watermark: Watermark
     max_frames: int | None
     max_seconds: float | None
+    lines: int | None
     seed: int
     out: Path
+    command: str
 
     @property
     def span(self) -> str:
-        return f"{self.max_frames}f" if self.max_seconds is None else f"{self.max_seconds:g}s"
+        much = f"{self.max_frames}f" if self.max_seconds is None else f"{self.max_seconds:g}s"
+        return f"{much}@{self.lines}" if self.lines else much
 
     def blank(self, attack: str) -> Row:
         video, watermark = self.video, self.watermark
@@ -59,8 +69,23 @@ class _Job:
             strength=watermark.strength,
             profile=watermark.profile,
             seed=self.seed,
-            versions=versions("av", "numpy"),
+            versions=versions("av", "numpy", *_PACKAGES.get(watermark.name, ())),
+            command=self._command(attack),
         )
+
+    def _command(self, attack: str) -> str:
+        watermark = self.watermark
+        method = method_id(watermark.name, watermark.strength, watermark.profile)
+        span = f"--max-frames {self.max_frames}" if self.max_seconds is None else f"--max-seconds {self.max_seconds:g}"
+        size = f" --lines {self.lines}" if self.lines else ""
+        options = f"--clip {shlex.quote(self.video.id)} --attacks {shlex.quote(attack)} --methods {method}"
+        return f"{self.command} {options} {span}{size} --seed {self.seed} --out row.csv"
+
+
+_INVISIBLE = ("invisible-watermark", "onnxruntime")
+_PACKAGES = {
+    "dwtDct": _INVISIBLE, "dwtDctSvd": _INVISIBLE, "rivaGan": _INVISIBLE, "blind": ("blind-watermark",)
+}  # fmt: skip
 
 
 def run(
@@ -68,57 +93,65 @@ def run(
     out_csv: str | os.PathLike[str],
     *,
     attacks: Iterable[str] | None = None,
+    methods: Sequence[Watermark] | None = None,
     max_frames: int = 72,
     max_seconds: float | None = None,
-    strength: str = "balanced",
-    profile: str = "colour",
+    lines: int | None = None,
     min_short_side: int = 480,
     max_short_side: int | None = None,
+    clips: Sequence[str] = (),
     processes: int = 2,
     limit: int | None = None,
     seed: int = 0,
     retry_errors: bool = False,
-    watermark: Watermark | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Row]:
     """Measures every attack on every clip of a folder and returns all rows of ``out_csv``, old and new.
 
     Args:
         videos, min_short_side, max_short_side: see :func:`eval.corpus.list_videos`.
-        attacks: ids of :data:`eval.attacks.ATTACKS`; None: the published table.
+        attacks: ids and sets of :mod:`eval.attacks`; None: the published table.
+        methods: what is measured; None: this project's own mark at its default.
         max_frames: how many frames from the start of each clip are marked and attacked.
         max_seconds: instead of ``max_frames``, all frames of the first so many seconds.
+        lines: clips with a larger short side are scaled down to so many lines before they are marked.
+        clips: only the clips of these ids.
         processes: workers, a clip each; 1 measures in this process.
         limit: only the first so many clips of the interleaved order.
         retry_errors: measures again what ended in an error.
-        watermark: what is measured; None: this project's own at ``strength`` and ``profile``.
-        progress: called with the clips done, the clips to do and the id of the last.
+        progress: called with the clips done, the clips to do and what was done last.
 
     Rows that ``out_csv`` has are not measured again; a line that a kill has torn is dropped. What fails on one clip is
     a row with an error, never the end of the run. Errors: those of list_videos; InputError (an unknown attack);
-    OutputError, DiskFullError (``out_csv`` cannot be written or is another table).
+    NotFoundError (an unknown clip); OutputError, DiskFullError (``out_csv`` cannot be written or is another table).
     """
     wanted = tuple(attack.id for attack in attacks_named(attacks))
-    subject = watermark or Lattice(strength=strength, profile=profile)
-    listed = list_videos(videos, min_short_side=min_short_side, max_short_side=max_short_side, seed=seed)[:limit]
+    subjects = methods_named(["lattice.balanced"]) if methods is None else methods
+    listed = list_videos(videos, min_short_side=min_short_side, max_short_side=max_short_side, seed=seed)
+    if missing := sorted(set(clips) - {video.id for video in listed}):
+        raise NotFoundError(f"Expected clips of {os.fspath(videos)}, got {', '.join(missing)}; check their names")
+    listed = [video for video in listed if not clips or video.id in clips][:limit]
     out = Path(out_csv)
     if retry_errors:
         drop_errors(out)
     done = {row.key for row in prepare(out)}
     jobs = []
     for video in listed:
-        job = _Job(
-            video=video,
-            attacks=wanted,
-            watermark=subject,
-            max_frames=None if max_seconds is not None else max_frames,
-            max_seconds=max_seconds,
-            seed=seed,
-            out=out,
-        )
-        left = tuple(attack for attack in wanted if job.blank(attack).key not in done)
-        if left:
-            jobs.append(replace(job, attacks=left))
+        for subject in subjects:
+            job = _Job(
+                video=video,
+                attacks=wanted,
+                watermark=subject,
+                max_frames=None if max_seconds is not None else max_frames,
+                max_seconds=max_seconds,
+                lines=lines,
+                seed=seed,
+                out=out,
+                command=f"genwm eval robustness --videos {shlex.quote(os.fspath(videos))} --min-short-side 0",
+            )
+            left = tuple(attack for attack in wanted if job.blank(attack).key not in done)
+            if left:
+                jobs.append(replace(job, attacks=left))
     for count, name in enumerate(finished([partial(_measure, job) for job in jobs], processes), start=1):
         if progress:
             progress(count, len(jobs), name)
@@ -126,7 +159,7 @@ def run(
 
 
 def _measure(job: _Job) -> str:
-    """Marks one clip, appends one row for each attack on it and returns its id."""
+    """Marks one clip, appends one row for each attack on it and returns what was measured."""
     try:
         with tempfile.TemporaryFile() as store:
             _attack_all(job, store)
@@ -135,7 +168,8 @@ def _measure(job: _Job) -> str:
     except Exception as error:
         for attack in job.attacks:
             append_row(job.out, _failed(job.blank(attack), error))
-    return job.video.id
+    watermark = job.watermark
+    return f"{job.video.id}, {method_id(watermark.name, watermark.strength, watermark.profile)}"
 
 
 def _attack_all(job: _Job, store: IO[bytes]) -> None:
@@ -144,15 +178,17 @@ def _attack_all(job: _Job, store: IO[bytes]) -> None:
     reader = read_planes(job.video.path, max_frames=job.max_frames, stop_s=job.max_seconds, threads=1)
     start = time.perf_counter()
     with reader:
-        frames = _kept(job.watermark.mark(_upright(reader), key, payload), store)
+        frames = _kept(job.watermark.mark(upright(reader, lines=job.lines), key, payload), store)
     mark_ms = 1000 * (time.perf_counter() - start) / len(frames)
     rate = reader.info.fps if reader.info and reader.info.fps else 25.0
-    clip = Clip(frames, Fraction(rate).limit_denominator(1001))
+    clip = Clip(
+        frames, Fraction(rate).limit_denominator(1001), maker_of(job.video, job.watermark, job.seed, _source(job))
+    )
     short_side = min(frames[0].y.shape)
     for name in job.attacks:
         row = replace(job.blank(name), frames=len(frames), short_side=short_side, mark_ms_per_frame=round(mark_ms, 3))
         try:
-            row = _attacked(row, clip, ATTACKS[name], job, keys, key, payload)
+            row = _attacked(row, clip, attack_named(name), job, keys, key, payload)
         except (ImportError, MissingExtraError):
             raise
         except Exception as error:
@@ -160,14 +196,50 @@ def _attack_all(job: _Job, store: IO[bytes]) -> None:
         append_row(job.out, row)
 
 
+def _source(job: _Job) -> Callable[[], Iterator[Planes]]:
+    """The clip without a mark, read again."""
+
+    def frames() -> Iterator[Planes]:
+        with read_planes(job.video.path, max_frames=job.max_frames, stop_s=job.max_seconds, threads=1) as reader:
+            yield from upright(reader, lines=job.lines)
+
+    return frames
+
+
+def maker_of(video: Video, watermark: Watermark, seed: int, original: Callable[[], Iterable[Planes]]) -> Maker:
+    """What attackers who can mark have: the clip's key and payload, and another key and payload."""
+    key, _, payload, _ = secrets_of(video, seed)
+    other = Video(path=video.path, id=f"{video.id}/other")
+    other_key, _, other_payload, _ = secrets_of(other, seed)
+    return Maker(
+        same=lambda frames: watermark.mark(frames, key, payload),
+        other=lambda frames: watermark.mark(frames, other_key, other_payload),
+        original=original,
+    )
+
+
 def _attacked(row: Row, clip: Clip, attack: Attack, job: _Job, keys: Sequence[Key], key: Key, payload: int) -> Row:
-    rng = np.random.default_rng([job.seed, crc32(job.video.id.encode()), crc32(attack.id.encode())])
+    rng = rng_of(job.video, attack, job.seed)
     start = time.perf_counter()
     file = attack.apply(clip, rng)
     attacked = time.perf_counter()
     row = replace(row, bytes=file.getbuffer().nbytes, attack_s=round(attacked - start, 3))
     outcome = job.watermark.read(file, keys)
     read_s = round(time.perf_counter() - attacked, 3)
+    row = _without_decision(row, outcome, payload) if outcome.message else _decided(row, outcome, key, payload)
+    return replace(
+        row,
+        scale=None if outcome.scale is None else round(float(outcome.scale), 5),
+        rotation=None if outcome.rotation is None else round(float(outcome.rotation), 4),
+        flip=None if outcome.flip is None else int(outcome.flip),
+        aspect=None if outcome.aspect is None else round(float(outcome.aspect), 5),
+        frames_read=outcome.frames_read,
+        read_s=read_s,
+    )
+
+
+def _decided(row: Row, outcome: Outcome, key: Key, payload: int) -> Row:
+    """A row of a method that says whether there is a mark."""
     right_key = outcome.detected and outcome.key == key.name
     given = outcome.payload
     return replace(
@@ -177,14 +249,40 @@ def _attacked(row: Row, clip: Clip, attack: Attack, job: _Job, keys: Sequence[Ke
         exact=int(right_key and given == payload),
         wrong_payload=int(given is not None and given != payload),
         bit_accuracy=None if given is None else 1 - (given ^ payload).bit_count() / 64,
+        bits=64,
         log10_p=None if outcome.log10_p is None else round(float(outcome.log10_p), 3),
-        scale=None if outcome.scale is None else round(float(outcome.scale), 5),
-        rotation=None if outcome.rotation is None else round(float(outcome.rotation), 4),
-        flip=None if outcome.flip is None else int(outcome.flip),
-        aspect=None if outcome.aspect is None else round(float(outcome.aspect), 5),
-        frames_read=outcome.frames_read,
-        read_s=read_s,
     )
+
+
+def _without_decision(row: Row, outcome: Outcome, payload: int) -> Row:
+    """A row of a method that gives bits from anything: present where so many right ones are chance with 10^-6 or less.
+    Whoever decides so must know the message beforehand, which is more than a reader of uploads knows."""
+    message = outcome.message or ()
+    right = sum(a == b for a, b in zip(message, bits_of(payload, len(message)), strict=True))
+    log10_p = chance_log10(right, len(message))
+    found = int(log10_p <= FALSE_POSITIVE_LOG10)
+    return replace(
+        row,
+        present=found,
+        right_key=found,
+        exact=int(right == len(message)),
+        wrong_payload=int(right < len(message)),
+        bit_accuracy=right / len(message),
+        bits=len(message),
+        log10_p=round(log10_p, 3),
+    )
+
+
+def chance_log10(right: int, bits: int) -> float:
+    """Base-10 logarithm of the chance that at least ``right`` of so many fair coins agree with a message."""
+    from scipy.stats import binom
+
+    return float(binom.logsf(right - 1, bits, 0.5)) / math.log(10)
+
+
+def rng_of(video: Video, attack: Attack, seed: int) -> np.random.Generator:
+    """The random draws of one attack on one clip."""
+    return np.random.default_rng([seed, crc32(video.id.encode()), crc32(attack.id.encode())])
 
 
 def secrets_of(video: Video, seed: int) -> tuple[Key, Key, int, bool]:
@@ -200,8 +298,9 @@ def secrets_of(video: Video, seed: int) -> tuple[Key, Key, int, bool]:
     return key, decoy, int.from_bytes(draw("payload")[:8], "big"), bool(draw("order")[0] & 1)
 
 
-def _upright(frames: Iterable[Planes]) -> Iterator[Planes]:
-    """Frames of square pixels and even size, as sites make them; a clip ends where its size changes."""
+def upright(frames: Iterable[Planes], *, lines: int | None = None) -> Iterator[Planes]:
+    """Frames of square pixels and even size, as sites make them, with a short side of at most ``lines``; a clip ends
+    where its size changes."""
     shape: tuple[int, ...] | None = None
     for planes in frames:
         if shape is None:
@@ -212,7 +311,7 @@ def _upright(frames: Iterable[Planes]) -> Iterator[Planes]:
         if abs(planes.pixel_aspect - 1) > 0.002:
             planes = scaled(planes, x=planes.pixel_aspect, y=1)
             planes.pixel_aspect = 1.0
-        yield planes
+        yield planes if lines is None else fitted(planes, lines=lines)
 
 
 def _kept(frames: Iterable[Planes], store: IO[bytes]) -> list[Planes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 from collections import defaultdict
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 from eval.attacks import ATTACKS
 from eval.corpus import SIZE_CLASSES, size_class
+from eval.intervals import wilson
 from eval.robustness.table import Row
 from eval.tables import rewrite
 
@@ -60,18 +60,6 @@ def _floors() -> dict[str, Floor]:
 # What the balanced mark must reach over the first 72 frames, and the more so over 10 s. The size classes are the first
 # two of SIZE_CLASSES.
 FLOORS: Mapping[str, Floor] = _floors()
-
-
-def wilson(hits: int, count: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, 95 % by default: (low, high) in [0, 1]; (0, 1) of nothing.
-
-    E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927)."""
-    if count == 0:
-        return 0.0, 1.0
-    rate, square = hits / count, z * z / count
-    middle = (rate + square / 2) / (1 + square)
-    half = z * math.sqrt(rate * (1 - rate) / count + square / (4 * count)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +152,13 @@ def _cell(key: tuple[str, ...], rows: Sequence[Row]) -> Cell:
     )
 
 
+def said(span: str) -> str:
+    """A span of rows in words."""
+    much, _, lines = span.partition("@")
+    words = f"first {much[:-1]} {'frames' if much.endswith('f') else 's'}"
+    return f"{words}, at most {lines} lines" if lines else words
+
+
 def markdown(cells: Sequence[Cell]) -> str:
     """The summary for people: what misses its floor first, then a table for each setting."""
     settings: defaultdict[tuple[str, str, str, str], list[Cell]] = defaultdict(list)
@@ -175,7 +170,7 @@ def markdown(cells: Sequence[Cell]) -> str:
 
 def _section(setting: tuple[str, str, str, str], cells: Sequence[Cell]) -> Iterator[str]:
     watermark, strength, profile, span = setting
-    much = f"first {span[:-1]} frames" if span.endswith("f") else f"first {span[:-1]} s"
+    much = said(span)
     yield f"## {watermark}, {strength}, {profile}, {much}\n"
     yield (
         f"Files with a wrong payload: {sum(cell.wrong_payload for cell in cells)}; with a wrong key: "

@@ -16,10 +16,13 @@ from genwm.errors import NotFoundError, OutputError
 class Row:
     """One line of the results. Truth values are 0 or 1; what is unknown is empty (None).
 
-    ``span`` says how much of the clip was marked: ``72f`` frames or ``10s`` seconds at most. ``present``: the reader
+    ``span`` says how much of the clip was marked: ``72f`` frames or ``10s`` seconds at most, and ``@480`` that it was
+    scaled down to so many lines before. ``present``: the reader
     said detected; ``right_key``: and named the key that was used; ``exact``: and gave all 64 bits of the payload;
     ``wrong_payload``: it gave a payload that was not embedded. ``error`` is a stable code, ``internal`` where something
-    failed that has none.
+    failed that has none. ``bits`` is the length of the message; a method without a decision of its own (see
+    eval/methods) counts as present where its bits are right beyond a chance of 10^-6, ``log10_p`` being that of the
+    binomial tail, and gives a payload whatever it reads. ``command`` measures the row again.
     """
 
     clip: str
@@ -52,6 +55,8 @@ class Row:
     versions: str = ""
     error: str = ""
     message: str = ""
+    bits: int | None = None
+    command: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -60,6 +65,7 @@ class Row:
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))
+ADDED = frozenset({"bits", "command"})  # since the first tables
 _TYPES: dict[str, Callable[[str], Any]] = {
     field.name: {"int": int, "int | None": int, "float | None": float}.get(str(field.type), str)
     for field in fields(Row)
@@ -71,8 +77,11 @@ def append_row(out: Path, row: Row) -> None:
 
 
 def prepare(out: Path) -> list[Row]:
-    """Makes the file, or cuts off the line that a kill has torn; returns the rows that are there."""
+    """Makes the file, or cuts off the line that a kill has torn; returns the rows that are there. An older table gets
+    the columns that it lacks."""
     rows = _read(out)
+    if rows is not None and not tables.has_columns(out, COLUMNS):
+        tables.rewrite(out, COLUMNS, (asdict(row).values() for row in rows))
     tables.prepare(out, COLUMNS)
     return rows or []
 
@@ -88,7 +97,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
 
 def _read(path: Path) -> list[Row] | None:
     other = OutputError(f"Expected a table of robustness results in {path}, got another; choose another name")
-    lines = tables.read(path, COLUMNS, refusal=other)
+    lines = tables.read(path, COLUMNS, refusal=other, added=ADDED)
     if lines is None:
         return None
     return list({row.key: row for row in map(_row, lines) if row}.values())

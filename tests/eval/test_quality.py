@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,25 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from eval.corpus import Video, list_videos
-from eval.quality import DISPLAYS, Footage, Settings, jod, measure, psnr, read_rows, run, ssim, summary, vmaf
+from eval.quality import (
+    DISPLAYS,
+    Footage,
+    Settings,
+    bd_rate,
+    flicker,
+    jod,
+    measure,
+    ms_ssim,
+    psnr,
+    rate_points,
+    read_rows,
+    run,
+    ssim,
+    summary,
+    vmaf,
+)  # fmt: skip
 from eval.quality import running as running_module
-from eval.quality.__main__ import main
+from eval.quality.command import quality
 from eval.quality.running import COLUMNS
 from genwm.errors import DiskFullError, InputError, MissingExtraError
 from genwm.video import Planes, VideoInfo, read_planes, read_rgb, write_video
@@ -109,6 +127,66 @@ def test_frames_that_do_not_match_are_refused(luma: Frames, change: object) -> N
 def test_no_frames_are_refused(luma: Frames) -> None:
     with pytest.raises(InputError, match="at least one frame"):
         psnr(luma[:0], luma[:0])
+
+
+# --- MS-SSIM, flicker, bit rate
+
+
+def test_ms_ssim_is_libvmafs(tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="MS-SSIM is not compared: it needs 'quality'")
+    one = np.ascontiguousarray(scene(256, 208, 2)[..., 1])
+    for sigma in (3, 9):
+        other = noisy(one, sigma)
+        for name, frames in (("one", one), ("other", other)):
+            (tmp_path / f"{name}.raw").write_bytes(frames.tobytes())
+        source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", "256x208", "-r", "25", "-i"]
+        log = tmp_path / "log.csv"
+        measure = f"libvmaf=feature=name=float_ms_ssim:log_fmt=csv:log_path={log}"
+        inputs = [*source, str(tmp_path / "other.raw"), *source, str(tmp_path / "one.raw")]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), *inputs, "-lavfi", f"[0:v][1:v]{measure}", "-f", "null", "-"]
+        subprocess.run(command, check=True, capture_output=True)
+        head, *lines = log.read_text().splitlines()
+        place = head.split(",").index("float_ms_ssim")
+        expected = np.mean([float(line.split(",")[place]) for line in lines])
+        assert ms_ssim(one, other) == pytest.approx(expected, abs=0.004)
+    assert ms_ssim(one, one) == pytest.approx(1, abs=1e-6)
+
+
+def test_ms_ssim_needs_five_scales(luma: Frames) -> None:
+    with pytest.raises(InputError, match="176"):
+        ms_ssim(luma, luma)
+
+
+def test_flicker_is_of_the_change_alone(luma: Frames) -> None:
+    grey = luma // 2 + 40
+    assert flicker(grey, grey + 3) == 0  # it stands still, whatever moves below
+    blinking = grey + np.where(np.arange(len(grey)) % 2, 4, 0).astype(np.uint8)[:, None, None]
+    assert flicker(grey, blinking) == pytest.approx(4)
+    assert flicker(grey[:1], grey[:1] + 3) == 0
+    noise = np.random.default_rng(0).normal(0, 5, grey.shape)
+    assert flicker(grey, np.rint(grey + noise).astype(np.uint8)) == pytest.approx(5 * math.sqrt(2), rel=0.03)
+
+
+def test_bd_rate_of_known_curves() -> None:
+    curve = [(100 * 2 ** (step / 2), 30 + 2 * step) for step in range(4)]
+    dearer = [(1.1 * rate, quality) for rate, quality in curve]
+    assert bd_rate(curve, curve) == pytest.approx(0, abs=1e-9)
+    assert bd_rate(curve, dearer) == pytest.approx(10)
+    assert bd_rate(dearer, curve) == pytest.approx(100 * (1 / 1.1 - 1))
+    # Straight in log rate over dB (a doubling is 4 dB): what is .5 dB worse at any rate needs 2^(1/8) times the rate.
+    worse = [(rate, quality - 0.5) for rate, quality in curve]
+    assert bd_rate(curve, worse) == pytest.approx(100 * (2 ** (1 / 8) - 1))
+    with pytest.raises(InputError, match="share qualities"):
+        bd_rate(curve, [(rate, quality + 50) for rate, quality in curve])
+
+
+def test_noise_costs_an_encoder_rate(folder: Path) -> None:
+    reader = read_planes(folder / "one.mkv", max_frames=8)
+    planes = [replace(p, y=p.y.copy(), u=p.u.copy(), v=p.v.copy()) for p in reader]
+    loud = [replace(one, y=noisy(one.y, 4)) for one in planes]
+    points = [rate_points(frames, Fraction(24)) for frames in (planes, loud)]
+    assert all(a[0] > b[0] and a[1] > b[1] for a, b in pairwise(points[0]))  # a higher CRF: less rate, less quality
+    assert bd_rate(*points) > 10
 
 
 # --- VMAF
@@ -399,7 +477,7 @@ def test_summary_of_nothing_is_still_a_page() -> None:
 def test_the_command_writes_rows_and_summary(folder: Path, marked: list[str], tmp_path: Path) -> None:
     out, page = tmp_path / "rows.csv", tmp_path / "page.md"
     arguments = ["--videos", str(folder), "--out", str(out), "--summary", str(page), "--metrics", "psnr"]
-    result = CliRunner().invoke(main, [*arguments, "--min-short-side", "0", "--limit", "2"])
+    result = CliRunner().invoke(quality, [*arguments, "--min-short-side", "0", "--limit", "2"])
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert len(read_rows(out)) == 2
@@ -407,7 +485,7 @@ def test_the_command_writes_rows_and_summary(folder: Path, marked: list[str], tm
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["--videos", str(tmp_path / "none"), "--out", str(tmp_path / "rows.csv")])
+    result = CliRunner().invoke(quality, ["--videos", str(tmp_path / "none"), "--out", str(tmp_path / "rows.csv")])
     assert result.exit_code == 2
     assert result.stderr.startswith("error[not-found]: Expected a folder")
     assert len(result.stderr.splitlines()) == 1

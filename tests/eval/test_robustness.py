@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from eval.attacks import DEFAULT
 from eval.corpus import Video, interleaved, list_videos, size_class
-from eval.robustness import FLOORS, Outcome, Row, markdown, read_rows, run, summarize, wilson
+from eval.methods import Outcome
+from eval.robustness import FLOORS, Row, markdown, read_rows, run, summarize, wilson
 from eval.robustness.command import robustness
 from eval.robustness.runner import secrets_of
 from genwm.errors import InputError, MissingExtraError, NotFoundError, OutputError, TruncatedError
@@ -84,7 +85,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measure(videos: Path, out: Path, toy: Toy | None = None, **options: object) -> list[Row]:
     settings: dict[str, object] = {"attacks": TWO, "max_frames": 4, "min_short_side": 0, "processes": 1, **options}
-    return run(videos, out, watermark=toy or Toy(), **settings)  # type: ignore[arg-type]
+    return run(videos, out, methods=[toy or Toy()], **settings)  # type: ignore[arg-type]
 
 
 def row(**values: object) -> Row:
@@ -194,7 +195,7 @@ def test_odd_sizes_and_oblong_pixels_become_even_and_square(tmp_path: Path) -> N
 
 def test_workers_give_the_same_rows(videos: Path, tmp_path: Path) -> None:
     one = measure(videos, tmp_path / "one.csv", attacks=["none"], limit=2)
-    two = measure(videos, tmp_path / "two.csv", attacks=["none"], limit=2, processes=2, strength="unused")
+    two = measure(videos, tmp_path / "two.csv", attacks=["none"], limit=2, processes=2)
 
     def plain(rows: list[Row]) -> list[Row]:
         timeless = (replace(each, mark_ms_per_frame=None, attack_s=None, read_s=None) for each in rows)
@@ -364,7 +365,8 @@ def test_the_command_lists_attacks_and_says_what_is_wrong(tmp_path: Path) -> Non
     out = str(tmp_path / "out.csv")
     listed = CliRunner().invoke(robustness, ["--out", out, "--attacks", "list"])
     assert all(name in listed.stdout for name in DEFAULT)
-    for arguments, code in ((["--summary-only"], "not-found"), ([], "bad-input")):
+    wrong = ["--videos", str(tmp_path), "--attacks", "h264.crf23,nonsense"]
+    for arguments, code in ((["--summary-only"], "not-found"), (wrong, "bad-input")):
         result = CliRunner().invoke(robustness, ["--out", out, *arguments])
         assert result.exit_code == 2
-        assert result.stderr.startswith(f"{code}: Expected ")
+        assert result.stderr.startswith(f"error[{code}]: Expected ")

@@ -1,50 +1,20 @@
-"""The watermarks that can be measured, behind one interface."""
+"""This project's own mark as a watermark under test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
+from eval.methods.model import Outcome
 from genwm.keys import Key
 from genwm.video import Planes
 
 
-class Outcome(NamedTuple):
-    """What a reader says about one file. ``detected`` is its default decision; ``key`` the name of the key found."""
-
-    detected: bool
-    key: str = ""
-    payload: int | None = None
-    log10_p: float | None = None
-    scale: float | None = None
-    rotation: float | None = None
-    flip: bool | None = None
-    aspect: float | None = None
-    frames_read: int | None = None
-
-
-class Watermark(Protocol):
-    """A watermark under test. Implementations are picklable, for clips are measured in other processes."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def strength(self) -> str: ...
-    @property
-    def profile(self) -> str: ...
-
-    def mark(self, frames: Iterable[Planes], key: Key, payload: int) -> Iterator[Planes]:
-        """The frames of one clip, marked with a 64-bit payload."""
-
-    def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
-        """What is in the file (video or still image), given the keys to try."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Lattice:
-    """This project's own mark."""
+    """The lattice mark in one of its strengths and profiles, read with the detector's defaults."""
 
     strength: str = "balanced"
     profile: str = "colour"

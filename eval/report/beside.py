@@ -1,0 +1,144 @@
+"""What stands beside a robustness run: the quality of the same methods on the same clips, and what they cost."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from eval import tables
+from eval.baselines import BASELINES
+from eval.commands.telling import say
+from eval.corpus import Video
+from eval.methods import METHODS, Lattice
+from eval.quality import Settings, read_rows, run
+from eval.quality.running import OURS
+from eval.report.measures import of
+from eval.robustness import Row
+from eval.speed import run_child
+from genwm.errors import GenwmError, InputError
+
+COST_FRAMES = 8
+
+
+def quality_path(out: Path) -> Path:
+    return out.with_suffix(".quality.csv")
+
+
+def cost_path(out: Path) -> Path:
+    return out.with_suffix(".cost.csv")
+
+
+def measure_beside(
+    out: Path, videos: Sequence[Video], rows: Sequence[Row], *, lines: int | None, processes: int = 1
+) -> None:
+    """Measures ColorVideoVDP, PSNR, SSIM and flicker of every method in the rows on those clips, and memory and time of
+    marking and reading, each method in a process of its own. What is there already is kept."""
+    methods = list(dict.fromkeys(of(row) for row in rows))
+    cost(out, videos, methods)
+    others = [name for name in dict.fromkeys(name.removesuffix(".majority") for name in methods) if name in BASELINES]
+    folder = str(videos[0].path).removesuffix(videos[0].id) if videos else ""
+    for name in methods:
+        subject = METHODS.get(name)
+        if isinstance(subject, Lattice):
+            _quality(out, videos, (OURS,), lines, processes, folder, subject)
+    if others:
+        _quality(out, videos, tuple(others), lines, processes, folder, Lattice())
+
+
+def _quality(
+    out: Path,
+    videos: Sequence[Video],
+    methods: tuple[str, ...],
+    lines: int | None,
+    processes: int,
+    folder: str,
+    subject: Lattice,
+) -> None:
+    settings = Settings(
+        strength=subject.strength,  # type: ignore[arg-type]
+        profile=subject.profile,  # type: ignore[arg-type]
+        metrics=("psnr", "ssim", "flicker", "jod"),
+        frames=24,
+        lines=lines,
+        videos=folder,
+    )
+    run(
+        videos,
+        quality_path(out),
+        methods=methods,
+        settings=settings,
+        processes=processes,
+        on_row=lambda row: say(f"quality {row['method']} {row['strength']} {row['clip']}: {row['seconds']} s"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one step of a method took in a process of its own, over one clip: seconds by the wall clock and of
+    processor time (the start of the process and reading or writing the frames without loss included), and the largest
+    resident memory in MB (10^6 bytes)."""
+
+    method: str
+    step: str
+    clip: str
+    frames: int
+    wall_s: float
+    cpu_s: float
+    memory_mb: float
+    versions: str = ""
+    error: str = ""
+
+
+def cost(out: Path, videos: Sequence[Video], methods: Sequence[str]) -> list[Cost]:
+    """Rows of ``OUT.cost.csv`` for these methods, measured on the first clip that can be read where they are not
+    there yet."""
+    path = cost_path(out)
+    columns = [field.name for field in fields(Cost)]
+    rows = {(row.method, row.step): row for row in read_costs(out)}
+    tables.prepare(path, columns)
+    if not videos:
+        return list(rows.values())
+    with tempfile.TemporaryDirectory() as folder:
+        for method in methods:
+            for step in ("mark", "read"):
+                if (method, step) in rows or method not in METHODS:
+                    continue
+                row = _cost(method, step, videos[0], Path(folder) / "marked.mkv")
+                rows[(method, step)] = row
+                tables.append(path, [asdict(row).values()])
+    return list(rows.values())
+
+
+def _cost(method: str, step: str, video: Video, store: Path) -> Cost:
+    arguments = [sys.executable, "-m", "eval.methods.step", step, method, str(video.path), str(store), str(COST_FRAMES)]
+    blank = Cost(method=method, step=step, clip=video.id, frames=COST_FRAMES, wall_s=0, cpu_s=0, memory_mb=0)
+    try:
+        child = run_child(arguments)
+    except GenwmError as error:
+        return Cost(**asdict(blank) | {"error": tables.failure(error)[0], "versions": tables.versions()})
+    return Cost(
+        **asdict(blank)
+        | {
+            "wall_s": round(child.cost.wall_s, 3),
+            "cpu_s": round(child.cost.cpu_s, 3),
+            "memory_mb": round(child.memory_mb, 1),
+            "versions": tables.versions("av", "numpy"),
+        }
+    )
+
+
+def read_costs(out: Path) -> list[Cost]:
+    path, columns = cost_path(out), [field.name for field in fields(Cost)]
+    refusal = InputError(f"Expected the columns of costs in {path}, got others; choose another name for the run")
+    rows = []
+    for line in tables.read(path, columns, refusal=refusal) or ():
+        numbers = {name: float(line[name]) for name in ("wall_s", "cpu_s", "memory_mb")}
+        rows.append(Cost(**line | numbers | {"frames": int(line["frames"])}))  # type: ignore[arg-type]
+    return rows
+
+
+def read_quality(out: Path) -> list[dict[str, str]]:
+    return read_rows(quality_path(out))

@@ -1,0 +1,192 @@
+"""Rows of a robustness run as measures by method and attack, each with its interval of 95 % by clip."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.attacks import Attack, attack_named
+from eval.attacks.registry import ATTACKS
+from eval.intervals import bootstrap, wilson
+from eval.methods import method_id
+from eval.robustness import Row
+
+#: Bit accuracy of a message that was not read: what guessing gives.
+UNREAD = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A figure with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One method under one attack, over clips. A row with an error counts as not found.
+
+    ``present`` and ``exact`` are shares in [0, 1] (Wilson), ``bit_accuracy`` a mean in which an unread message counts
+    as one half (bootstrap), ``log10_p`` a median (bootstrap). ``scale_error`` is the mean of abs(found / true - 1),
+    ``rotation_error`` that of the degrees, over found marks; None where the attack has no such truth. ``wrong_payload``
+    counts messages that were given and not embedded, ``wrong_key`` marks found under another key.
+    """
+
+    method: str
+    attack: str
+    kind: str
+    forges: bool
+    clips: int
+    errors: int
+    present: Value
+    exact: Value
+    bit_accuracy: Value
+    log10_p: Value | None
+    wrong_payload: int
+    wrong_key: int
+    scale_error: float | None
+    rotation_error: float | None
+    flip_errors: int | None
+    mark_ms: float | None
+    read_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overall:
+    """One method over the attacks that do not forge: the mean over attacks of each clip's shares, then over clips
+    (bootstrap by clip)."""
+
+    method: str
+    clips: int
+    attacks: int
+    present: Value
+    exact: Value
+    bit_accuracy: Value
+    wrong_payload: int
+    wrong_key: int
+    errors: int
+    rows: int
+    mark_ms: float | None
+    read_s: float | None
+    bits: int | None
+
+
+def of(row: Row) -> str:
+    """The method's id of a row."""
+    return method_id(row.watermark, row.strength, row.profile)
+
+
+def known(attack: str) -> Attack | None:
+    """The attack of that id, None where this version has none."""
+    return attack_named(attack) if attack in ATTACKS or attack.startswith("vae=") else None
+
+
+def measures(rows: Iterable[Row]) -> list[Measure]:
+    """One for each method (in the order in which they come) and attack (in the registry's order)."""
+    groups: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[(of(row), row.attack)].append(row)
+    methods = list(dict.fromkeys(method for method, _ in groups))
+    places = {name: place for place, name in enumerate(ATTACKS)}
+
+    def order(key: tuple[str, str]) -> tuple[int, int, str]:
+        return methods.index(key[0]), places.get(key[1], len(places)), key[1]
+
+    return [_measure(*key, groups[key]) for key in sorted(groups, key=order)]
+
+
+def _measure(method: str, name: str, rows: Sequence[Row]) -> Measure:
+    attack = known(name)
+    truth: Mapping[str, float] = attack.truth if attack else {}
+    found = [row for row in rows if row.right_key]
+    scales = [abs(row.scale / truth["scale"] - 1) for row in found if "scale" in truth and row.scale is not None]
+    turns = [abs(row.rotation - truth["rotation"]) for row in found if "rotation" in truth and row.rotation is not None]
+    flips = [row.flip != truth["flip"] for row in found if "flip" in truth and row.flip is not None]
+    levels = [row.log10_p for row in rows if row.log10_p is not None]
+    return Measure(
+        method=method,
+        attack=name,
+        kind=attack.kind if attack else "",
+        forges=bool(attack and attack.forges),
+        clips=len(rows),
+        errors=sum(bool(row.error) for row in rows),
+        present=share(sum(row.right_key for row in rows), len(rows)),
+        exact=share(sum(row.exact for row in rows), len(rows)),
+        bit_accuracy=mean([accuracy(row) for row in rows]),
+        log10_p=mean(levels, np.median) if levels else None,
+        wrong_payload=sum(row.wrong_payload for row in rows),
+        wrong_key=sum(row.present and not row.right_key for row in rows),
+        scale_error=statistics.fmean(scales) if scales else None,
+        rotation_error=statistics.fmean(turns) if turns else None,
+        flip_errors=sum(flips) if flips else None,
+        mark_ms=_mean(row.mark_ms_per_frame for row in rows),
+        read_s=_mean(row.read_s for row in rows),
+    )
+
+
+def overall(rows: Iterable[Row]) -> list[Overall]:
+    """One for each method, in the order in which they come."""
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        attack = known(row.attack)
+        if not (attack and attack.forges):
+            groups[of(row)].append(row)
+    return [_overall(method, members) for method, members in groups.items()]
+
+
+def _overall(method: str, rows: Sequence[Row]) -> Overall:
+    def by_clip(value: Callable[[Row], float]) -> Value:
+        clips: defaultdict[str, list[float]] = defaultdict(list)
+        for row in rows:
+            clips[row.clip].append(value(row))
+        return mean([statistics.fmean(values) for values in clips.values()])
+
+    return Overall(
+        method=method,
+        clips=len({row.clip for row in rows}),
+        attacks=len({row.attack for row in rows}),
+        present=by_clip(lambda row: row.right_key),
+        exact=by_clip(lambda row: row.exact),
+        bit_accuracy=by_clip(accuracy),
+        wrong_payload=sum(row.wrong_payload for row in rows),
+        wrong_key=sum(row.present and not row.right_key for row in rows),
+        errors=sum(bool(row.error) for row in rows),
+        rows=len(rows),
+        mark_ms=_mean(row.mark_ms_per_frame for row in rows),
+        read_s=_mean(row.read_s for row in rows),
+        bits=next((row.bits for row in rows if row.bits), None),
+    )
+
+
+def shared(rows: Sequence[Row]) -> list[Row]:
+    """The rows of (clip, attack) pairs that every method of the rows was measured on: what can be compared."""
+    methods = {of(row) for row in rows}
+    seen: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        seen[(row.clip, row.attack, row.span)].add(of(row))
+    return [row for row in rows if seen[(row.clip, row.attack, row.span)] == methods]
+
+
+def accuracy(row: Row) -> float:
+    return UNREAD if row.bit_accuracy is None else row.bit_accuracy
+
+
+def share(hits: int, count: int) -> Value:
+    low, high = wilson(hits, count)
+    return Value(value=hits / count if count else 0.0, low=low, high=high)
+
+
+def mean(values: Sequence[float], statistic: Callable[..., object] = np.mean) -> Value:
+    low, high = bootstrap(values, statistic)  # type: ignore[arg-type]
+    return Value(value=float(statistic(np.asarray(values))), low=low, high=high)  # type: ignore[arg-type]
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known_values = [value for value in values if value is not None]
+    return statistics.fmean(known_values) if known_values else None

@@ -216,3 +216,12 @@ VIDEOSEAL_72: tuple[str, ...] = (
     *("h265.crf30", "h265.crf40", "h265.crf50", "vp9.crf32"),
     *("combined.crf23", "combined.crf30", "combined.crf40", "combined.crf50"),
 )
+
+#: The rows that others have published (see eval/methods/published.toml), and eight more that none of them has.
+COMPARISON: tuple[str, ...] = (
+    *("h264.crf30", "h264.crf40", "h264.crf50", "h265.crf30", "h265.crf40", "h265.crf50", "vp9.crf32"),
+    *("seal.crop.0.71", "seal.crop.0.55", "seal.perspective.0.5", "seal.rotate.10", "seal.rotate.90"),
+    *("combined.crf23", "combined.crf30", "combined.crf40", "combined.crf50"),
+    *("h264.crf23", "av1.crf55", "resize.0.5+h264.crf30", "grey+h264.crf28", "caption+h264.crf28"),
+    *("fps.half+h264.crf28", "chain.short-video", "chain.screen"),
+)

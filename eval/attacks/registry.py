@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from eval.attacks.extra import EXTRA, GRID, QUICK, VIDEOSEAL_72
+from eval.attacks.extra import COMPARISON, EXTRA, GRID, QUICK, VIDEOSEAL_72
 from eval.attacks.geometry import crop, letterbox, mirrored, resize, rotate, zoom
 from eval.attacks.making import SEAL, codec, combined, edited
 from eval.attacks.model import Attack, Still, each
@@ -80,6 +80,7 @@ SETS: Mapping[str, tuple[str, ...]] = {
     "quick": QUICK,
     "grid": GRID,
     "videoseal-72": VIDEOSEAL_72,
+    "comparison": COMPARISON,
     "full": tuple(ATTACKS),
 }
 AUTOENCODER = "vae="

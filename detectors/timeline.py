@@ -63,6 +63,16 @@ class _Cell:
     values: NDArray[np.complex64]
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What a cell may carry: a reference to correlate with, and how many were tried for it (its base-10 logarithm)."""
+
+    key: Key
+    payload: int | None
+    reference: NDArray[np.complex64]
+    log10_tests: float
+
+
 def timeline_of(
     source: Source,
     *,
@@ -72,30 +82,19 @@ def timeline_of(
     looks: int,
     threads: int = 2,
 ) -> tuple[Segment, ...]:
-    """Marked segments of the key and grid that the whole file's reading found, in order of time.
+    """Marked segments on the grid that the whole file's reading found, of every key, in order of time.
 
     ``hint`` is the place where the mark was found, in ``looks`` looks; empty without one. ``payload`` is what was read
     there, if anything.
     """
     if hint is None:
         return ()
-    key = keys[hint.key]
     cells = _cells(source, hint, threads)
     if not cells:
         return ()
     values = np.stack([cell.values for cell in cells])
-    payloads = _payloads(values, key, payload)
-    # One row a state: each payload with the pilots or, where none was read, the pilots alone. A payload was chosen
-    # among 2^64, a place among all that the search tried.
-    if payloads:
-        references = np.stack([_weighted(tile.signs(key, number)) for number in payloads])
-        chosen = BITS * math.log10(2)
-    else:
-        plan = tile.layout()
-        pilots = np.zeros(len(plan.kx), dtype=np.complex128)
-        pilots[plan.pilot] = tile.pilot_signs(key)
-        references = _weighted(pilots)[None]
-        chosen = math.log10(hint.family.tests / SHARES[hint.family.name] * len(keys) * looks)
+    marks = _marks(values, keys, hint, payload, looks)
+    references = np.stack([mark.reference for mark in marks])
     states = _explain(np.stack([self_normalised(values, reference) for reference in references]))
     segments = []
     start = 0
@@ -103,15 +102,41 @@ def timeline_of(
         if end < len(cells) and states[end] == states[start]:
             continue
         if states[start]:
-            reference = references[states[start] - 1]
-            first, last = _trimmed(values, reference, start, end)
-            log10_p = log10_tail(_joined(values, reference, first, last)) + chosen
-            log10_p = any_of(log10_p, len(cells) ** 2 * len(references))
+            mark = marks[states[start] - 1]
+            first, last = _trimmed(values, mark.reference, start, end)
+            log10_p = log10_tail(_joined(values, mark.reference, first, last)) + mark.log10_tests
+            log10_p = any_of(log10_p, len(cells) ** 2 * len(marks))
             if first < last and log10_p <= THRESHOLD_LOG10_P:
-                segments.append(Segment(cells[first].start_s, cells[last - 1].stop_s, key.name,
-                                        payloads[states[start] - 1] if payloads else None, log10_p))
+                segments.append(Segment(cells[first].start_s, cells[last - 1].stop_s, mark.key.name, mark.payload,
+                                        log10_p))
         start = end
     return tuple(segments)
+
+
+def _marks(values: NDArray[np.complex64], keys: Sequence[Key], hint: Candidate, payload: int | None, looks: int
+           ) -> list[_Mark]:
+    """What a cell can carry: each payload of each key that some window of cells gives; the found key's pilots alone if
+    it gives none; the pilots of another key if they stand out somewhere."""
+    marks: list[_Mark] = []
+    for number, key in enumerate(keys):
+        own = number == hint.key
+        found, highest, windows = _payloads(values, key, payload if own else None, len(keys))
+        # A payload was chosen among 2^64; a place, if for this key, among all that the search tried.
+        marks += [_Mark(key, each, _weighted(tile.signs(key, each)), BITS * math.log10(2)) for each in found]
+        log10_tests = math.log10(len(keys))
+        if own:
+            log10_tests += math.log10(hint.family.tests / SHARES[hint.family.name] * looks)
+        if not found and (own or any_of(log10_tail(highest) + log10_tests, windows) <= THRESHOLD_LOG10_P):
+            marks.append(_Mark(key, None, _weighted(_pilots(key)), log10_tests))
+    return marks
+
+
+def _pilots(key: Key) -> NDArray[np.complex128]:
+    """A key's signs where they are pilots, else 0: complex ``(n,)``."""
+    plan = tile.layout()
+    signs = np.zeros(len(plan.kx), dtype=np.complex128)
+    signs[plan.pilot] = tile.pilot_signs(key)
+    return signs
 
 
 def _chips(key: Key, payload: int) -> NDArray[np.complex64]:
@@ -180,8 +205,9 @@ def _cells(source: Source, hint: Candidate, threads: int) -> list[_Cell]:
     return cells
 
 
-def _payloads(values: NDArray[np.complex64], key: Key, known: int | None) -> list[int]:
-    """Payloads that windows of cells decode to, the one already known first."""
+def _payloads(values: NDArray[np.complex64], key: Key, known: int | None, keys: int) -> tuple[list[int], float, int]:
+    """Payloads that windows of cells decode to, the one already known first; the windows' highest correlation with the
+    pilots of this key, one of so many; and how many windows there are."""
     windows: list[tuple[int, int]] = []
     for size in sorted(_WINDOWS, reverse=True):
         if size > max(len(values), min(_WINDOWS)):
@@ -189,13 +215,15 @@ def _payloads(values: NDArray[np.complex64], key: Key, known: int | None) -> lis
         starts = range(0, max(len(values) - size, 0) + 1, size // 2)
         # Long windows are all tried; of the short ones of a long file no more than the budget.
         windows += [(start, size) for start in starts[:: max(1, len(starts) // _MOST_WINDOWS)]]
-    pilots = tile.pilot_signs(key)
+    pilots, highest = tile.pilot_signs(key), 0.0
     found = [] if known is None else [known]
     references = [_chips(key, payload) for payload in found]
     for start, size in windows:
         part = values[start : start + size]
         joined = Projection(part.sum(axis=0).astype(np.complex128) / math.sqrt(len(part)))
-        if joined.pilot_z(pilots) < 4:
+        pilot_z = joined.pilot_z(pilots)
+        highest = max(highest, pilot_z)
+        if pilot_z < 4:
             continue
         row = joined.values[None].astype(np.complex64)
         if any(self_normalised(row, reference)[0] > _EXPLAINED for reference in references):
@@ -203,10 +231,10 @@ def _payloads(values: NDArray[np.complex64], key: Key, known: int | None) -> lis
         decoded = read_payload(joined, key)
         if decoded.payload is None or decoded.payload in found:
             continue
-        if any_of(decoded.log10_p, len(windows)) <= THRESHOLD_LOG10_P:
+        if any_of(decoded.log10_p, len(windows) * keys) <= THRESHOLD_LOG10_P:
             found.append(decoded.payload)
             references.append(_chips(key, decoded.payload))
-    return found
+    return found, highest, len(windows)
 
 
 def _explain(z: NDArray[np.float64]) -> list[int]:

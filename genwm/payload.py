@@ -32,7 +32,7 @@ CHIPS = STEPS * RATE
 
 #: A payload is accepted where the p-value over all 2^64 payloads is below the first of these, or the second where the
 #: best path failed the check and a rival passed it: there a near neighbour of the truth is likelier.
-LOG10_P_MAX = -9.3
+LOG10_P_MAX = -9.7
 LOG10_P_MAX_LISTED = -12.0
 
 # Taps of the outputs (bit 0 weighs the newest input) and of the check: of 300 random draws the one with the smallest

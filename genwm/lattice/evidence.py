@@ -18,9 +18,13 @@ from genwm.video import Planes, resized
 
 #: Short side that larger frames are scaled down to before they are summed.
 WORKING_LINES = 720
-FRAME_WEIGHTS = {"I": 10, "P": 3, "B": 1, "?": 3}
+FRAME_WEIGHTS = {"I": 16, "P": 3, "B": 1, "?": 3}
 GROUP_FRAMES = 16
-WINDOW = 5
+#: Side of the box of the high-pass, a plane: the colours' mark has longer waves.
+WINDOWS = (5, 9, 9)
+#: Besides being whitened, a neighbourhood counts by its deviation to the minus this power: where the picture is calm,
+#: the mark is surer.
+CALM_POWER = (0.0, 0.2, 0.2)
 #: Variance, in squared 8-bit levels, below which a neighbourhood counts as flat: codec noise must not be amplified.
 VARIANCE_FLOOR = (9.0, 2.0, 2.0)
 CLIP = 2.5
@@ -127,7 +131,7 @@ def whiten_group(group: Group) -> Evidence:
     planes = []
     height, width = group.sums[0].shape
     reduction = min(1.0, EVIDENCE_LINES / min(height, width))
-    for total, floor in zip(group.sums, VARIANCE_FLOOR, strict=True):
+    for total, floor, window, power in zip(group.sums, VARIANCE_FLOOR, WINDOWS, CALM_POWER, strict=True):
         lines, columns = (max(1, round(length * reduction)) for length in total.shape)
         mean, levels = total, 1.0
         if reduction < 1:
@@ -135,43 +139,46 @@ def whiten_group(group: Group) -> Evidence:
             levels = _MAX_WEIGHT // group.weight
             mean = resized(np.multiply(total, levels, dtype=np.uint16), lines, columns)
         white = whiten(mean.astype(np.float32) * np.float32(1 / (group.weight * levels)),
-                       variance_floor=floor / np.sqrt(group.frames))
+                       variance_floor=floor / np.sqrt(group.frames), window=window, calm_power=power)
         white *= np.float32(group.weight)
         planes.append(white)
     return Evidence((planes[0], planes[1], planes[2]), width * group.pixel_aspect, float(height), group.frames,
                     group.start_s, group.stop_s)
 
 
-def whiten(plane: NDArray[np.float32], *, variance_floor: float) -> NDArray[np.float32]:
-    """High-pass over local deviation, clipped: float32 ``(H, W)`` in, the same out, in [-CLIP, CLIP].
+def whiten(plane: NDArray[np.float32], *, variance_floor: float, window: int = 5, calm_power: float = 0.0
+           ) -> NDArray[np.float32]:
+    """High-pass over local deviation: float32 ``(H, W)`` in, the same out.
 
-    A residual of a box of ``WINDOW`` x ``WINDOW`` samples is divided by its own root mean square over the same box, so
-    that no edge or texture outweighs the rest of the picture. Edges are replicated.
+    The residual of a box of ``window`` x ``window`` samples is divided by its own root mean square over the same box
+    and clipped to [-CLIP, CLIP], so that no edge or texture outweighs the rest of the picture; then it is divided by
+    that root mean square to the power of ``calm_power``. Edges are replicated.
     """
     rows = plane.shape[0]
-    pad = WINDOW // 2
+    pad = window // 2
     wide = np.pad(plane, 2 * pad, mode="edge")
     white = np.empty_like(plane)
     for start in range(0, rows, _STRIP_ROWS):  # few enough to stay in the processor's cache through all steps
-        stop = min(start + _STRIP_ROWS, rows)
-        part = wide[start : stop + 4 * pad]
-        residual = part[pad:-pad, pad:-pad] - _box_sums(part) / np.float32(WINDOW**2)
-        power = _box_sums(residual * residual)
-        power *= np.float32(1 / WINDOW**2)
-        power += np.float32(variance_floor)
-        np.sqrt(power, out=power)
-        np.divide(residual[pad:-pad, pad:-pad], power, out=white[start:stop])
-        np.clip(white[start:stop], -CLIP, CLIP, out=white[start:stop])
+        part = wide[start : min(start + _STRIP_ROWS, rows) + 4 * pad]
+        residual = part[pad:-pad, pad:-pad] - _box_sums(part, window) / np.float32(window**2)
+        deviation = _box_sums(residual * residual, window)
+        deviation *= np.float32(1 / window**2)
+        deviation += np.float32(variance_floor)
+        np.sqrt(deviation, out=deviation)
+        values = np.divide(residual[pad:-pad, pad:-pad], deviation, out=white[start : start + _STRIP_ROWS])
+        np.clip(values, -CLIP, CLIP, out=values)
+        if calm_power:
+            values *= deviation ** np.float32(-calm_power)
     return white
 
 
-def _box_sums(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sums of ``WINDOW`` x ``WINDOW`` samples, where the box lies inside: smaller by ``WINDOW`` - 1 either way."""
-    rows, columns = (length - WINDOW + 1 for length in plane.shape)
+def _box_sums(plane: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """Sums of ``window`` x ``window`` samples, where the box lies inside: smaller by ``window`` - 1 either way."""
+    rows, columns = (length - window + 1 for length in plane.shape)
     across = plane[:, :columns] + plane[:, 1 : columns + 1]
-    for shift in range(2, WINDOW):
+    for shift in range(2, window):
         across += plane[:, shift : shift + columns]
     down = across[:rows] + across[1 : rows + 1]
-    for shift in range(2, WINDOW):
+    for shift in range(2, window):
         down += across[shift : shift + rows]
     return down

@@ -9,9 +9,12 @@ import pytest
 
 from detectors import read_watermark
 from detectors.watermark import Segment
+from genwm.keys import Key
 from genwm.video import write_video
 from tests.clips import KEY, PAYLOAD, Frames, marked, scene
 
+OTHER = Key("other", bytes(range(64, 96)), "2026-01-31T12:00:00+00:00")
+UNUSED = Key("unused", bytes(range(96, 128)), "2026-01-31T12:00:00+00:00")
 SECOND = 0x00FF00FF00FF00FF
 FPS = 12
 LENGTH = 3 * FPS  # frames of each part: three seconds
@@ -19,30 +22,29 @@ LENGTH = 3 * FPS  # frames of each part: three seconds
 
 @pytest.fixture(scope="module")
 def parts() -> dict[str, Frames]:
-    """Three seconds each of 480 x 288: unmarked, payload A, payload B."""
+    """Three seconds each of 480 x 288: unmarked, payload A, payload B, and C by another key."""
     footage = scene(480, 288, LENGTH, seed=5)
-    return {"-": footage, "A": marked(footage), "B": marked(footage, SECOND)}
+    return {"-": footage, "A": marked(footage), "B": marked(footage, SECOND), "C": marked(footage, key=OTHER)}
 
 
 def segments(tmp_path: Path, parts: dict[str, Frames], order: str) -> tuple[Segment, ...]:
     frames = np.concatenate([parts[name] for name in order])
     write_video(tmp_path / "clip.mp4", frames, fps=FPS, crf=20, preset="veryfast", gop=2 * FPS)
-    return read_watermark(tmp_path / "clip.mp4", keys=[KEY], timeline=True).segments
+    return read_watermark(tmp_path / "clip.mp4", keys=[UNUSED, KEY, OTHER], timeline=True).segments
 
 
-@pytest.mark.parametrize("order", ["A", "-A", "A-", "-A-", "AB", "A-B", "A-A"])
+@pytest.mark.parametrize("order", ["A", "-A", "A-", "-A-", "AB", "A-B", "A-A", "AC", "CB"])
 def test_a_spliced_clip_gives_its_parts(tmp_path: Path, parts: dict[str, Frames], order: str) -> None:
     expected = [
-        (3.0 * place, 3.0 * place + 3, {"A": PAYLOAD, "B": SECOND}[name])
+        (3.0 * place, 3.0 * place + 3, {"A": PAYLOAD, "B": SECOND, "C": PAYLOAD}[name], OTHER if name == "C" else KEY)
         for place, name in enumerate(order)
         if name != "-"
     ]
     found = segments(tmp_path, parts, order)
-    assert [part.payload for part in found] == [payload for _, _, payload in expected]
-    for part, (start, stop, _) in zip(found, expected, strict=True):
+    assert [(part.payload, part.key) for part in found] == [(payload, key.name) for _, _, payload, key in expected]
+    for part, (start, stop, _, _) in zip(found, expected, strict=True):
         assert part.start == pytest.approx(start, abs=0.5)
         assert part.stop == pytest.approx(stop, abs=0.5)
-        assert part.key == KEY.name
         assert part.log10_p < -6
 
 

@@ -22,16 +22,16 @@ from genwm import __version__
 from genwm.commands.embed import parse_payload
 from genwm.errors import GenwmError, InputError, UnsupportedFormatError
 from genwm.keys import Keyring
+from genwm.provenance import DIGITAL_SOURCE_TYPE
 
 if TYPE_CHECKING:
     from genwm.generation import Clip, Request
     from genwm.marking import Mark
     from genwm.pipelines import Loaded
+    from genwm.registry import Registry
 
 SCHEMA = "genwm.generation/1"
 REPORT_SCHEMA = "genwm.steadiness/1"
-#: IPTC's digital source type of what a trained model made: https://cv.iptc.org/newscodes/digitalsourcetype/
-DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 METADATA = {
     "comment": f"DigitalSourceType: {DIGITAL_SOURCE_TYPE}",
     "description": "Synthetic video: made by a generative model and marked as such by genwm.",
@@ -74,6 +74,9 @@ _REPORT_LINES = 320
               help="Codec [default: vp9 for .webm, else h264].")
 @click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor [default: visually lossless].")
 @click.option("--report", is_flag=True, help="Write OUT.report.json: flicker, warping error, unsteadiness of motion.")
+@click.option("--sign", nargs=2, metavar="CERT KEY",
+              help="Put a signed C2PA manifest into OUT: PEM files of the certificates and of their private key.")
+@click.option("--no-registry", is_flag=True, help="Do not enter the clip into the registry.")
 @click.option("--keep-prompt", is_flag=True, help="Write the prompt into OUT.json, not only its SHA-256.")
 @click.option("--force", is_flag=True, help="Replace OUT, OUT.json and the report if they exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record of OUT.json.")
@@ -103,6 +106,8 @@ def generate(
     codec: Any,
     crf: float | None,
     report: bool,
+    sign: tuple[str, str] | None,
+    no_registry: bool,
     keep_prompt: bool,
     force: bool,
     as_json: bool,
@@ -111,10 +116,13 @@ def generate(
 
     With --image or --video the clip starts from that. OUT appears only when the mark was read back from it, with
     OUT.json beside it: model, seed, SHA-256 of the prompt, payload, key id, settings and times. The file's metadata
-    says that it is synthetic. Sound that a model makes is not written.
+    says that it is synthetic. The registry ($GENWM_REGISTRY, else beside the keyring) gets payload, key id, model, the
+    prompt's SHA-256 and what the clip looks like. Sound that a model makes is not written.
     """
     from genwm.generation import Request
     from genwm.marking import Mark
+    from genwm.provenance import check_signer
+    from genwm.registry import Registry
 
     ring = Keyring.load()
     key = ring.get(key_name) if key_name is not None else ring.default()
@@ -125,6 +133,11 @@ def generate(
     check_request(request)
     chosen = _codec_for(out, codec)
     source = model or _embedded()
+    registry = None if no_registry else Registry()
+    if registry is not None:
+        registry.check()
+    if sign is not None:
+        check_signer(out, *sign)
     with ExitStack() as stack:
         parts = _outputs(stack, out, report, force)
         stack.enter_context(_named(parts, out))
@@ -137,8 +150,10 @@ def generate(
         if model is None:
             loaded = replace(loaded, model="embedded")
         record = make(loaded, request, mark, parts, codec=chosen, crf=crf, loading_s=time.perf_counter() - started,
-                      keep_prompt=keep_prompt, progress=progress)
-        record |= {"file": os.path.basename(out)}
+                      keep_prompt=keep_prompt, sign=sign, progress=progress)
+        record |= {"file": os.path.basename(out), "registered": registry is not None}
+        if registry is not None:
+            _register(registry, record, parts["video"])
         Path(parts["json"]).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if as_json:
         click.echo(json.dumps(record))
@@ -161,15 +176,18 @@ def make(
     crf: float | None,
     loading_s: float = 0.0,
     keep_prompt: bool = False,
+    sign: tuple[str, str] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:
     """Generates to the file ``parts['video']``, reads the mark back, measures if ``parts`` has a 'report', and returns
-    the record.
+    the record. ``sign``: PEM files of the certificates and the key to sign with.
 
-    Errors: those of :func:`genwm.generation.generate` and ``write_video``; NotVerifiedError.
+    Errors: those of :func:`genwm.generation.generate`, ``write_video`` and :func:`genwm.provenance.sign`;
+    NotVerifiedError.
     """
     from genwm.decoding import verify_written
     from genwm.generation import generate as run
+    from genwm.provenance import sign as put_manifest
     from genwm.video import probe, write_video
     from genwm.video.encoding import encoder_for
 
@@ -183,6 +201,9 @@ def make(
                     crf=encoder_for(codec).faithful if crf is None else crf, metadata=METADATA)
     with _timed(times, "verify"):
         found = verify_written(parts["video"], mark)
+    if sign is not None:
+        source = loaded.model if loaded.revision else Path(loaded.model).name  # no path of this machine
+        put_manifest(parts["video"], *sign, mark=mark, generator=f"{loaded.name} ({source})")
     info = probe(parts["video"])
     if "report" in parts:
         _write_report(parts["video"], parts["report"])
@@ -197,7 +218,7 @@ def make(
         "log10_p": round(found.log10_p, 2), "width": info.width, "height": info.height, "frames": counted.frames,
         "fps": clip.fps, **clip.settings, "codec": info.codec, "container": info.container,
         "device": loaded.device, "dtype": loaded.dtype, "quantize": loaded.quantize, "savers": list(loaded.savers),
-        "decoded_in_parts": clip.in_parts, "note": clip.note,
+        "signed": sign is not None, "decoded_in_parts": clip.in_parts, "note": clip.note,
         "seconds": {name: round(value, 3) for name, value in times.items()},
         "versions": {"genwm": __version__, **{name: _version(name) for name in _LIBRARIES}},
     }  # fmt: skip
@@ -275,6 +296,14 @@ class _Counted:
             self.frames += 1
             self.tell("decoding", min(1.0, self.frames / (self.expected or max(self.frames, 100))))
             yield frame
+
+
+def _register(registry: Registry, record: Mapping[str, Any], video: str) -> None:
+    from genwm.registry import Entry, fingerprint_of
+
+    entry = Entry(payload=int(record["payload"], 16), key_id=record["key_id"], model=record["model"],
+                  prompt_sha256=record["prompt_sha256"], file=record["file"])
+    registry.add(entry, fingerprint_of(video))
 
 
 def _write_report(video: str, target: str) -> None:

@@ -18,6 +18,7 @@ pytest.importorskip("diffusers")
 from genwm import cli, pipelines  # noqa: E402
 from genwm.commands import generate  # noqa: E402
 from genwm.keys import Keyring  # noqa: E402
+from genwm.registry import Registry  # noqa: E402
 from genwm.video import probe, read_rgb, write_image  # noqa: E402
 from tests.clips import PAYLOAD, make_clip, scene  # noqa: E402
 from tests.genwm.pipelines import folders  # noqa: E402
@@ -97,6 +98,38 @@ def test_the_file_says_that_it_is_synthetic(
     assert json.loads(Path(f"{out}.json").read_text())["prompt"] == PROMPT
 
 
+def test_a_signed_clip(tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("c2pa")
+    from genwm.provenance import Binding, read
+    from tests.certificates import make_certificates
+
+    made, out = make_certificates(tmp_path), tmp_path / "out.mp4"
+    status, record, err = run(
+        capsys, PROMPT, "-o", out, "--model", model, *SMALL, "--sign", made.chain, made.key, "--json")
+    assert (status, err, record["signed"]) == (0, "", True)
+    found = read(out, trust=made.authority)
+    assert (found.status, found.declares_generated) == ("valid", True)
+    assert found.binding == Binding(ring.get("studio").id, HEX)
+    assert str(tmp_path).encode() not in out.read_bytes()
+    assert cli.run(["verify", str(out), "--json"]) == 0
+
+
+def test_the_registry_knows_the_clip(
+    tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, options in enumerate(((), ("--no-registry",))):
+        out = tmp_path / f"{number}.mp4"
+        status, record, _ = run(capsys, PROMPT, "-o", out, "--model", model, *SMALL, *options, "--json")
+        assert (status, record["registered"]) == (0, not options)
+    assert len(Registry()) == 1
+    frames = np.stack([frame for _, frame in read_rgb(tmp_path / "0.mp4")])
+    found = Registry().lookup(PAYLOAD, frames, key_id=ring.get("studio").id)
+    assert found.entry is not None
+    assert (found.status, found.entry.model, found.entry.file) == ("match", str(model), "0.mp4")
+    assert found.entry.prompt_sha256 == hashlib.sha256(PROMPT.encode()).hexdigest()
+    assert Registry().lookup(PAYLOAD, scene(256, 256, 9)).status != "match"
+
+
 def test_a_seed_is_a_clip(tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]) -> None:
     clips = []
     for number, seed in enumerate((3, 3, 4)):
@@ -152,6 +185,7 @@ def test_outputs_that_exist_are_replaced_when_asked(
         (("-o", "OUT/out.gif"), "unsupported-format", "got"),
         (("-o", "OUT/none/out.mp4"), "bad-output", "create it first"),
         (("-o", "OUT/out.webm", "--codec", "h264"), "unsupported-format", "codec that fits into out.webm"),
+        (("--sign", "OUT/none.pem", "OUT/none.pem"), "not-found", "PEM file of certificates"),
         (("--image", "OUT/none.png"), "not-found", "none.png"),
         (("--video", "OUT/in.png"), "bad-input", "give it with --image"),
         (("--image", "OUT/in.png", "--video", "OUT/in.png"), "bad-input", "got both"),

@@ -142,11 +142,11 @@ class _Client:
             raise RuntimeError(f"{method} {path}: {document}")
         return document
 
-    def _persistently(self, *arguments: Any, **headers: str) -> Any:
+    def _persistently(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                return self._ask(*arguments, **headers)
+                return self._ask(method, path, body, **headers)
             except (OSError, http.client.HTTPException, json.JSONDecodeError):
                 if time.monotonic() > deadline:
                     raise

@@ -46,7 +46,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--http-cookies", is_flag=True,
               help="Let reviewers log in over plain HTTP [default: only where --host is this machine].")
 @click.pass_context
-def serve(ctx: click.Context, folder: Path | None, database: str | None, **options: Any) -> None:
+def serve(ctx: click.Context, /, folder: Path | None, database: str | None, **options: Any) -> None:
     """Scan files over HTTP, and review what was found.
 
     The API lies under /v1, the reviewers' pages under /review; both need a token: 'genwm serve token new NAME'.

@@ -26,11 +26,13 @@ from tests.clips import KEY
 
 #: The smallest JPEG that browsers show: one grey pixel.
 JPEG = bytes.fromhex(
-    "ffd8ffdb004300" + "01" * 64 + "ffc0000b080001000101011100ffc4001f0000010501010101010100000000000000000102030405060708"
-    "090a0bffc400b5100002010303020403050504040000017d01020300041105122131410613516107227114328191a1082342b1c11552d1f0"
-    "2433627282090a161718191a25262728292a3435363738393a434445464748494a535455565758595a636465666768696a73747576777879"
-    "7a838485868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2"
-    "e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7f8f9faffda0008010100003f00fbfcffd9"
+    "ffd8ffdb004300010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101"
+    "01010101010101010101010101010101010101ffc0000b080001000101011100ffc4001f00000105010101010101000000000000"
+    "00000102030405060708090a0bffc400b5100002010303020403050504040000017d010203000411051221314106135161072271"
+    "14328191a1082342b1c11552d1f02433627282090a161718191a25262728292a3435363738393a434445464748494a5354555657"
+    "58595a636465666768696a737475767778797a838485868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8"
+    "b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7f8f9faffda0008010100003f00fbfc"
+    "ffd9"
 )
 
 
@@ -71,7 +73,7 @@ def record_of(path: Path, content: bytes, settings: Settings) -> Record:
         watermark=mark if kind == "mark" else None, synthetic=score if kind == "fake" else None,
         verdict={"mark": "watermark_detected", "fake": "likely_synthetic", "bad": "error"}.get(kind, "no_evidence"),
         reasons=(f"The file {path} was looked at.",),
-        error=ErrorRecord(code="not-media", message=f"Expected a video in {path}, got text.") if kind == "bad" else None,
+        error=ErrorRecord(code="not-media", message=f"Expected a video in {path}.") if kind == "bad" else None,
         policy="default", settings=settings.digest, timing={"decode": 0.0, "total": 0.01}, versions={})
 
 

@@ -131,20 +131,30 @@ def test_a_large_upload_is_cut_off_and_leaves_nothing(client: TestClient, config
     assert client.get("/v1/scans").json()["items"] == []
 
 
+def _part(name: str, content: str = "a") -> bytes:
+    return f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="f"\r\n\r\n{content}\r\n'.encode()
+
+
+_FORM = "multipart/form-data; boundary=x"
+
+
 @pytest.mark.parametrize(("content", "kind", "status"), [
     (b"whatever", "text/plain", 415),
     (b"whatever", "multipart/form-data", 415),
-    (b"whatever", "multipart/form-data; boundary=x", 400),
-    (b"", "multipart/form-data; boundary=x", 400),
-    (b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\ncut of', "multipart/form-data; boundary=x",
-     400),
-    (b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nabc\r\n--x--\r\n', "multipart/form-data; boundary=x", 400),
-    (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\na\r\n--x\r\nContent-Disposition: form-data; name="file"'
-     b"\r\n\r\nb\r\n--x--\r\n", "multipart/form-data; boundary=x", 400),
-    (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\na\r\n--x\r\nContent-Disposition: form-data; name="nope"'
-     b"\r\n\r\nb\r\n--x--\r\n", "multipart/form-data; boundary=x", 400),
-    (b"[1]", "application/json", 400), (b"{", "application/json", 400), (b'{"path": ""}', "application/json", 400),
-    (b'{"path": "a", "more": 1}', "application/json", 400), (b" " * 20_000, "application/json", 413),
+    (b"whatever", _FORM, 400),
+    (b"", _FORM, 400),
+    (_part("file", "cut off"), _FORM, 400),
+    (_part("other") + b"--x--\r\n", _FORM, 400),
+    (_part("file") + _part("file") + b"--x--\r\n", _FORM, 400),
+    (_part("file") + _part("nope") + b"--x--\r\n", _FORM, 400),
+    (_part("file") + _part("reference", "x" * 5000) + b"--x--\r\n", _FORM, 413),
+    (_part("file") + _part("reference", "x" * 201) + b"--x--\r\n", _FORM, 400),
+    (b"".join(_part(f"f{number}") for number in range(9)) + _part("file") + b"--x--\r\n", _FORM, 400),
+    (b"[1]", "application/json", 400),
+    (b"{", "application/json", 400),
+    (b'{"path": ""}', "application/json", 400),
+    (b'{"path": "a", "more": 1}', "application/json", 400),
+    (b" " * 20_000, "application/json", 413),
 ])  # fmt: skip
 def test_a_body_that_does_not_hold_is_one_sentence(
     client: TestClient, config: Config, content: bytes, kind: str, status: int

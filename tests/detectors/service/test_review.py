@@ -187,7 +187,8 @@ def test_a_timeline_is_in_per_cent_of_the_clip() -> None:
 def test_colours_keep_their_contrast() -> None:
     """WCAG 2.2 AA: 4.5 to 1 for text, 3 to 1 for what carries meaning, in light and dark."""
     text = (HERE / "static" / "review.css").read_text()
-    light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6})", block)) for block in re.findall(r":root \{(.*?)\}", text, re.S))
+    light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6})", block))
+                   for block in re.findall(r":root \{(.*?)\}", text, re.DOTALL))
     for colours in (light, {**light, **dark}):
         for ink in ("ink", "quiet", "link", "bad", "good", "marked", "suspicious"):
             for ground in ("card", "paper"):

@@ -189,7 +189,8 @@ def test_an_overturned_appeal_counts(database: Database, token: Token) -> None:
 
 
 @pytest.mark.parametrize(("action", "reason", "note"), [
-    ("delete", "mark", ""), ("uphold", "false-alarm", ""), ("uphold", "other", "  "), ("reject", "false-alarm", "x" * 2001),
+    ("delete", "mark", ""), ("uphold", "false-alarm", ""), ("uphold", "other", "  "),
+    ("reject", "false-alarm", "x" * 2001),
 ])  # fmt: skip
 def test_a_decision_that_does_not_hold_is_refused(
     database: Database, token: Token, action: str, reason: str, note: str

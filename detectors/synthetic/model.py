@@ -1,0 +1,117 @@
+"""A model on disk: a folder with ``manifest.json`` and the ONNX files that it names by sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.synthetic.features import CHANNELS, Networks
+from detectors.synthetic.fusion import Fusion
+from detectors.synthetic.networks import Network
+from genwm.errors import InputError, NotFoundError
+
+SCHEMA = "genwm.classifier/1"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What the statement of an error rate rests on: the out-of-fold logits of camera footage.
+
+    ``id`` names the set; ``reals`` are its clips' logits, sorted; ``sources`` counts where they come from;
+    ``thresholds`` are logits by target false-positive rate.
+    """
+
+    id: str
+    reals: NDArray[np.float64]
+    sources: int
+    thresholds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A classifier that is ready to run. ``manifest`` is all that its file says."""
+
+    id: str
+    networks: Networks
+    fusion: Fusion
+    calibration: Calibration
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return tuple(self.fusion.weights)
+
+
+def shipped_folder() -> Path:
+    """The model that comes with the package."""
+    return Path(str(resources.files("detectors.synthetic") / "weights"))
+
+
+def load_model(folder: str | os.PathLike[str] | None = None, *, threads: int = 2) -> Model:
+    """Reads a model's folder (default: the shipped one), and checks every file that its manifest names.
+
+    Errors: NotFoundError (no model there), InputError (damaged, or not a model that this version can run).
+    """
+    path = shipped_folder() if folder is None else Path(folder)
+    return _load(str(path.absolute()), _stamp(path), threads)
+
+
+def _stamp(folder: Path) -> int:
+    try:
+        return os.stat(folder / MANIFEST).st_mtime_ns
+    except OSError:
+        raise NotFoundError(
+            f"Expected a classifier's {MANIFEST} in {folder}, got none; give the folder that 'genwm train detector' "
+            "or 'genwm adapt' wrote"
+        ) from None
+
+
+@cache
+def _load(name: str, stamp: int, threads: int) -> Model:
+    folder = Path(name)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["schema"] != SCHEMA:
+            raise ValueError(f"schema {manifest['schema']!r}")
+        files = {part: _checked(folder, entry) for part, entry in manifest["files"].items()}
+        fusion = Fusion.from_json(manifest["fusion"])
+        if not set(fusion.weights) <= set(CHANNELS):
+            raise ValueError(f"channels {sorted(set(fusion.weights) - set(CHANNELS))}")
+        given = manifest["calibration"]
+        calibration = Calibration(id=given["id"], reals=np.sort(np.asarray(given["reals"], np.float64)),
+                                  sources=int(given["sources"]), thresholds=dict(given["thresholds"]))  # fmt: skip
+        loaded = {
+            part: Network(file, threads=threads) for part, file in files.items() if file.suffix == ".onnx"
+        }
+        networks = Networks(embedding=loaded["embedding"], residual=loaded.get("residual"))
+        return Model(id=manifest["id"], networks=networks, fusion=fusion, calibration=calibration, folder=folder,
+                     manifest=manifest)  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"Expected a classifier of schema {SCHEMA} in {folder}, got {type(error).__name__} {error}; "
+            "install or train it again"
+        ) from None
+
+
+def _checked(folder: Path, entry: dict[str, str]) -> Path:
+    path = folder / entry["name"]
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"Expected a readable {path}, got '{error.strerror}'; install the model again") from None
+    if found != entry["sha256"]:
+        wanted = entry["sha256"]
+        raise InputError(f"Expected {path} with sha256 {wanted[:12]}..., got {found[:12]}...; install the model again")
+    return path

@@ -1,0 +1,234 @@
+"""The whole recipe of the shipped classifier, from a data folder to a model folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.synthetic.canonical import Stack, read_segments
+from detectors.synthetic.features import CHANNELS, Networks
+from detectors.synthetic.inference import HINT, TARGET
+from detectors.synthetic.model import MANIFEST, SCHEMA
+from detectors.synthetic.networks import Network
+from detectors.synthetic.training.corpus import Clip, Features, FeatureStore, list_clips, table
+from detectors.synthetic.training.fit import Data, Recipe, channel_logits, fit_fusion, out_of_fold
+from genwm import __version__
+from genwm.errors import InputError, OutputError
+
+Progress = Callable[[str], None]
+#: scikit-learn's C of each channel in use, chosen by grouped cross-validation (docs/models/synthetic.md).
+STRENGTHS = {"spectrum": 0.03, "appearance": 0.0003, "texture": 0.0003, "trajectory": 0.03, "residual": 0.01}
+#: Deliveries that the heads also see, each with its emphasis beside clips as they come.
+AUGMENTED = {"h264-40": 0.5}
+#: Deliveries that out-of-fold scores are kept for.
+SCORED = ("none", "h264-40")
+LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Numbers of the recipe. ``held_for_network``: source of footage that the patch network is trained on, together
+    with ``photos``, and that is left out of the calibration therefore."""
+
+    seed: int = 20261124
+    autoencoders: int = 6
+    autoencoder_steps: int = 180
+    pairs_per_base: int = 1
+    network_steps: int = 800
+    held_for_network: str = "panda70m"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What `train_detector` made: the folder, and out-of-fold rows ``(clip, delivery, logit, channel logits)``."""
+
+    folder: Path
+    rows: list[tuple[Clip, str, float, dict[str, float]]]
+
+
+def train_detector(
+    data: str | os.PathLike[str], output: str | os.PathLike[str], *, work: str | os.PathLike[str],
+    channels: Sequence[str] = tuple(STRENGTHS), settings: Settings | None = None, model_id: str = "synthetic-1",
+    progress: Progress = lambda text: None,
+) -> Trained:  # fmt: skip
+    """Trains on ``data`` (clips named by ``manifest.csv``, photographs under ``photos/``) and writes a model folder.
+
+    ``work`` keeps what is slow to make (networks, features), so that a run that was stopped goes on. Everything is
+    drawn from the seed. Errors: NotFoundError, InputError, OutputError, MissingExtraError.
+    """
+    settings = settings or Settings()
+    target, place = Path(output), Path(work)
+    if target.exists():
+        raise OutputError(f"Expected no folder at {target} yet, got one; choose another name")
+    if unknown := set(channels) - set(CHANNELS):
+        raise InputError(f"Expected channels of {', '.join(CHANNELS)}, got {', '.join(sorted(unknown))}; choose again")
+    place.mkdir(parents=True, exist_ok=True)
+    clips = list_clips(data)
+    files = {"embedding": _embedding(place / "embedding.onnx", progress)}
+    if "residual" in channels:
+        files["residual"] = _residual(Path(data), clips, place, settings, progress)
+    loaded = {name: Network(file, threads=1) for name, file in files.items()}
+    networks = Networks(embedding=loaded["embedding"], residual=loaded.get("residual"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files.values())).hexdigest()[:12]
+    store = FeatureStore(place / f"features-{digest}", networks, channels)
+    fitted = [clip for clip in clips if "residual" not in channels or not _held(clip, settings)]
+    kept, plain = table(store, fitted, "none", progress=progress)
+    return finish(store, kept, plain, files, target, channels, settings, model_id, progress)
+
+
+def finish(
+    store: FeatureStore, clips: Sequence[Clip], plain: Sequence[Features], files: dict[str, Path], target: Path,
+    channels: Sequence[str], settings: Settings, model_id: str, progress: Progress,
+) -> Trained:  # fmt: skip
+    """The part after the features: out-of-fold scores, calibration, final heads, the folder."""
+    recipe = Recipe(strengths={name: STRENGTHS.get(name, 0.01) for name in channels}, seed=settings.seed)
+    means = [{name: values.mean(axis=0) for name, values in features.items()} for features in plain]
+    labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
+    rows, emphasis = list(means), [1.0] * len(means)
+    deliveries: dict[str, list[dict[str, NDArray[np.float64]]]] = {"none": means}
+    for name, weight in AUGMENTED.items():
+        found = table(store, clips, name, segments=1, progress=progress)[1]
+        deliveries[name] = [{key: values.mean(axis=0) for key, values in features.items()} for features in found]
+        rows += deliveries[name]
+        emphasis += [weight] * len(found)
+    data = Data.of(rows, labels * (1 + len(AUGMENTED)), groups * (1 + len(AUGMENTED)), emphasis)
+    progress("fitting on folds of sources and families")
+    scores = out_of_fold(data, recipe)[0]
+    alone = channel_logits(data, recipe)
+    count = len(clips)
+    kept_rows = [
+        (clip, name, float(scores[start + index]), {key: float(alone[key][start + index]) for key in alone})
+        for start, name in zip(range(0, len(rows), count), deliveries, strict=True)
+        for index, clip in enumerate(clips)
+    ]
+    fusion = fit_fusion(data, recipe)
+    reals = np.sort([score for score, label in zip(scores[:count], labels, strict=True) if label == 0])
+    sources = sorted({clip.group for clip in clips if not clip.label})
+    listed = "\n".join(sorted(clip.sha256 or clip.id for clip in clips))
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA, "id": model_id, "licence": LICENCE, "made_with": f"genwm {__version__}",
+        "recipe": {"command": "genwm train detector DATA -o MODEL", **asdict(settings),
+                   "channels": dict(recipe.strengths), "augmented": AUGMENTED, "folds": recipe.folds,
+                   "repeats": recipe.repeats},
+        "data": {"clips": count, "synthetic": sum(labels), "sources": len(sources), "list": "clips.csv",
+                 "families": sorted({clip.group for clip in clips if clip.label})},
+        "calibration": {
+            "id": hashlib.sha256(listed.encode()).hexdigest()[:12], "sources": len(sources),
+            "thresholds": {f"{rate:g}": threshold(reals, rate) for rate in (TARGET, HINT)},
+            "reals": [round(float(value), 4) for value in reals],
+        },
+        "fusion": fusion.to_json(),
+    }  # fmt: skip
+    lines = ["sha256,label,group,logit"] + [
+        f"{clip.sha256 or clip.id},{clip.label},{clip.group},{score:.4f}"
+        for clip, score in zip(clips, scores[:count], strict=True)
+    ]
+    write_model(target, manifest, files, {"clips.csv": "\n".join(lines) + "\n"}, memory=(means, labels, groups))
+    return Trained(folder=target, rows=kept_rows)
+
+
+def threshold(reals: NDArray[np.float64], rate: float) -> float:
+    """The least logit whose conformal share is at most ``rate``, as high as the highest where the set is too small."""
+    allowed = int(rate * (1 + reals.size)) - 1  # reals that may score as high
+    return float(np.nextafter(np.sort(reals)[::-1][max(0, allowed)], np.inf))
+
+
+def write_model(
+    target: Path, manifest: dict[str, Any], files: dict[str, Path], texts: dict[str, str],
+    memory: tuple[Sequence[Features], Sequence[int], Sequence[str]],
+) -> None:  # fmt: skip
+    """Writes a model folder as a whole: networks, the manifest that names them, tables, and the mean features of the
+    clips that it was fitted on (half precision), from which `genwm adapt` goes on."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as name:
+        part = Path(name) / "model"
+        part.mkdir()
+        entries = {}
+        for key, file in files.items():
+            shutil.copyfile(file, part / f"{key}.onnx")
+            digest = hashlib.sha256((part / f"{key}.onnx").read_bytes()).hexdigest()
+            entries[key] = {"name": f"{key}.onnx", "sha256": digest}
+        for key, text in texts.items():
+            (part / key).write_text(text, encoding="utf-8")
+        features, labels, groups = memory
+        arrays: dict[str, Any] = {
+            f"x_{key}": np.stack([row[key] for row in features]).astype(np.float16) for key in features[0]
+        }
+        np.savez_compressed(part / "memory.npz", labels=np.asarray(labels), groups=np.asarray(groups), **arrays)
+        entries["memory"] = {"name": "memory.npz",
+                             "sha256": hashlib.sha256((part / "memory.npz").read_bytes()).hexdigest()}  # fmt: skip
+        text = json.dumps({**manifest, "files": entries}, indent=1)
+        (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        os.replace(part, target)
+
+
+def _held(clip: Clip, settings: Settings) -> bool:
+    return not clip.label and clip.group.startswith(settings.held_for_network)
+
+
+def _embedding(path: Path, progress: Progress) -> Path:
+    if not path.is_file():
+        progress("exporting the embedding")
+        from detectors.synthetic.training.embedding import Embedding
+        from detectors.synthetic.training.export import export
+
+        export(Embedding(), path, ["features"])
+    return path
+
+
+def _residual(data: Path, clips: Sequence[Clip], place: Path, settings: Settings, progress: Progress) -> Path:
+    path = place / "residual.onnx"
+    if not path.is_file():
+        from detectors.synthetic.training.export import export
+        from detectors.synthetic.training.residual import train_network
+
+        pairs = _pairs(data, clips, place / "pairs.pkl", settings, progress)
+        model = train_network(pairs, steps=settings.network_steps, seed=settings.seed, progress=progress)
+        export(model, path, ["logits", "embedding"])
+    return path
+
+
+def _pairs(
+    data: Path, clips: Sequence[Clip], path: Path, settings: Settings, progress: Progress
+) -> list[tuple[Stack, Stack]]:
+    """Pairs from photographs and from the held source, through autoencoders trained on the same pictures."""
+    if path.is_file():
+        with path.open("rb") as file:
+            stored: list[tuple[Stack, Stack]] = pickle.load(file)
+            return stored
+    import torch
+    from PIL import Image
+
+    from detectors.synthetic.training import autoencoders, pairs
+
+    generator = np.random.default_rng(settings.seed)
+    photos = sorted((data / "photos").rglob("*.jpg"))
+    bases = [pairs.pan(np.asarray(Image.open(photo).convert("RGB")), generator) for photo in photos]
+    for clip in (clip for clip in clips if _held(clip, settings)):
+        bases += [pairs.frames_of(segment.crop, generator) for segment in read_segments(clip.path, count=3, threads=1)]
+    usable = [base for base in bases if base is not None]
+    if len(usable) < 8:
+        raise InputError(f"Expected photographs under {data / 'photos'} or clips of {settings.held_for_network}, got "
+                         f"{len(usable)} that can be used; add some, or leave the channel 'residual' out")  # fmt: skip
+    pictures = pairs.to_tensor(np.concatenate([base[:1] for base in usable]))
+    models = []
+    for number in range(settings.autoencoders):
+        shape = autoencoders.random_shape(generator, number)
+        torch.manual_seed(settings.seed + number)
+        models.append(autoencoders.train_autoencoder(shape, pictures, steps=settings.autoencoder_steps))
+        progress(f"autoencoder {number + 1} of {settings.autoencoders}: {shape}")
+    made = list(pairs.make_pairs(usable, models, per_base=settings.pairs_per_base, seed=settings.seed))
+    with path.open("wb") as file:
+        pickle.dump(made, file, protocol=5)
+    return made

@@ -53,13 +53,14 @@ class Match:
 def matches(overall: Sequence[Overall], quality: dict[str, dict[str, Value]], axis: Axis) -> list[Match]:
     """Each other method that has a quality, against ours by straight lines between our strengths. Where ours is less
     visible in all its strengths, its strongest is taken: better quality, not the same."""
-    ours = sorted(
+    ours = [
         (quality[one.method][axis].value, one)
         for one in overall
         if one.method.startswith(f"{Lattice().name}.")
         and not one.method.endswith(".luma")
         and axis in quality.get(one.method, {})
-    )
+    ]
+    ours.sort(key=lambda point: point[0])
     result = []
     for one in overall:
         base = one.method.removesuffix(".majority")

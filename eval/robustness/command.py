@@ -34,7 +34,7 @@ _USUAL = {"methods": ",".join(DEFAULT_METHODS), "max_frames": 72}
 @click.option("--out", default=OUT, show_default=True, type=click.Path(path_type=Path), help="CSV file; continued.")
 @click.option("--quick", "preset", flag_value="quick", help="20 attacks, 3 methods, 8 clips of 48 frames: minutes.")
 @click.option("--full", "preset", flag_value="full", help="Every attack on every clip with every method but rivaGan.")
-@click.option("--protocol", "preset", type=click.Choice(["videoseal-72"]), help="Another evaluation's own list.")
+@click.option("--protocol", type=click.Choice(["videoseal-72"]), help="Another evaluation's own list and length.")
 @click.option("--attacks", help=f"Ids or sets ({', '.join(SETS)}) with commas [default: table]; 'list' prints them.")
 @click.option("--methods", help="Ids with commas [default: lattice.balanced]; 'list' prints them.")
 @click.option("--max-frames", type=click.IntRange(1), help="First frames of each clip [default: 72].")
@@ -55,6 +55,7 @@ def robustness(
     videos: Path | None,
     out: Path,
     preset: str | None,
+    protocol: str | None,
     attacks: str | None,
     methods: str | None,
     summary_only: bool,
@@ -71,7 +72,7 @@ def robustness(
         return
     asked = {"attacks": attacks, "methods": methods, **options}
     by_hand = {name: value for name, value in asked.items() if value is not None}
-    given: dict[str, Any] = _USUAL | PRESETS.get(preset or "", {}) | by_hand
+    given: dict[str, Any] = _USUAL | PRESETS.get(protocol or preset or "", {}) | by_hand
     if given.get("max_seconds") is not None and options["max_frames"] is not None:
         raise InputError("Expected --max-frames or --max-seconds, got both; give one of them")
     subjects = methods_named(str(given.pop("methods")).split(","))

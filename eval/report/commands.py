@@ -1,0 +1,54 @@
+"""``genwm eval report`` and ``genwm eval compare``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from eval.commands.telling import say, told
+from eval.report.compare import changes, markdown
+from eval.robustness import read_rows
+from eval.tables import writing
+from genwm.errors import InputError
+
+
+@click.command()
+@click.argument("rows", type=click.Path(path_type=Path))
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of the clips, for the pictures.")
+@click.option("--title", default="", help="Heading of the page.")
+@click.option("--json", "as_json", is_flag=True, help="Print what the page says as JSON.")
+@told
+def report(rows: Path, videos: Path | None, title: str, as_json: bool) -> None:
+    """Make one HTML page, JSON and CSV of ROWS, the CSV file of a robustness run.
+
+    What stands beside it (ROWS.quality.csv, ROWS.cost.csv) is on the page too.
+    """
+    from eval.report.page import write_page
+
+    page = write_page(rows, videos=videos, title=title)
+    say(f"wrote {page}, {page.with_suffix('.json').name} and {page.with_suffix('.measures.csv').name}")
+    if as_json:
+        click.echo(page.with_suffix(".json").read_text(encoding="utf-8"), nl=False)
+
+
+@click.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Markdown file of the comparison.")
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
+@told
+def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
+    """Compare two robustness runs (CSV files), attack by attack, on the clips that both have."""
+    found = changes(read_rows(a), read_rows(b))
+    if not found:
+        raise InputError(f"Expected rows of the same clips, attacks and methods in {a} and {b}, got none; check both")
+    text = markdown(found, a.name, b.name)
+    if out:
+        with writing(out):
+            out.write_text(text, encoding="utf-8")
+    say(text)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found]))

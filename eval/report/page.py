@@ -1,0 +1,261 @@
+"""A run as one HTML page that needs nothing beside it, and as JSON and CSV. Needs jinja2 and matplotlib."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from eval.corpus import Video, list_videos
+from eval.methods import read_published
+from eval.report import plots
+from eval.report.beside import read_costs, read_quality
+from eval.report.matched import matches, quality_by_method
+from eval.report.measures import Measure, Value, known, measures, of, overall, shared
+from eval.report.thumbnails import Thumbnails, thumbnails
+from eval.robustness import Row, read_rows
+from eval.robustness.summary import said
+from eval.tables import writing
+from genwm.errors import GenwmError
+from genwm.extras import require
+from genwm.video.encoding import atomic_output
+
+SCHEMA = "genwm.eval/1"
+WORST = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A row in which the first method is behind another; shares in [0, 1]. ``published`` says whose figure it is."""
+
+    attack: str
+    what: str
+    ours: float
+    theirs: float
+    method: str
+    published: bool = False
+
+
+def losses(all_measures: Sequence[Measure]) -> list[Loss]:
+    """Where the first method of the rows is behind another on the same clips, and behind published bit accuracies
+    (other clips, other conditions), largest first."""
+    if not all_measures:
+        return []
+    first = all_measures[0].method
+    ours = {one.attack: one for one in all_measures if one.method == first and not one.forges}
+    family = first.split(".")[0] + "."
+    found = []
+    for one in all_measures:
+        mine = ours.get(one.attack)
+        if one.method.startswith(family) or mine is None:
+            continue
+        for what in ("present", "exact"):
+            here, there = getattr(mine, what).value, getattr(one, what).value
+            if here < there:
+                words = {"present": "found", "exact": "exact"}[what]
+                found.append(Loss(attack=one.attack, what=words, ours=here, theirs=there, method=one.method))
+    for published in read_published():
+        for attack, theirs in published.accuracy.items():
+            mine = ours.get(attack)
+            # Their figures have two digits.
+            if mine is not None and round(mine.bit_accuracy.value, 2) < theirs:
+                found.append(
+                    Loss(
+                        attack=attack,
+                        what="bit accuracy",
+                        ours=mine.bit_accuracy.value,
+                        theirs=theirs,
+                        method=f"{published.name} ({published.source.title})",
+                        published=True,
+                    )
+                )
+    return sorted(found, key=lambda loss: loss.ours - loss.theirs)
+
+
+def worst(rows: Sequence[Row]) -> list[Row]:
+    """The first method's rows that fell furthest short: errors, wrong keys and payloads, marks not found, payloads not
+    exact; each clip at most three times."""
+    first = of(rows[0]) if rows else ""
+
+    def badness(row: Row) -> tuple[Any, ...]:
+        wrong = bool(row.error) or row.wrong_payload or (row.present and not row.right_key)
+        return (not wrong, row.right_key, row.exact, row.log10_p or 0.0)
+
+    short = sorted((row for row in rows if of(row) == first and not row.exact and not _forges(row)), key=badness)
+    kept: list[Row] = []
+    for row in short:
+        if sum(one.clip == row.clip for one in kept) < 3 and len(kept) < WORST:
+            kept.append(row)
+    return kept
+
+
+def _forges(row: Row) -> bool:
+    attack = known(row.attack)
+    return bool(attack and attack.forges)
+
+
+def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample: Video | None = None) -> Path:
+    """Writes ``OUT.html``, ``OUT.json`` and ``OUT.measures.csv`` for the rows of ``OUT`` and what stands beside them.
+
+    ``videos`` is the folder of the clips, for the pictures (none without it); ``sample`` the clip that is shown.
+    Returns the page's path. Errors: those of read_rows; MissingExtraError; OutputError, DiskFullError.
+    """
+    jinja2 = require("jinja2", "report")
+    rows = read_rows(out)
+    quality, costs = quality_by_method(read_quality(out)), read_costs(out)
+    common = shared(rows)
+    comparable = bool(common)
+    common = common or rows
+    all_measures, totals = measures(rows), overall(common)
+    document = {
+        "schema": SCHEMA,
+        "rows": out.name,
+        "versions": sorted({row.versions for row in rows}),
+        "seeds": sorted({row.seed for row in rows}),
+        "spans": sorted({row.span for row in rows}),
+        "clips": sorted({row.clip for row in rows}),
+        "measures": [asdict(one) for one in all_measures],
+        "overall": [asdict(one) for one in totals],
+        "quality": {
+            method: {name: asdict(value) for name, value in found.items()} for method, found in quality.items()
+        },
+        "matched": {
+            axis: [asdict(one) for one in matches(totals, quality, axis)] for axis in ("jod_fhd", "jod_4k", "rgb_psnr")
+        },
+        "costs": [asdict(one) for one in costs],
+        "losses": [asdict(one) for one in losses(all_measures)],
+        "worst": [asdict(row) for row in worst(rows)],
+    }
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "shown": shown}
+    template = environment.from_string(files("eval.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    methods = list(dict.fromkeys(one.method for one in all_measures))
+    text = template.render(
+        title=title or f"Watermarks under attack: {', '.join(methods)}",
+        document=document,
+        rows=rows,
+        methods=methods,
+        colours={method: plots.colour(methods, method) for method in methods},
+        measures=all_measures,
+        table=_table(all_measures, methods),
+        overall=totals,
+        compared=len({(row.clip, row.attack) for row in common}) if comparable else 0,
+        quality=quality,
+        costs=costs,
+        matched={axis: matches(totals, quality, axis) for axis in ("jod_fhd", "rgb_psnr")},
+        losses=losses(all_measures),
+        worst=worst(rows),
+        published=_published(all_measures),
+        spans=[said(span) for span in sorted({row.span for row in rows})],
+        survival=plots.survival(all_measures),
+        against_jod=plots.against_quality(totals, quality, "jod_fhd", "ColorVideoVDP, standard_fhd, JOD"),
+        against_psnr=plots.against_quality(totals, quality, "rgb_psnr", "PSNR of RGB, dB"),
+        heat_maps=[plot for plot in (plots.heat_map(all_measures, method) for method in methods) if plot],
+        pictures=_pictures(rows, methods, videos, sample),
+        command=f"genwm eval report {shlex.quote(out.name)}" + (f" --videos {videos}" if videos else ""),
+        descriptions={name: attack.description for one in all_measures if (attack := known(name := one.attack))},
+    )
+    page = out.with_suffix(".html")
+    with writing(page):
+        _put(page, text)
+        _put(out.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
+        _put(out.with_suffix(".measures.csv"), _csv(all_measures))
+    return page
+
+
+def _put(path: Path, text: str) -> None:
+    with atomic_output(path, overwrite=True) as part:
+        Path(part).write_text(text, encoding="utf-8")
+
+
+def _table(all_measures: Sequence[Measure], methods: Sequence[str]) -> list[tuple[str, str, list[Measure | None]]]:
+    """Attack, kind, and the measure of each method; attacks of one kind together."""
+    found = {(one.attack, one.method): one for one in all_measures}
+    attacks = {one.attack: one.kind for one in all_measures}
+    kinds = list(dict.fromkeys(attacks.values()))
+    ordered = sorted(attacks.items(), key=lambda item: kinds.index(item[1]))
+    return [(name, kind, [found.get((name, method)) for method in methods]) for name, kind in ordered]
+
+
+def _published(all_measures: Sequence[Measure]) -> list[dict[str, Any]]:
+    """By source: published bit accuracies on attacks that were run here, beside the first method's."""
+    if not all_measures:
+        return []
+    ours = {one.attack: one for one in all_measures if one.method == all_measures[0].method}
+    result = []
+    for source in dict.fromkeys(one.source for one in read_published()):
+        entries = [one for one in read_published() if one.source == source]
+        attacks = [name for name in ours if any(name in one.accuracy for one in entries)]
+        if attacks:
+            table = [(name, ours[name], [one.accuracy.get(name) for one in entries]) for name in attacks]
+            result.append({"source": source, "methods": entries, "table": table})
+    return result
+
+
+def _pictures(
+    rows: Sequence[Row], methods: Sequence[str], videos: Path | None, sample: Video | None
+) -> Thumbnails | None:
+    attacks = list(dict.fromkeys(row.attack for row in rows))
+    if sample is None and videos is not None:
+        measured = {row.clip for row in rows if not row.error}
+        try:
+            sample = next((video for video in list_videos(videos) if video.id in measured), None)
+        except GenwmError:
+            return None
+    if sample is None:
+        return None
+    try:
+        return thumbnails(sample, methods, attacks, lines=480, seed=rows[0].seed)
+    except GenwmError:
+        return None
+
+
+def _csv(all_measures: Sequence[Measure]) -> str:
+    """One line for each method and attack, with the ends of the intervals."""
+    text = io.StringIO()
+    lines = []
+    for one in all_measures:
+        line: dict[str, object] = {}
+        for name, value in vars(one).items():
+            if isinstance(value, Value):
+                line |= {
+                    name: _short(value.value),
+                    f"{name}_low": _short(value.low),
+                    f"{name}_high": _short(value.high),
+                }
+            elif name == "log10_p":
+                line |= {name: "", f"{name}_low": "", f"{name}_high": ""}
+            else:
+                line[name] = _short(value) if isinstance(value, float) else value
+        lines.append(line)
+    writer = csv.DictWriter(text, list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def percent(value: Value) -> Any:
+    """A share with its interval, for the page."""
+    markup = require("markupsafe", "report").Markup
+    ends = f"{100 * value.low:.0f}-{100 * value.high:.0f}"
+    return markup(f'{100 * value.value:.0f}<span class="ci"> {html.escape(ends)}</span>')
+
+
+def shown(value: Value | None, digits: int = 2) -> Any:
+    """A figure with its interval, for the page."""
+    markup = require("markupsafe", "report").Markup
+    if value is None:
+        return ""
+    ends = f"{value.low:.{digits}f} to {value.high:.{digits}f}"
+    return markup(f'{value.value:.{digits}f}<span class="ci"> {html.escape(ends)}</span>')

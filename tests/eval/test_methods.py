@@ -1,0 +1,207 @@
+"""Watermarks under test: their ids, the vote over frames, and the decision that is made for those that have none."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval import baselines, tables
+from eval.attacks import Clip, Encode
+from eval.baselines import baseline
+from eval.methods import METHODS, Lattice, Outcome, PerFrame, bits_of, method_id, methods_named
+from eval.methods.perframe import BITS, spread
+from eval.robustness import Row, read_rows, run
+from eval.robustness.runner import chance_log10
+from eval.robustness.table import ADDED, COLUMNS, prepare
+from genwm.errors import InputError, NotFoundError, OutputError
+from genwm.keys import Key
+from genwm.video import Planes, read_planes, write_video
+from tests.clips import KEY, PAYLOAD, make_clip, scene
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Planes]:
+    file = BytesIO()
+    write_video(file, scene(320, 256, 4), fps=24, crf=4, preset="ultrafast", threads=1)
+    file.seek(0)
+    return [replace(p, y=p.y.copy(), u=p.u.copy(), v=p.v.copy()) for p in read_planes(file, threads=1)]
+
+
+def lossless(frames: Iterable[Planes]) -> BytesIO:
+    return Encode(codec="ffv1").write(list(frames), Clip([], 24).fps)  # type: ignore[arg-type]
+
+
+# --- the registry ---
+
+
+def test_ids_name_methods_and_rows_find_their_ids() -> None:
+    for name, method in METHODS.items():
+        assert methods_named([name, name]) == [method]
+        assert method_id(method.name, method.strength, method.profile) == name
+        assert pickle.loads(pickle.dumps(method)) == method  # workers get them
+    assert method_id("toy", "balanced", "") == "toy.balanced"
+    with pytest.raises(InputError, match=r"^Expected methods of lattice\.invisible, .*, got other; choose"):
+        methods_named(["dwtDct", "other"])
+
+
+def test_every_method_marks_and_reads_what_it_marked(frames: list[Planes]) -> None:
+    pytest.importorskip("imwatermark", reason="other people's marks are not tested: they need the extra 'baselines'")
+    pytest.importorskip("blind_watermark", reason="blind_watermark is not tested: it needs the extra 'baselines'")
+    for name in ("lattice.strong", "dwtDctSvd", "dwtDctSvd.majority", "blind"):
+        method = METHODS[name]
+        marked = list(method.mark(frames[:1], KEY, PAYLOAD))
+        assert marked[0].y.shape == frames[0].y.shape
+        outcome = method.read(lossless(marked), [KEY])
+        if isinstance(method, Lattice):
+            assert (outcome.detected, outcome.payload, outcome.message) == (True, PAYLOAD, None)
+        else:
+            assert outcome.message is not None
+            right = np.mean(np.array(outcome.message) == bits_of(PAYLOAD, BITS))
+            assert right >= 0.9, name
+            assert not outcome.detected
+
+
+def test_frames_too_small_for_a_method_are_not_read(frames: list[Planes]) -> None:
+    small = [replace(one, y=one.y[:128, :160], u=one.u[:64, :80], v=one.v[:64, :80]) for one in frames]
+    outcome = PerFrame(name="dwtDct").read(lossless(small), [])
+    assert (outcome.detected, outcome.message, outcome.frames_read) == (False, None, 4)
+
+
+# --- the vote ---
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(5, 8), (8, 8), (9, 8), (72, 8), (1000, 4), (3, 1)])
+def test_frames_to_read_are_spread_evenly(count: int, wanted: int) -> None:
+    chosen = [int(one[0]) for one in spread((np.array([index]) for index in range(count)), wanted)]  # type: ignore[arg-type]
+    assert len(chosen) == min(count, wanted)
+    steps = np.diff(chosen)
+    assert not len(steps) or steps.max() <= 2 * max(1, steps.min())
+    assert chosen[0] == 0
+    assert chosen[-1] >= count * (1 - 2 / wanted) - 1
+
+
+def test_a_soft_vote_weighs_what_frames_say(monkeypatch: pytest.MonkeyPatch, frames: list[Planes]) -> None:
+    """Two frames say 1 by a little, one says 0 with certainty: the majority is 1, the mean is 0."""
+    scores = iter([0.6, 0.6, 0.0])
+
+    def score(self: object, frame: object, bits: int) -> np.ndarray:  # type: ignore[type-arg]
+        return np.full(bits, next(scores))
+
+    bits = iter([1, 1, 0])
+
+    def extract(self: object, frame: object, count: int) -> np.ndarray:  # type: ignore[type-arg]
+        return np.full((1, count), next(bits), np.uint8)
+
+    monkeypatch.setattr(baselines.Baseline, "score", score)
+    monkeypatch.setattr(baselines.Baseline, "extract", extract)
+    file = lossless(frames[:3])
+    assert PerFrame(name="dwtDct").read(file, []).message == (0,) * 32
+    file.seek(0)
+    assert PerFrame(name="dwtDct", profile="majority").read(file, []).message == (1,) * 32
+
+
+def test_scores_decide_as_the_packages_do() -> None:
+    pytest.importorskip("imwatermark", reason="other people's marks are not tested: they need the extra 'baselines'")
+    pytest.importorskip("blind_watermark", reason="blind_watermark is not tested: it needs the extra 'baselines'")
+    frame = scene(288, 256, 1)
+    message = np.random.default_rng(3).integers(0, 2, BITS)
+    for name in ("dwtDct", "dwtDctSvd", "blind"):
+        method = baseline(name)
+        marked = method.embed(frame, message)
+        (bits,) = method.extract(marked, BITS)
+        score = method.score(marked[0], BITS)
+        assert score.shape == (BITS,)
+        assert ((score >= 0.5) == bits).mean() > 0.95, name
+
+
+def test_bits_are_the_lowest_and_start_with_the_highest() -> None:
+    assert bits_of(0b1011, 4) == (1, 0, 1, 1)
+    assert bits_of(0xFF00000001, 32) == (0,) * 31 + (1,)
+
+
+# --- the decision for methods without one ---
+
+
+def test_the_chance_of_agreement_is_that_of_fair_coins() -> None:
+    counted = sum(math.comb(32, right) for right in range(30, 33)) / 2**32
+    assert chance_log10(30, 32) == pytest.approx(math.log10(counted))
+    assert chance_log10(0, 32) == pytest.approx(0)
+    assert chance_log10(32, 32) == pytest.approx(-32 * math.log10(2))
+    assert chance_log10(30, 32) <= -6 < chance_log10(29, 32)  # what peers.md calls .938 of 32 bits
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Gives the message with so many wrong bits, whatever it reads."""
+
+    wrong: int
+    payload: int = 0
+    name: str = "reads"
+    strength: str = "default"
+    profile: str = "soft"
+
+    def mark(self, frames: Iterable[Planes], key: Key, payload: int) -> Iterator[Planes]:
+        object.__setattr__(self, "payload", payload)
+        yield from frames
+
+    def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
+        message = bits_of(self.payload ^ ((1 << self.wrong) - 1), 32)
+        return Outcome(False, message=message, frames_read=1)
+
+
+@pytest.mark.parametrize(("wrong", "present", "exact"), [(0, 1, 1), (2, 1, 0), (3, 0, 0), (32, 0, 0)])
+def test_a_method_without_a_decision_gets_one(tmp_path: Path, wrong: int, present: int, exact: int) -> None:
+    make_clip(tmp_path / "clip.mp4", width=64, height=64, frames=2)
+    options = {"attacks": ["none"], "min_short_side": 0, "processes": 1}
+    (row,) = run(tmp_path, tmp_path / "out.csv", methods=[Reads(wrong)], **options)  # type: ignore[arg-type]
+    assert (row.present, row.right_key, row.exact) == (present, present, exact)
+    assert row.wrong_payload == 1 - exact  # it gives bits whatever it reads
+    assert (row.bits, row.bit_accuracy) == (32, 1 - wrong / 32)
+    assert row.log10_p == pytest.approx(chance_log10(32 - wrong, 32), abs=1e-3)
+
+
+def test_rows_say_how_to_measure_them_again(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a clip.mp4", width=96, height=64, frames=2)
+    options = {"attacks": ["none"], "min_short_side": 0, "processes": 1, "lines": 32, "seed": 3}
+    (row,) = run(tmp_path, tmp_path / "out.csv", methods=[Reads(0)], **options)  # type: ignore[arg-type]
+    assert row.span == "72f@32"
+    assert row.short_side == 32
+    assert row.command.endswith(
+        "--clip 'a clip.mp4' --attacks none --methods reads.default.soft --max-frames 72 --lines 32 --seed 3 "
+        "--out row.csv"
+    )
+    with pytest.raises(NotFoundError, match=r"got nowhere\.mp4"):
+        run(tmp_path, tmp_path / "out.csv", methods=[Reads(0)], clips=["nowhere.mp4"], **options)  # type: ignore[arg-type]
+
+
+# --- older tables ---
+
+
+def old_row() -> Row:
+    tags = {"label": "real", "group": "", "family": "", "short_side": 480, "frames": 72, "span": "72f"}
+    subject = {"attack": "h264.crf30", "watermark": "lattice", "strength": "balanced", "profile": "colour"}
+    return Row(clip="a.mp4", present=1, log10_p=-9.5, **tags, **subject)  # type: ignore[arg-type]
+
+
+def test_a_table_from_before_a_column_was_added_is_read_and_continued(tmp_path: Path) -> None:
+    path, columns = tmp_path / "old.csv", [name for name in COLUMNS if name not in ADDED]
+    row = old_row()
+    tables.rewrite(path, columns, [[getattr(row, name) for name in columns]])
+    assert read_rows(path) == [row]
+    assert prepare(path) == [row]
+    assert path.read_text().splitlines()[0].split(",") == list(COLUMNS)
+    assert read_rows(path) == [row]
+
+
+def test_a_table_that_lacks_another_column_is_refused(tmp_path: Path) -> None:
+    path, columns = tmp_path / "other.csv", [name for name in COLUMNS if name != "attack"]
+    tables.rewrite(path, columns, [])
+    with pytest.raises(OutputError, match="another"):
+        read_rows(path)

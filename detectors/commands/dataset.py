@@ -1,0 +1,67 @@
+"""``genwm dataset``: generated clips as data sets that others train on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def dataset() -> None:
+    """Turn generated clips into data sets."""
+
+
+@dataset.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--scenes", type=click.IntRange(1), metavar="N",
+              help="Render N street scenes, boxes from their description.")
+@click.option("--tracks", "documents", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
+              metavar="FILE", help="What 'genwm analyze --json' printed, one clip a line; may be given more than once.")
+@click.option("--frames", type=click.IntRange(1), default=6, show_default=True, metavar="N",
+              help="Frames of each clip.")
+@click.option("--width", type=click.IntRange(64, 4096), default=512, show_default=True, help="Of rendered scenes.")
+@click.option("--height", type=click.IntRange(64, 4096), default=320, show_default=True, help="Of rendered scenes.")
+@click.option("--val", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
+              help="Share of the clips to validate on.")
+@click.option("--test", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True,
+              help="Share of the clips to test on.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of scenes and splits.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+def export(
+    out: Path, scenes: int | None, documents: tuple[Path, ...], frames: int, width: int, height: int, val: float,
+    test: float, seed: int, as_json: bool,
+) -> None:
+    """Write the YOLO data set OUT: frames, boxes, splits by clip, data.yaml.
+
+    Boxes come from the scenes' own description (--scenes) or from tracks (--tracks). Train on it with
+    'yolo train data=OUT/data.yaml model=yolo26n.yaml' (ultralytics, AGPL-3.0).
+    """
+    from detectors.dataset import export as write
+    from detectors.dataset import rendered_clips, tracked_clips
+    from genwm.errors import InputError
+    from genwm.tiny.scenes import KINDS
+
+    if bool(scenes) == bool(documents):
+        raise click.UsageError("Expected either --scenes N or --tracks FILE, got both or neither; give one.")
+    names: tuple[str, ...]
+    if scenes:
+        clips, names = rendered_clips(scenes, seed=seed, frames=frames, width=width, height=height), KINDS
+    else:
+        try:
+            read = [json.loads(line) for path in documents for line in path.read_text().splitlines() if line.strip()]
+        except ValueError:
+            raise InputError("Expected JSON lines of 'genwm analyze --json', got something else; make them "
+                             "anew") from None
+        clips = tracked_clips(read, frames=frames)
+        names = tuple(sorted({str(track["kind"]) for document in read for track in document["tracks"]}))
+    done = write(clips, out, names=names, val=val, test=test, seed=seed)
+    if as_json:
+        click.echo(json.dumps({"schema": "genwm.dataset/1", **asdict(done)}))
+        return
+    for split in done.clips:
+        counts = f"{done.clips[split]} clips, {done.frames[split]} frames, {done.boxes[split]} boxes"
+        click.echo(f"{split}: {counts}", err=True)
+    click.echo(f"wrote {done.folder} with {len(names)} classes: {', '.join(names)}", err=True)

@@ -73,22 +73,28 @@ class WatermarkRecord(_Model):
 
 
 class SuspectRecord(_Model):
-    """A stretch of time in seconds, and the probability that a generator made it."""
+    """A stretch of time in seconds that the classifier looked at, the probability that a generator made it, and the
+    part of the picture: top, left, height and width in pixels."""
 
     start: float
     end: float
     probability: float
+    place: tuple[int, int, int, int] | None = None
 
 
 class SyntheticRecord(_Model):
     """The classifier. 1 always encodes 'synthetic'; ``false_positive_rate`` is the share of the camera footage it was
-    calibrated on that scores as high, null where that was not measured."""
+    calibrated on that scores as high, null where the file could not be judged (a still, a few frames): ``probability``
+    is 0.5 then. ``channels`` says what each cue adds to the score, towards synthetic where positive."""
 
     status: Literal["likely_synthetic", "inconclusive", "no_evidence"]
     probability: float
     model: str
     segments: tuple[SuspectRecord, ...] = ()
     false_positive_rate: float | None = None
+    calibration: str | None = None
+    channels: dict[str, float] = Field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
 
 
 class ProvenanceRecord(_Model):

@@ -23,9 +23,9 @@ from detectors.record import ProvenanceRecord, SyntheticRecord, Verdict, Waterma
 from genwm.errors import PolicyError
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
-#: The detector decides what it decodes at this rate; a policy can only ask for more.
-LOOSEST_MARK_RATE = 1e-6
-LOOSEST_MARK_HINT = 1e-3
+#: What the detectors themselves ask for before they say something; a policy can only ask for more.
+LOOSEST_MARK_RATE, LOOSEST_MARK_HINT = 1e-6, 1e-3
+LOOSEST_SCORE_RATE, LOOSEST_SCORE_HINT = 0.01, 0.05
 
 
 class _Section(BaseModel):
@@ -53,8 +53,8 @@ class WatermarkPolicy(_Rates):
 class SyntheticPolicy(_Rates):
     """Shares of camera footage that may score as high as a file that is called likely synthetic, or a hint."""
 
-    false_positive_rate: Rate = 0.01
-    hint_rate: Rate = 0.05
+    false_positive_rate: Annotated[float, Field(gt=0, le=LOOSEST_SCORE_RATE)] = 0.01
+    hint_rate: Annotated[float, Field(gt=0, le=LOOSEST_SCORE_HINT)] = 0.05
 
 
 class ProvenancePolicy(_Section):
@@ -195,26 +195,25 @@ def _of_mark(mark: WatermarkRecord | None, policy: Policy, keys: int) -> tuple[V
 def _of_score(score: SyntheticRecord | None, policy: Policy) -> tuple[Verdict, str] | None:
     if score is None:
         return None
+    why = " ".join(score.reasons)
+    if score.false_positive_rate is None:
+        return "no_evidence", f"The classifier {score.model} could not judge the file. {why}".rstrip()
     verdict = score_verdict(score, policy)
-    sentence = f"The classifier {score.model} gives a probability of {score.probability:.2f}"
-    if score.false_positive_rate is not None:
-        sentence += f"; of camera footage {_share(score.false_positive_rate)} scores as high"
-    sentence += {
-        "likely_synthetic": f", and the policy allows {_share(policy.synthetic.false_positive_rate)}.",
-        "inconclusive": ": a hint, no more.",
-    }.get(verdict, ": no evidence of a generator.")
-    return verdict, sentence
+    asks = f" The policy asks for {_share(policy.synthetic.false_positive_rate)}." if verdict != "no_evidence" else ""
+    head = {"likely_synthetic": "finds traces of a generator", "inconclusive": "sees a hint of a generator, no more",
+            "no_evidence": "finds no trace of a generator"}[verdict]
+    return verdict, f"The classifier {score.model} {head} (probability {score.probability:.2f}). {why}".rstrip() + asks
 
 
 def score_verdict(score: SyntheticRecord, policy: Policy) -> Verdict:
-    """What the classifier's score alone amounts to. Without a measured rate its own status stands."""
+    """What the classifier's score alone amounts to. A policy can ask for more than the detector does, never for less:
+    a score that flips under a mild re-encode stays inconclusive."""
     rate = score.false_positive_rate
-    if rate is None or score.status == "inconclusive":
-        # A score that flips under a mild re-encode is inconclusive whatever its height.
-        return score.status
-    if rate <= policy.synthetic.false_positive_rate:
+    if rate is None or rate > policy.synthetic.hint_rate or score.status == "no_evidence":
+        return "no_evidence"
+    if rate <= policy.synthetic.false_positive_rate and score.status == "likely_synthetic":
         return "likely_synthetic"
-    return "inconclusive" if rate <= policy.synthetic.hint_rate else "no_evidence"
+    return "inconclusive"
 
 
 def _share(rate: float) -> str:

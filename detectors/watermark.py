@@ -159,6 +159,7 @@ def read_watermark(
     timeline: bool = False,
     max_frames: int = FRAME_BUDGET,
     threads: int = 2,
+    tap: Callable[[Planes], None] | None = None,
 ) -> Reading:
     """Reads the mark of a video or still image.
 
@@ -168,6 +169,8 @@ def read_watermark(
         timeline: also say which seconds are marked, by which payload; reads the whole file once more.
         max_frames: frames to use at most; the cost of a long video is bounded by it.
         threads: threads of the decoder, at most 4.
+        tap: called with each frame of a file of at most ``ALL_FRAMES`` frames, at full size and in order of time, as
+            far as the search decodes it, so that another detector need not decode it again.
 
     Raises:
         KeyMissingError: no keys.
@@ -200,7 +203,7 @@ def read_watermark(
         frames = 0
         collected = collector(info, max_frames)
         evidence: list[Evidence] = []
-        for frame in stretches(source, info, threads, max_frames, warnings):
+        for frame in stretches(source, info, threads, max_frames, warnings, tap):
             collected.add(frame)
             frames += 1
             if frames == FIRST_LOOK_FRAMES and search.glimpsed:
@@ -248,7 +251,8 @@ def key_frames(source: Source, info: VideoInfo, threads: int, count: int, warnin
         yield from _part(source, warnings, select="key", start_s=start_s, max_frames=1, threads=threads)
 
 
-def stretches(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
+def stretches(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str],
+              tap: Callable[[Planes], None] | None = None) -> Iterator[Planes]:
     """``count`` frames: the whole of a short file; of a long one, four stretches spread over it."""
     length = _length(info)
     # What no other frame refers to holds little of the mark and is half of the decoding: a long file can do without.
@@ -257,16 +261,17 @@ def stretches(source: Source, info: VideoInfo, threads: int, count: int, warning
     for number in range(parts):
         start_s = (info.duration_s or 0) * number / parts
         yield from _part(
-            source, warnings, select=select, start_s=start_s, max_frames=count // parts, threads=threads
+            source, warnings, select=select, start_s=start_s, max_frames=count // parts, threads=threads,
+            tap=tap if select == "all" else None,
         )
 
 
-def _part(source: Source, warnings: list[str], *, select: Select, max_frames: int, threads: int, start_s: float = 0.0
-          ) -> Iterator[Planes]:
+def _part(source: Source, warnings: list[str], *, select: Select, max_frames: int, threads: int, start_s: float = 0.0,
+          tap: Callable[[Planes], None] | None = None) -> Iterator[Planes]:
     """Frames of one part of the file. A later part that cannot be read is a warning: the header may promise too
     much."""
     reader = read_planes(rewound(source), max_short_side=WORKING_LINES, select=select, start_s=start_s,
-                         max_frames=max_frames, threads=threads)
+                         max_frames=max_frames, threads=threads, tap=tap)
     with reader:
         try:
             yield from reader

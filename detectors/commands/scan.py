@@ -28,10 +28,14 @@ EXIT_SOME_FAILED = 1
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Reading processes [default: one a core].")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
               help="Where the workers run; with ray, --output is a folder or URL that gets shards.")
+@click.option("--shards", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True,
+              help="What --engine ray writes.")
 @click.option("--policy", metavar="FILE", type=click.Path(dir_okay=False), help="Policy [default: the shipped one].")
 @click.option("--print-policy", is_flag=True, help="Print the shipped policy, to be copied and changed, and leave.")
 @click.option("--key", "names", metavar="NAME", multiple=True,
               help="Key to look for; may be given more than once [default: every key, retired ones too].")
+@click.option("--model", metavar="DIR", type=click.Path(file_okay=False),
+              help="Classifier to ask, such as 'genwm adapt' writes [default: the shipped one].")
 @click.option("--trust", metavar="PEM", type=click.Path(dir_okay=False),
               help="Authorities whose manifests (C2PA) count as trusted.")
 @click.option("--timeline", is_flag=True, help="Say which seconds are marked; reads marked files once more.")
@@ -52,9 +56,11 @@ def scan(
     resume: bool,
     workers: int | None,
     engine: str,
+    shards: str,
     policy: str | None,
     print_policy: bool,
     names: tuple[str, ...],
+    model: str | None,
     trust: str | None,
     timeline: bool,
     only: tuple[str, ...],
@@ -79,19 +85,21 @@ def scan(
         raise click.UsageError("Expected at least one path, or '-' for a list on stdin.")
     if resume and output is None:
         raise click.UsageError("Expected --output with --resume: it is the journal to go on with.")
+    if engine == "ray" and (output is None or pages or table or only):
+        raise click.UsageError("Expected --output, and none of --html, --csv and --only, with --engine ray: it writes "
+                               "shards of records.")
     if as_json and output is None:
         raise click.UsageError("Expected --output with --json: without it, stdout is for the records.")
     settings = Settings.load(
-        key_names=names, policy=policy, trust=trust, timeline=timeline or pages is not None, pictures=6 if pages else 0,
+        key_names=names, policy=policy, model=model, trust=trust,
+        timeline=timeline or pages is not None, pictures=6 if pages else 0,
         limits=Limits(time_s=time_limit, memory_bytes=memory_limit * MIB),
     )
     settings.check()
     if not settings.keys:
         click.echo("Warning: the keyring is empty, so no mark is looked for.", err=True)
     if engine == "ray":
-        from detectors.scan.distributed import scan_command
-
-        tally = scan_command(ctx, paths, settings, output=output, workers=workers, only=only)
+        tally = _on_ray(paths, settings, output, resume, workers, shards, as_json)
     else:
         tally = _local(paths, settings, output, resume, workers, only, pages, table, as_json)
     ctx.exit(EXIT_SOME_FAILED if tally.errors else 0)
@@ -136,6 +144,27 @@ def _local(
         if table is not None:
             write_table(Path(table), journal)
         _summarise(tally, time.monotonic() - started, output, as_json)
+    return tally
+
+
+def _on_ray(
+    paths: tuple[str, ...],
+    settings: Settings,
+    output: str | None,
+    resume: bool,
+    workers: int | None,
+    shards: str,
+    as_json: bool,
+) -> Tally:
+    from detectors.scan.distributed import scan_distributed
+    from detectors.scan.inputs import listed_names
+
+    assert output is not None  # checked with the options
+    started = time.monotonic()
+    names = listed_names(paths, sys.stdin.buffer)
+    tally = scan_distributed(names, settings, output, workers=workers, shards=shards, resume=resume,
+                             progress=sys.stderr.isatty())
+    _summarise(tally, time.monotonic() - started, output, as_json)
     return tally
 
 

@@ -58,6 +58,12 @@ def _files_below(folder: str, only: Sequence[str], left_out: set[str]) -> Iterat
                 yield path
 
 
+def listed_names(names: Iterable[str], listed: BinaryIO) -> Iterator[str]:
+    """The names, with those on ``listed`` in the place of ``-``."""
+    for name in names:
+        yield from _lines(listed) if name == STDIN else [name]
+
+
 def _lines(listed: BinaryIO) -> Iterator[str]:
     content = listed.read()
     for line in content.split(b"\0" if b"\0" in content else b"\n"):

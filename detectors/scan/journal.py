@@ -40,7 +40,7 @@ class Journal:
         self.torn = False
         #: Where the first record of these bytes under these settings starts, by (sha256, settings).
         self._places: dict[tuple[bytes, str], int] = {}
-        #: Outcome of each file that has a record, by `_name`.
+        #: Outcome of each file that has a record, by `name_in_journal`.
         self._done: dict[bytes, str] = {}
         self._file = _opened(self.path)
         try:
@@ -69,7 +69,7 @@ class Journal:
 
     def outcome(self, path: str, sha256: str | None, settings: str) -> str | None:
         """`outcome_of` the record that this file, with these bytes, has under these settings; None without one."""
-        return self._done.get(_name(path, sha256, settings))
+        return self._done.get(name_in_journal(path, sha256, settings))
 
     def of_content(self, sha256: str, settings: str) -> Record | None:
         """The record of a file with these bytes under these settings."""
@@ -104,7 +104,7 @@ class Journal:
 
     def _enter(self, record: Record, place: int) -> None:
         source, settings = record.input, record.settings or ""
-        self._done[_name(source.path, source.sha256, settings)] = sys.intern(outcome_of(record))
+        self._done[name_in_journal(source.path, source.sha256, settings)] = sys.intern(outcome_of(record))
         if source.sha256 is not None and not is_transient(record):
             self._places.setdefault((bytes.fromhex(source.sha256), settings), place)
 
@@ -145,7 +145,8 @@ def is_transient(record: Record) -> bool:
     return record.error is not None and record.error.code in TRANSIENT
 
 
-def _name(path: str, sha256: str | None, settings: str) -> bytes:
+def name_in_journal(path: str, sha256: str | None, settings: str) -> bytes:
+    """A short name for a file with these bytes under these settings."""
     return hashlib.blake2b(f"{path}\0{sha256}\0{settings}".encode(), digest_size=16).digest()
 
 

@@ -25,12 +25,12 @@ class Tally:
     duplicates: int = 0
     skipped: int = 0
 
-    def count(self, outcome: str) -> None:
-        """Counts one record by `outcome_of` it."""
+    def count(self, outcome: str, times: int = 1) -> None:
+        """Counts records by `outcome_of` them."""
         verdict, _, code = outcome.partition(":")
-        self.verdicts[verdict] += 1
+        self.verdicts[verdict] += times
         if code:
-            self.errors[code] += 1
+            self.errors[code] += times
 
     @property
     def files(self) -> int:

@@ -59,6 +59,7 @@ class Settings:
         policy: what a verdict needs.
         limits: what one file may cost.
         detectors: which detectors to ask; those that are not installed are left out.
+        model: folder of a classifier, such as ``genwm adapt`` writes; default the shipped one.
         trust: PEM file of the authorities whose manifests count as trusted, besides those built into c2pa-python.
         registry: registry file that read payloads are compared with; without one, the user's if there is one.
         timeline: also find which seconds are marked; reads a marked file once more, as a whole.
@@ -69,6 +70,7 @@ class Settings:
     policy: Policy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
     detectors: tuple[Detector, ...] = DETECTORS
+    model: str | None = None
     trust: str | None = None
     registry: str | None = None
     timeline: bool = False
@@ -112,6 +114,21 @@ class Settings:
         text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def asks(self, detector: Detector) -> bool:
+        """Whether this detector looks at files: it is asked for, it is installed, and has what it needs."""
+        if detector not in self.detectors or (detector == "watermark" and not self.keys):
+            return False
+        return detector in available() or (detector == "synthetic" and self.model is not None)
+
+    def classifier(self) -> str | None:
+        """Digest of the classifier that is asked, None without one."""
+        if not self.asks("synthetic"):
+            return None
+        from detectors.synthetic.model import MANIFEST, shipped_folder
+
+        folder = Path(self.model) if self.model is not None else shipped_folder()
+        return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:16]  # which names the weights by theirs
+
     def registry_path(self) -> Path | None:
         """The registry file to ask, None where there is none."""
         from genwm.registry import Registry
@@ -120,8 +137,8 @@ class Settings:
         return path if self.registry is not None or path.exists() else None
 
     def check(self) -> None:
-        """Raises KeyMissingError where no detector would look at a file, NotFoundError for a missing trust list,
-        InputError for a registry that cannot be read."""
+        """Raises KeyMissingError where no detector would look at a file, NotFoundError for a missing trust list or
+        model, InputError for a registry or model that cannot be read."""
         if self.trust is not None and not os.path.isfile(self.trust):
             raise NotFoundError(f"Expected a PEM file of trusted certificates at {self.trust}, got none; check the "
                                 "path.")
@@ -129,27 +146,37 @@ class Settings:
             from genwm.registry import Registry
 
             len(Registry(registry))
-        if not self.keys and not ({"synthetic", "provenance"} & set(self.detectors) & available()):
+        if self.model is not None and "synthetic" in self.detectors:
+            from detectors.synthetic import load_model
+
+            load_model(self.model)
+        if not any(self.asks(detector) for detector in DETECTORS):
             raise KeyMissingError("Expected a key whose mark is looked for, or another detector, got neither; make a "
                                   "key with genwm keys new NAME.")
 
 
 @cache
 def available() -> frozenset[Detector]:
-    """The detectors that are installed here: a mark can always be read, the others are optional packages."""
+    """The detectors that are installed here: a mark can always be read, the others need packages or weights."""
     found: set[Detector] = {"watermark"}
     if find_spec("c2pa") is not None:
         found.add("provenance")
+    if find_spec("onnxruntime") is not None and find_spec("detectors.synthetic") is not None:
+        from detectors.synthetic.model import MANIFEST, shipped_folder
+
+        if (shipped_folder() / MANIFEST).is_file():
+            found.add("synthetic")
     return frozenset(found)
 
 
 def versions(settings: Settings) -> dict[str, str]:
     """Versions of what reads a file, by name: what a record depends on besides its settings."""
     found = {"genwm": __version__}
-    asked = set(settings.detectors) & available()
-    if settings.keys and "watermark" in asked:
+    if settings.asks("watermark"):
         found["watermark"] = VERSION.decode()
-    if "provenance" in asked:
+    if settings.asks("synthetic"):
+        found |= {"onnxruntime": _version_of("onnxruntime"), "classifier": settings.classifier() or ""}
+    if settings.asks("provenance"):
         found["c2pa"] = _version_of("c2pa-python")
     return found
 

@@ -24,14 +24,16 @@ from detectors.record import (
     ProvenanceRecord,
     Record,
     SegmentRecord,
+    SuspectRecord,
+    SyntheticRecord,
     WatermarkRecord,
     printable,
 )
-from detectors.scan.settings import Settings, available, versions
+from detectors.scan.settings import Settings, versions
 from detectors.verdict import judge
 from detectors.watermark import read_watermark
 from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError
-from genwm.video import VideoInfo, probe, read_rgb
+from genwm.video import Planes, VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
     from detectors.watermark import Reading
@@ -161,24 +163,29 @@ def _examined(
         )
     warnings: list[str] = []
     reading: Reading | None = None
+    shared = _Shared(info) if settings.asks("synthetic") and settings.asks("watermark") else None
     if not settings.keys:
         warnings.append("no mark was looked for: there is no key to look with")
-    if settings.keys and "watermark" in settings.detectors:
+    if settings.asks("watermark"):
         reading = read_watermark(
-            path, keys=settings.keys, timeline=settings.timeline, max_frames=settings.limits.frames, threads=threads
+            path, keys=settings.keys, timeline=settings.timeline, max_frames=settings.limits.frames, threads=threads,
+            tap=None if shared is None else shared.add,
         )
         warnings += reading.warnings
         timing.update({part: reading.timing[part] for part in ("decode", "search")})
     mark = None if reading is None else _watermark(reading)
+    with _timed(timing, "synthetic"):
+        synthetic = _synthetic(path, settings, info, shared, warnings, threads)
     with _timed(timing, "provenance"):
         provenance = _provenance(path, settings, info, reading, warnings, threads)
     if known.stamp and _stamp_of(path) != known.stamp:
         raise ChangedError(f"Expected {name} to stay as it is while it is read, got another content; scan it again "
                            "once it is complete")
-    judgement = judge(mark, None, provenance, settings.policy, keys=len(settings.keys))
+    judgement = judge(mark, synthetic, provenance, settings.policy, keys=len(settings.keys))
     return Record(
         input=_input(name, known, info, 0 if reading is None else reading.frames_read),
         watermark=mark,
+        synthetic=synthetic,
         provenance=provenance,
         verdict=judgement.verdict,
         reasons=judgement.reasons,
@@ -236,6 +243,63 @@ def _stamp_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
         return ()
 
 
+class _Shared:
+    """Frames that the search for the mark decodes, kept for the classifier as it wants them."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        from detectors.synthetic import new_collector
+
+        self.collector = new_collector(info)
+        self._expected = round((info.duration_s or 0) * (info.fps or 0))
+        self._count = 0
+
+    def add(self, frame: Planes) -> None:
+        self._count += 1
+        self.collector.add(frame)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the classifier has all that it would read itself: else the search stopped early, or jumped."""
+        return self._count > 0 and (self.collector.full or self._count >= self._expected > 0)
+
+
+def _synthetic(
+    path: str | os.PathLike[str],
+    settings: Settings,
+    info: VideoInfo,
+    shared: _Shared | None,
+    warnings: list[str],
+    threads: int,
+) -> SyntheticRecord | None:
+    """What the classifier says. A fault of it is a warning: the mark that was found must not be lost with it."""
+    if not settings.asks("synthetic"):
+        return None
+    from detectors.synthetic import classify, load_model
+
+    source = shared.collector if shared is not None and shared.complete else path
+    try:
+        said = classify(source, model=load_model(settings.model, threads=threads), info=info, threads=threads)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if not settings.asks("watermark"):
+            raise
+        warnings.append(f"the classifier failed: {type(error).__name__}: {error}")
+        return None
+    warnings += [text for text in said.warnings if text not in warnings]
+    rate = said.false_positive_rate
+    return SyntheticRecord(
+        status=said.status, probability=round(said.probability, 4), model=said.model, calibration=said.calibration,
+        false_positive_rate=None if rate is None else round(rate, 5), reasons=said.reasons,
+        channels={name: round(value, 3) for name, value in said.channels.items()},
+        segments=tuple(
+            SuspectRecord(start=round(part.start_s, 3), end=round(part.stop_s, 3),
+                          probability=round(part.probability, 4), place=part.place)
+            for part in said.segments
+        ),
+    )  # fmt: skip
+
+
 def _provenance(
     path: str | os.PathLike[str],
     settings: Settings,
@@ -248,7 +312,7 @@ def _provenance(
     said: dict[str, Any] = {}
     if "provenance" not in settings.detectors:
         return ProvenanceRecord()
-    if "provenance" in available():
+    if settings.asks("provenance"):
         from genwm.provenance import read
 
         manifest = read(path, trust=settings.trust)

@@ -34,7 +34,7 @@ def main(requests: int, replies: int, lifeline: int) -> None:
         settings, threads, (module, name) = pickle.loads(_received(source))
         examine = getattr(import_module(module), name)
         settings.digest  # noqa: B018  what every record needs is worked out before memory is counted
-        _warm_up(settings)
+        _warm_up(settings, threads)
         _limit(settings)
         _send(target, READY)
         while message := _received(source):
@@ -72,16 +72,19 @@ def _send(target: BinaryIO, message: bytes) -> None:
     target.flush()
 
 
-def _warm_up(settings: Settings) -> None:
+def _warm_up(settings: Settings, threads: int) -> None:
     """Loads what the first file would load, so that it counts as ready, not as what a file costs."""
     import numpy as np
 
-    from detectors.scan.settings import available
     from genwm.lattice import geometry, tile
 
     tile.layout()
-    if "provenance" in settings.detectors and "provenance" in available():
+    if settings.asks("provenance"):
         import_module("c2pa")
+    if settings.asks("synthetic"):
+        from detectors.synthetic import load_model
+
+        load_model(settings.model, threads=threads)
     if settings.keys:
         geometry.pilot_keys(settings.keys)
     np.linalg.inv(np.eye(4))  # starts the linear algebra's own memory pool

@@ -77,19 +77,21 @@ def read_planes(
     stop_s: float | None = None,
     max_frames: int | None = None,
     threads: int = 2,
+    tap: Callable[[Planes], None] | None = None,
 ) -> FrameReader[Planes]:
     """Streams frames as 8-bit 4:2:0 planes in display orientation.
 
     ``max_short_side`` scales larger frames down, keeping their shape. ``select``: every frame, 'key' frames only, or
     the frames that others refer to ('reference'); every frame again where a file shows none of that kind. Frames with
-    ``start_s <= time_s < stop_s`` are yielded, at most ``max_frames``. Errors as of :func:`probe`, raised on the first
+    ``start_s <= time_s < stop_s`` are yielded, at most ``max_frames``. ``tap`` is called with each of them at full size
+    before that, so that two readers of one file share its decoding. Errors as of :func:`probe`, raised on the first
     frame.
     """
 
     def frames(reader: FrameReader[Planes]) -> Generator[Planes]:
         with open_input(source, threads=threads) as opened:
             opened.warnings = reader.warnings
-            scaler = VideoReformatter()
+            scaler, full_scaler = VideoReformatter(), VideoReformatter()
             for index, (time_s, frame) in enumerate(
                 decoded(opened, select=select, start_s=start_s, stop_s=stop_s, max_frames=max_frames)
             ):
@@ -97,6 +99,8 @@ def read_planes(
                     reader.info = describe(opened, frame)
                     orientation = orientation_of(frame)
                     aspect = float(opened.sample_aspect)
+                if tap is not None:
+                    tap(_planes(frame, full_scaler, None, orientation, aspect, time_s, index))
                 yield _planes(frame, scaler, max_short_side, orientation, aspect, time_s, index)
 
     return FrameReader(frames)

@@ -23,8 +23,12 @@ def mark(log10_p: float = -30.0, *, payload: str | None = "0123456789abcdef", **
                            log10_p=log10_p, geometry=GEOMETRY if found else None, **fields)
 
 
-def score(rate: float | None, status: Any = "likely_synthetic", probability: float = 0.9) -> SyntheticRecord:
-    return SyntheticRecord(status=status, probability=probability, model="small-1", false_positive_rate=rate)
+def score(rate: float | None, status: Any = None, **fields: Any) -> SyntheticRecord:
+    """What the classifier says where this share of camera footage scores as high."""
+    if status is None:
+        assert rate is not None
+        status = "likely_synthetic" if rate <= 0.01 else "inconclusive" if rate <= 0.05 else "no_evidence"
+    return SyntheticRecord(status=status, probability=0.9, model="small-1", false_positive_rate=rate, **fields)
 
 
 def verdict_of(
@@ -69,9 +73,10 @@ def test_a_score_that_flips_under_reencoding_stays_inconclusive() -> None:
     assert verdict_of(synthetic=score(0.001, status="inconclusive")).verdict == "inconclusive"
 
 
-@pytest.mark.parametrize("status", ["likely_synthetic", "inconclusive", "no_evidence"])
-def test_a_score_without_a_measured_rate_keeps_its_own_status(status: str) -> None:
-    assert verdict_of(synthetic=score(None, status=status)).verdict == status
+def test_what_cannot_be_judged_says_nothing() -> None:
+    found = verdict_of(synthetic=score(None, status="inconclusive", reasons=("It is a still image.",)))
+    assert found.verdict == "no_evidence"
+    assert "could not judge the file. It is a still image." in found.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +173,8 @@ def test_the_shipped_policy_is_the_default_and_says_so(tmp_path: Path) -> None:
         ('schema = "genwm.policy/1"\n[watermark]\nfalse_positive_rate = 1e-5', "'watermark.false_positive_rate'"),
         ('schema = "genwm.policy/1"\n[watermark]\nfalse_positive_rate = 0', "'watermark.false_positive_rate'"),
         ('schema = "genwm.policy/1"\n[watermark]\nhint_rate = 1e-9', "below"),
-        ('schema = "genwm.policy/1"\n[synthetic]\nfalse_positive_rate = 0.2', "below"),
+        ('schema = "genwm.policy/1"\n[synthetic]\nfalse_positive_rate = 0.02', "'synthetic.false_positive_rate'"),
+        ('schema = "genwm.policy/1"\n[synthetic]\nhint_rate = 0.001', "below"),
         ('schema = "genwm.policy/1"\n[synthetic]\nfalse_positive_rate = "low"', "'synthetic.false_positive_rate'"),
         ('schema = "genwm.policy/1"\n[contradictions]\nverdict = "real"', "'contradictions.verdict'"),
         ('schema = "genwm.policy/1"\nname = ""', "'name'"),

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -33,50 +34,57 @@ WORST = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A row in which the first method is behind another; shares in [0, 1]. ``published`` says whose figure it is."""
+    """An attack and a measure in which the first method is behind others: ``theirs`` is the best of them, by
+    ``method``, ``others`` how many there are; shares in [0, 1]. ``published`` says that the figures are not of this
+    run."""
 
     attack: str
     what: str
     ours: float
     theirs: float
     method: str
+    others: int
     published: bool = False
 
 
 def losses(all_measures: Sequence[Measure]) -> list[Loss]:
-    """Where the first method of the rows is behind another on the same clips, and behind published bit accuracies
-    (other clips, other conditions), largest first."""
+    """Where the first method of the rows is behind others on the same clips, and behind published bit accuracies
+    (other clips, other conditions), largest first. Other strengths of the first method are no others."""
     if not all_measures:
         return []
     first = all_measures[0].method
     ours = {one.attack: one for one in all_measures if one.method == first and not one.forges}
     family = first.split(".")[0] + "."
-    found = []
+    behind: defaultdict[tuple[str, str, bool], list[tuple[float, str]]] = defaultdict(list)
     for one in all_measures:
-        mine = ours.get(one.attack)
-        if one.method.startswith(family) or mine is None:
-            continue
-        for what in ("present", "exact"):
-            here, there = getattr(mine, what).value, getattr(one, what).value
-            if here < there:
-                words = {"present": "found", "exact": "exact"}[what]
-                found.append(Loss(attack=one.attack, what=words, ours=here, theirs=there, method=one.method))
+        if one.attack in ours and not one.method.startswith(family):
+            behind[one.attack, "found", False].append((one.present.value, one.method))
+            behind[one.attack, "exact", False].append((one.exact.value, one.method))
     for published in read_published():
         for attack, theirs in published.accuracy.items():
-            mine = ours.get(attack)
-            # Their figures have two digits.
-            if mine is not None and round(mine.bit_accuracy.value, 2) < theirs:
-                found.append(
-                    Loss(
-                        attack=attack,
-                        what="bit accuracy",
-                        ours=mine.bit_accuracy.value,
-                        theirs=theirs,
-                        method=f"{published.name} ({published.source.title})",
-                        published=True,
-                    )
+            if attack in ours:
+                behind[attack, "bit accuracy", True].append((theirs, f"{published.name}, {published.source.title}"))
+    found = []
+    for (attack, what, elsewhere), others in behind.items():
+        mine = ours[attack]
+        value = {"found": mine.present, "exact": mine.exact, "bit accuracy": mine.bit_accuracy}[what].value
+        # Published figures have two digits.
+        better = [one for one in others if one[0] > (round(value, 2) if elsewhere else value)]
+        if better:
+            theirs, method = max(better)
+            count = len(better)
+            found.append(
+                Loss(
+                    attack=attack,
+                    what=what,
+                    ours=value,
+                    theirs=theirs,
+                    method=method,
+                    others=count,
+                    published=elsewhere,
                 )
-    return sorted(found, key=lambda loss: loss.ours - loss.theirs)
+            )
+    return sorted(found, key=lambda loss: (loss.published, loss.ours - loss.theirs))
 
 
 def worst(rows: Sequence[Row]) -> list[Row]:
@@ -248,6 +256,8 @@ def _short(value: float) -> str:
 def percent(value: Value) -> Any:
     """A share with its interval, for the page."""
     markup = require("markupsafe", "report").Markup
+    if value.low == value.high:  # one clip, or all alike: no interval to speak of
+        return markup(f"{100 * value.value:.0f}")
     ends = f"{100 * value.low:.0f}-{100 * value.high:.0f}"
     return markup(f'{100 * value.value:.0f}<span class="ci"> {html.escape(ends)}</span>')
 
@@ -257,5 +267,7 @@ def shown(value: Value | None, digits: int = 2) -> Any:
     markup = require("markupsafe", "report").Markup
     if value is None:
         return ""
+    if value.low == value.high:
+        return markup(f"{value.value:.{digits}f}")
     ends = f"{value.low:.{digits}f} to {value.high:.{digits}f}"
     return markup(f'{value.value:.{digits}f}<span class="ci"> {html.escape(ends)}</span>')

@@ -144,9 +144,10 @@ def _losses(found: Sequence[Measure]) -> list[str]:
     behind = losses(found)
     if not behind:
         return ["### Where ours is behind\n", "In no row of these.", ""]
-    lines = ["### Where ours is behind\n", "| attack | measure | ours | other | whose |", "|---|---|---|---|---|"]
+    lines = ["### Where ours is behind\n", "| attack | measure | ours | best other | whose |", "|---|---|---|---|---|"]
     for one in behind:
         whose = f"{one.method}, published" if one.published else one.method
+        whose += f"; {one.others - 1} others too" if one.others > 1 else ""
         lines.append(f"| {one.attack} | {one.what} | {one.ours:.2f} | {one.theirs:.2f} | {whose} |")
     return [*lines, ""]
 
@@ -180,8 +181,8 @@ def _attacks(found: Sequence[Measure]) -> list[str]:
     by_name = {(one.method, one.attack): one for one in found}
     lines = [
         "### Attack by attack\n",
-        "Found [95 % Wilson interval] / exact message in percent of clips; mean bit accuracy, an unread message counting "
-        "as .5.\n",
+        "Found [95 % Wilson interval] / exact message in percent of clips; mean bit accuracy, where an unread message "
+        "counts as .5.\n",
         "| attack | " + " | ".join(methods) + " |",
         "|---" * (1 + len(methods)) + "|",
     ]

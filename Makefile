@@ -3,12 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 help:
 	@echo "make demo   mark a clip, attack it, verify it"
 	@echo "make test   run the tests"
 	@echo "make lint   run ruff and mypy"
+	@echo "make docs   build the documentation into site/, links checked"
 	@echo "make clean  remove .venv and the caches"
 
 # One stamp per set of extras, older than pyproject.toml only when pyproject.toml changed. An environment that is
@@ -28,5 +29,8 @@ lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build ./*.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build site ./*.egg-info

@@ -37,6 +37,10 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
               help="Policy of the verdicts.")
 @click.option("--key", "names", metavar="NAME", multiple=True,
               help="Key to look for; may be given more than once [default: every key, retired ones too].")
+@click.option("--model", type=click.Path(exists=True, file_okay=False), metavar="DIR",
+              help="Classifier, such as genwm adapt writes [default: the shipped one].")
+@click.option("--trust", type=click.Path(exists=True, dir_okay=False), metavar="PEM",
+              help="Authorities whose manifests (C2PA) count as trusted.")
 @click.option("--no-timeline", is_flag=True, help="Do not look for which seconds are marked: quicker.")
 @click.option("--webhook-host", "webhook_hosts", metavar="HOST", multiple=True,
               help="Host that webhooks may go to (hooks.example.com, *.example.com, *); may be given more than once.")
@@ -75,7 +79,8 @@ def serve(ctx: click.Context, /, folder: Path | None, database: str | None, **op
         from detectors.service.serving import run
 
         settings = Settings.load(key_names=options["names"], policy=options["policy"],
-                                 timeline=not options["no_timeline"], pictures=PICTURES)
+                                 timeline=not options["no_timeline"], pictures=PICTURES, model=options["model"],
+                                 trust=options["trust"])
         run(ctx.obj, settings, host, options["port"])
 
 

@@ -55,9 +55,9 @@ class Runner:
 
     def __init__(self, database: Database, config: Config, settings: Settings, scanner: Scanner,
                  finished: Callable[[Record, float], None]) -> None:
-        self._database, self._config, self._settings, self._scanner = database, config, settings, scanner
+        self._database, self._config, self._scanner = database, config, scanner
         self._finished = finished
-        self._owner = config.instance()
+        self._owner, self._digest = config.instance(), settings.digest
         self._results: queue.SimpleQueue[tuple[str, Future[Scanned]] | None] = queue.SimpleQueue()
         self._running: dict[str, _Running] = {}
         self._stopping = threading.Event()
@@ -121,7 +121,7 @@ class Runner:
     def _begin(self, row: Row[Any]) -> None:
         known = fingerprint(row.path)
         self._running[row.id] = _Running(row, known)
-        twin = scans.twin(self._database, known.sha256, self._settings.digest)
+        twin = scans.twin(self._database, known.sha256, self._digest)
         if twin is not None:
             self._repeat(row, twin)
             return

@@ -480,3 +480,21 @@ def test_overwriting_adds_a_second_mark(clip: Clip) -> None:
 def test_an_attack_that_marks_needs_a_maker(clip: Clip) -> None:
     with pytest.raises(InputError, match=r"^Expected a clip with its maker for overwrite\+h264\.crf23, got none"):
         ATTACKS["overwrite+h264.crf23"].apply(clip, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("width", "height", "count", "full_range"), [(96, 64, 1, False), (64, 112, 2, True)])
+def test_every_edit_takes_one_frame_and_upright_clips(width: int, height: int, count: int, full_range: bool) -> None:
+    grey = np.full((height, width), 90, np.uint8)
+    half = grey[::2, ::2]
+    frames = [Planes(y=grey, u=half, v=half, time_s=0.0, index=0, full_range=full_range)] * count
+    still = Maker(same=iter, other=iter, original=lambda: frames)  # type: ignore[arg-type]
+    for name, attack in ATTACKS.items():
+        shown, fps = edited(attack.insider(still) if attack.insider else attack.edit, frames)
+        assert shown, name
+        assert fps > 0
+        for one in shown:
+            rows, columns = one.y.shape
+            assert one.u.shape == one.v.shape == (rows // 2, columns // 2), name
+            assert rows % 2 == columns % 2 == 0
+            assert {plane.dtype for plane in (one.y, one.u, one.v)} == {np.dtype(np.uint8)}
+            assert one.full_range == full_range

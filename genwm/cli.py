@@ -29,6 +29,7 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # What `genwm --help` says of each command. Text only: reading it from the commands would import them.
 SUMMARIES = {
+    "adapt": "Teach the classifier a new generator from a minute of video.",
     "analyze": "Follow people and objects through a clip.",
     "data": "Bring public test clips from package registries.",
     "dataset": "Turn generated clips into data sets.",
@@ -39,6 +40,7 @@ SUMMARIES = {
     "keys": "Make, list, retire and rotate secret keys.",
     "scan": "Scan files, folders and lists: one record each.",
     "serve": "Scan files over HTTP, and review what was found.",
+    "train": "Train the classifier again from a data folder.",
     "verify": "Read the mark of videos and still images.",
 }
 

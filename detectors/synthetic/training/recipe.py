@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.synthetic.canonical import Stack, read_segments
 from detectors.synthetic.features import CHANNELS, Networks
-from detectors.synthetic.inference import HINT, TARGET
+from detectors.synthetic.inference import FEWEST, HINT, TARGET
 from detectors.synthetic.model import MANIFEST, SCHEMA
 from detectors.synthetic.networks import Network
 from detectors.synthetic.training.corpus import Clip, Features, FeatureStore, list_clips, table
@@ -45,16 +45,16 @@ class Settings:
     autoencoders: int = 6
     autoencoder_steps: int = 180
     pairs_per_base: int = 1
-    network_steps: int = 800
+    network_steps: int = 500
     held_for_network: str = "panda70m"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What `train_detector` made: the folder, and out-of-fold rows ``(clip, delivery, logit, channel logits)``."""
+    """What `train_detector` made: the folder, and out-of-fold scores as rows of ``table.FOLD_COLUMNS``."""
 
     folder: Path
-    rows: list[tuple[Clip, str, float, dict[str, float]]]
+    rows: list[dict[str, object]]
 
 
 def train_detector(
@@ -107,11 +107,13 @@ def finish(
     scores = out_of_fold(data, recipe)[0]
     alone = channel_logits(data, recipe)
     count = len(clips)
-    kept_rows = [
-        (clip, name, float(scores[start + index]), {key: float(alone[key][start + index]) for key in alone})
+    kept_rows: list[dict[str, object]] = [
+        {"clip": clip.id, "sha256": clip.sha256, "label": clip.label, "group": clip.group, "generator": clip.generator,
+         "delivery": name, "segments": FEWEST if name == "none" else 1, "logit": f"{scores[start + index]:.4f}",
+         "channels": " ".join(f"{key}={alone[key][start + index]:.3f}" for key in alone)}
         for start, name in zip(range(0, len(rows), count), deliveries, strict=True)
         for index, clip in enumerate(clips)
-    ]
+    ]  # fmt: skip
     fusion = fit_fusion(data, recipe)
     reals = np.sort([score for score, label in zip(scores[:count], labels, strict=True) if label == 0])
     sources = sorted({clip.group for clip in clips if not clip.label})

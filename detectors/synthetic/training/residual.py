@@ -17,7 +17,7 @@ from detectors.synthetic.networks import yuv_of
 Pictures = NDArray[np.uint8]
 TRUNK = "test_resnet"
 #: Side of a training patch, and pairs of patches a step.
-PATCH, PAIRS = 64, 24
+PATCH, PAIRS = 64, 16
 
 # High-pass filters: second differences across, down, both (Fridrich and Kodovsky 2012), and a 5 x 5 one.
 _ACROSS = [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 1, -2, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]

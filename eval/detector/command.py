@@ -1,0 +1,63 @@
+"""``genwm eval detector``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from detectors.synthetic.deliveries import DELIVERIES
+from eval.commands.telling import reporter, say, told
+
+_STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
+
+
+@click.command()
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of clips with a manifest.csv that labels them.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="CSV table of scores; continued if there.")
+@click.option("--scorer", help="A model's folder, or module:function (path of a clip -> probability) [default: ours].")
+@click.option("--delivery", "deliveries", multiple=True, type=click.Choice(list(DELIVERIES)),
+              help=f"May be given again [default: {', '.join(_STANDARD)}].")  # fmt: skip
+@click.option("--segments", default=3, show_default=True, type=click.IntRange(1, 8), help="Runs of frames of a clip.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many clips, a fair sample of all.")
+@click.option("--include-seen", is_flag=True, help="Also judge clips that the scorer was fitted on.")
+@click.option("--out-of-fold", "folds", type=click.Path(path_type=Path),
+              help="Take the scores that 'genwm train detector' wrote instead of scoring; --videos adds the probe.")
+@click.option("--summary-only", is_flag=True, help="Score nothing: sum up the rows of --out.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page that needs nothing beside it.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@told
+def detector(
+    videos: Path | None, out: Path, scorer: str | None, deliveries: tuple[str, ...], segments: int, limit: int | None,
+    include_seen: bool, folds: Path | None, summary_only: bool, html: Path | None, seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Score labelled clips after deliveries; measure the scores against the labels, grouped by source and family.
+
+    Writes the table --out, and the summary beside it (.json and .md).
+    """
+    from eval import tables
+    from eval.detector.page import markdown, page
+    from eval.detector.protocol import load_scorer
+    from eval.detector.scores import from_folds, measure, read_scores, write_scores
+    from eval.detector.summary import summarize
+    from genwm.errors import InputError
+
+    if folds is not None and not summary_only:
+        write_scores(out, from_folds(folds, scorer or folds.name.split(".")[0], folder=videos, progress=reporter()))
+    elif not summary_only:
+        if videos is None:
+            raise InputError("Expected a folder of clips, got none; give one with --videos")
+        measure(videos, out, load_scorer(scorer), deliveries=deliveries or _STANDARD, segments=segments, limit=limit,
+                seed=seed, progress=reporter())  # fmt: skip
+    summary = summarize(read_scores(out), include_seen=include_seen, seed=seed)
+    text = markdown(summary)
+    with tables.writing(out):
+        out.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        out.with_suffix(".md").write_text(text, encoding="utf-8")
+        if html is not None:
+            html.write_text(page(summary), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(summary))
+    say(text)

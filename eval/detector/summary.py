@@ -1,0 +1,166 @@
+"""Rows of scores -> the measures of a report, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.synthetic.fusion import probability
+from eval.detector.measures import (
+    BINS,
+    auc,
+    brier,
+    by_group,
+    calibration_error,
+    equal_error_rate,
+    halves_apart,
+    precision_at,
+    reliability,
+    roc,
+    tpr_at,
+)
+from eval.detector.protocol import probe
+from eval.detector.scores import Score
+from genwm.errors import InputError, MissingExtraError
+
+SCHEMA = "genwm.detector/1"
+RATES = (0.01, 0.001)
+PREVALENCE = 0.01
+
+
+def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Measures by delivery, by generator and by source of one scorer's rows, each AUC with an interval by source.
+
+    Clips that the scorer was fitted on are left out unless ``include_seen``. Face swaps ('deepfake') have a row among
+    the generators and count nowhere else. Errors: InputError (rows of several scorers, no real or no synthetic clips).
+    """
+    names = sorted({row.scorer for row in rows})
+    if len(names) != 1:
+        raise InputError(f"Expected the scores of one scorer, got {len(names)}: {', '.join(names)}; "
+                         "use a table for each")  # fmt: skip
+    judged = [row for row in rows if row.logit is not None and (include_seen or not row.seen)]
+    plain = [row for row in judged if row.delivery == "none" and row.label != "deepfake"]
+    if {row.label for row in plain} != {"real", "synthetic"}:
+        left_out = sum(row.seen for row in rows) if not include_seen else 0
+        raise InputError(f"Expected real and synthetic clips with scores, got {len(plain)} of one kind or none "
+                         f"({left_out} rows of clips that the scorer was fitted on are left out); add others, or judge "
+                         "them all the same with --include-seen")  # fmt: skip
+    labels, logits, groups = _arrays(plain)
+    chances = np.array([probability(value) for value in logits])
+    alarms, hits = roc(labels, logits)
+    floor, floor_high = halves_apart(logits[labels == 0], groups[labels == 0], seed=seed)
+    generators = _generators(judged, logits[labels == 0], groups[labels == 0], draws, seed)
+    areas = [row["auc"] for row in generators if row["label"] == "synthetic"]
+    families = [row["auc"] for row in _families(plain, logits, labels, groups)]
+    overall: dict[str, Any] = {
+        "clips": len(plain), "real": int((labels == 0).sum()), "synthetic": int(labels.sum()),
+        "sources": len(np.unique(groups[labels == 0])), "families": len(families),
+        "auc": auc(labels, logits), "auc_95": by_group(auc, labels, logits, groups, draws=draws, seed=seed),
+        "auc_mean_of_families": float(np.mean(families)), "auc_worst_family": float(np.min(families)),
+        "auc_mean_of_generators": float(np.mean(areas)), "auc_worst_generator": float(np.min(areas)),
+        "tpr": {f"{rate:g}": _rate(labels, logits, groups, rate, draws, seed) for rate in RATES},
+        "eer": equal_error_rate(labels, logits), "brier": brier(labels, chances),
+        "ece": calibration_error(labels, chances),
+        "ece_95": by_group(calibration_error, labels, chances, groups, draws=draws, seed=seed), "bins": BINS,
+        "real_against_real": {"median": floor, "p95": floor_high},
+    }  # fmt: skip
+    at_one = overall["tpr"]["0.01"]["value"]
+    overall["precision_at_prevalence"] = {
+        "prevalence": PREVALENCE, "false_positive_rate": 0.01,
+        "value": None if at_one is None else precision_at(at_one, 0.01, PREVALENCE),
+    }  # fmt: skip
+    return {
+        "schema": SCHEMA, "scorer": names[0], "overall": overall, "probe": _probes(plain, seed),
+        "deliveries": _deliveries(judged, draws, seed), "generators": generators, "sources": _sources(plain),
+        "roc": {"false": alarms.tolist(), "true": hits.tolist()}, "reliability": reliability(labels, chances),
+        "left_out": {"seen": 0 if include_seen else sum(row.seen for row in rows),
+                     "not_judged": sum(row.logit is None for row in rows),
+                     "errors": sum(bool(row.error) for row in rows)},
+    }  # fmt: skip
+
+
+def _arrays(rows: Sequence[Score]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.str_]]:
+    labels = np.array([row.label != "real" for row in rows], np.int64)
+    return labels, np.array([row.logit for row in rows], np.float64), np.array([row.group for row in rows], np.str_)
+
+
+def _rate(
+    labels: NDArray[np.int64], logits: NDArray[np.float64], groups: NDArray[np.str_], rate: float, draws: int, seed: int
+) -> dict[str, Any]:
+    value = tpr_at(labels, logits, rate)
+    if value is None:
+        return {"value": None, "refused": f"{round(1 / rate):,} real clips are needed, there are {(labels == 0).sum()}"}
+
+    def measure(truth: NDArray[np.int64], values: NDArray[np.float64]) -> float:
+        found = tpr_at(truth, values, rate)
+        return float("nan") if found is None else found
+
+    return {"value": value, "interval_95": by_group(measure, labels, logits, groups, draws=draws, seed=seed)}
+
+
+def _deliveries(rows: Sequence[Score], draws: int, seed: int) -> list[dict[str, Any]]:
+    """A row a delivery and number of segments; the loss of AUC is on the clips that both it and 'none' judge."""
+    result = []
+    plain = {row.clip: row for row in rows if row.delivery == "none"}
+    for name, count in dict.fromkeys((row.delivery, row.segments) for row in rows):
+        found = [row for row in rows if (row.delivery, row.segments) == (name, count) and row.label != "deepfake"]
+        labels, logits, groups = _arrays(found)
+        if len(set(labels.tolist())) < 2:
+            continue
+        both = [row for row in found if row.clip in plain]
+        result.append({
+            "delivery": name, "segments": count, "clips": len(found), "auc": auc(labels, logits),
+            "auc_95": by_group(auc, labels, logits, groups, draws=draws, seed=seed),
+            "tpr_at_1_percent": tpr_at(labels, logits, 0.01),
+            "loss": auc(*_arrays([plain[row.clip] for row in both])[:2]) - auc(*_arrays(both)[:2]) if both else None,
+        })  # fmt: skip
+    return result
+
+
+def _generators(
+    rows: Sequence[Score], reals: NDArray[np.float64], sources: NDArray[np.str_], draws: int, seed: int
+) -> list[dict[str, Any]]:
+    """Each generator against all real clips; the interval is over sources of footage and over its own clips."""
+    found = [row for row in rows if row.delivery == "none" and row.label != "real"]
+    result = []
+    for name in sorted({row.generator for row in found}):
+        own = [row for row in found if row.generator == name]
+        values = np.r_[reals, [row.logit for row in own]]
+        labels = np.r_[np.zeros(len(reals), np.int64), np.ones(len(own), np.int64)]
+        groups = np.r_[sources, np.array([row.clip for row in own], np.str_)]
+        result.append({"generator": name, "family": own[0].group, "label": own[0].label, "clips": len(own),
+                       "auc": auc(labels, values),
+                       "auc_95": by_group(auc, labels, values, groups, draws=draws // 4, seed=seed)})  # fmt: skip
+    return result
+
+
+def _families(
+    rows: Sequence[Score], logits: NDArray[np.float64], labels: NDArray[np.int64], groups: NDArray[np.str_]
+) -> list[dict[str, Any]]:
+    return [{"family": name, "auc": auc(labels[keep], logits[keep])}
+            for name in np.unique(groups[labels == 1]) if (keep := (labels == 0) | (groups == name)).any()]  # fmt: skip
+
+
+def _sources(rows: Sequence[Score]) -> list[dict[str, Any]]:
+    """Real footage by source: clips, and the highest probability among them."""
+    reals = [row for row in rows if row.label == "real"]
+    return [{"source": name, "clips": sum(row.group == name for row in reals),
+             "highest": max(probability(row.logit or 0.0) for row in reals if row.group == name)}
+            for name in sorted({row.group for row in reals})]  # fmt: skip
+
+
+def _probes(rows: Sequence[Score], seed: int) -> dict[str, Any]:
+    """AUC of container facts alone, as delivered and in canonical form, where the rows have them."""
+    known = [row for row in rows if row.facts and row.canonical_facts]
+    labels, groups = [int(row.label != "real") for row in known], [row.group for row in known]
+    if any(len({row.group for row in known if (row.label == "real") is real}) < 2 for real in (True, False)):
+        return {"as_delivered": None, "canonical": None, "why": "fewer than two sources or families with facts"}
+    try:
+        return {"as_delivered": probe([row.facts for row in known], labels, groups, seed=seed),
+                "canonical": probe([row.canonical_facts for row in known], labels, groups, seed=seed),
+                "clips": len(known)}  # fmt: skip
+    except MissingExtraError as error:
+        return {"as_delivered": None, "canonical": None, "why": str(error)}

@@ -1,0 +1,126 @@
+"""Tracks: windows under a person, scores, the annotated copy, and what is said without ultralytics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import detectors.synthetic
+from detectors import tracks
+from detectors.commands.analyze import analyze
+from detectors.tracks import Box, Track, Tracks, _pieces, _window, load_weights, score_people, write_annotated
+from genwm.errors import FetchError, InputError, MissingExtraError
+from genwm.video import probe, read_rgb, write_video
+from tests.clips import make_clip
+
+
+def _boxes(count: int, x0: float, y0: float, x1: float, y1: float, *, start: int = 0) -> tuple[Box, ...]:
+    return tuple(Box(start + index, x0, y0, x1, y1, 0.9) for index in range(count))
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> Tracks:
+    """A clip whose left half is dark and whose right half is bright, with a person in each and a car in the middle."""
+    frames = np.full((30, 160, 320, 3), 40, np.uint8)
+    frames[:, :, 160:] = 200
+    path = tmp_path / "halves.mp4"
+    write_video(path, frames, fps=10, crf=10, preset="veryfast")
+    found = (Track(1, "person", _boxes(30, 20, 10, 130, 150)),
+             Track(2, "person", _boxes(25, 190, 10, 300, 150, start=5)), Track(3, "car", _boxes(30, 100, 10, 220, 150)))
+    return Tracks(str(path), probe(path), "stub", tuple(index / 10 for index in range(30)), found)
+
+
+def test_a_person_is_scored_on_what_lies_under_the_track(halves: Tracks, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def classify(frames: Any, *, fps: float, model: Any, stability: bool) -> Any:
+        seen.append(frames.shape)
+        assert fps == 10
+        return SimpleNamespace(segments=(1,), logit=3.0 if frames.mean() > 120 else -3.0)
+
+    monkeypatch.setattr(detectors.synthetic, "classify", classify, raising=False)
+    scored = score_people(halves, SimpleNamespace(id="stub"))
+    left, right, car = scored.tracks
+    assert left.score is not None
+    assert right.score is not None
+    assert left.score.probability < 0.1 < 0.9 < right.score.probability
+    assert (left.score.seconds, right.score.seconds) == (3.0, 2.0)
+    assert car.score is None
+    assert {shape[1:3] for shape in seen} == {(140, 110)}
+
+
+def test_windows_are_even_inside_the_frame_and_large_enough(halves: Tracks) -> None:
+    info = halves.info
+    assert _window(_boxes(3, 20, 10, 130, 150), info) == (20, 10, 130, 150)
+    for corner in ((0, 0, 8, 8), (315, 155, 320, 160), (150, 70, 160, 80)):
+        window = _window(_boxes(3, *corner), info)
+        assert window is not None
+        x0, y0, x1, y1 = window
+        assert 0 <= x0 <= corner[0]
+        assert corner[2] <= x1 <= 320
+        assert corner[3] <= y1 <= 160
+        assert min(x1 - x0, y1 - y0) >= 96
+        assert all(value % 2 == 0 for value in window)
+
+
+def test_pieces_spread_over_a_long_track() -> None:
+    track = Track(1, "person", _boxes(1000, 0, 0, 9, 9))
+    pieces = _pieces(track, 25.0)
+    assert [piece[0].index for piece in pieces] == [0, 300, 650, 950]
+    assert all(len(piece) == 50 for piece in pieces)
+    assert [len(piece) for piece in _pieces(Track(1, "person", _boxes(3, 0, 0, 9, 9)), 25.0)] == [3]
+
+
+def test_the_annotated_copy_says_what_it_is(halves: Tracks, tmp_path: Path) -> None:
+    import av
+
+    write_annotated(halves, tmp_path / "out.mp4")
+    with read_rgb(tmp_path / "out.mp4") as reader:
+        frames = [frame for _, frame in reader]
+    assert len(frames) == 30
+    assert np.ptp(frames[3][80, 18:24].astype(int), axis=0).max() > 60  # an edge of the left box
+    assert frames[3][-20:, :120].max() > 180  # light words on dark
+    with av.open(str(tmp_path / "out.mp4")) as opened:
+        assert "Derived by genwm analyze from halves.mp4" in opened.metadata["comment"]
+
+
+def test_without_ultralytics_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: str, extra: str) -> Any:
+        raise MissingExtraError(f'Expected the optional package {module}, got none; run: pip install "genwm[{extra}]"')
+
+    monkeypatch.setattr(tracks, "require", missing)
+    with pytest.raises(MissingExtraError, match=r"genwm\[tracks\]"):
+        load_weights("yolo26n.pt")
+
+
+def test_weights_that_cannot_be_had_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(tracks, "require", lambda *_: SimpleNamespace(YOLO=unreachable))
+    with pytest.raises(FetchError, match="give their path"):
+        load_weights("yolo26n.pt")
+    (tmp_path / "broken.pt").write_bytes(b"not weights")
+    with pytest.raises(InputError, match="check the path"):
+        load_weights(tmp_path / "broken.pt")
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_command_states_the_licence_and_finds_nothing_with_random_weights(tmp_path: Path) -> None:
+    pytest.importorskip("ultralytics", reason="tracking is not tested: it needs the extra 'tracks'")
+    make_clip(tmp_path / "clip.mp4", width=160, height=96, frames=3)
+    arguments = [str(tmp_path / "clip.mp4"), "--weights", "yolo26n.yaml", "--size", "64", "--json"]
+    result = CliRunner().invoke(analyze, arguments)
+    assert result.exit_code == 0, result.output
+    assert "AGPL-3.0" in result.stderr
+    document = json.loads(result.stdout)
+    assert (document["input"]["frames_read"], document["tracks"]) == (3, [])
+    wrong = CliRunner().invoke(analyze, [*arguments, "--only", "unicorn"])
+    assert isinstance(wrong.exception, InputError)
+    assert str(wrong.exception).startswith("Expected classes")

@@ -147,7 +147,7 @@ def _losses(found: Sequence[Measure]) -> list[str]:
     lines = ["### Where ours is behind\n", "| attack | measure | ours | best other | whose |", "|---|---|---|---|---|"]
     for one in behind:
         whose = f"{one.method}, published" if one.published else one.method
-        whose += f"; {one.others - 1} others too" if one.others > 1 else ""
+        whose += f"; and {one.others - 1} more" if one.others > 1 else ""
         lines.append(f"| {one.attack} | {one.what} | {one.ours:.2f} | {one.theirs:.2f} | {whose} |")
     return [*lines, ""]
 

@@ -289,7 +289,7 @@ def test_the_page_says_the_losses_first_and_the_commands_of_the_worst(page: Path
     text = page.read_text(encoding="utf-8")
     assert text.index("is behind") < text.index('id="attacks"') < text.index('id="worst"')
     assert "genwm eval again" in text
-    assert "Video Seal, Video Seal&#39;s paper notebook, MovieGen, published; 5 others too" in text
+    assert "Video Seal, Video Seal&#39;s paper notebook, MovieGen, published; and 5 more" in text
     assert text.count('src="data:image/jpeg;base64,') == 1 + 2 * 3 + len(ATTACKS)
     assert 'alt="after combined.crf40"' in text
     assert "failed" not in text

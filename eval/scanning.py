@@ -3,7 +3,7 @@
 ``python -m eval.scanning many --files 1000 --out docs/results/scan-many.json``: files a second and memory over a run.
 ``python -m eval.scanning cost --out docs/results/scan-cost.json``: CPU of a scan over that of its parts alone.
 ``python -m eval.scanning kills --kills 10 --out docs/results/scan-kills.json``: is anything lost or repeated?
-``python -m eval.scanning workers --out docs/results/scan-workers.csv``: files a second by workers and engine.
+``python -m eval.scanning workers --out docs/results/scan-workers.json``: files a second by workers and engine.
 
 The files are copies of a few clips of 5 s and 480 lines, a third of them marked, each with bytes of its own where no
 reader looks, so that none counts as a duplicate.
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ import click
 from detectors.record import Record
 from detectors.scan import Settings, scan
 from detectors.scan.pool import cores
+from detectors.scan.settings import DETECTORS
 from eval.tables import versions, writing
 from genwm.commands.embed import mark_file
 from genwm.keys import Key, Keyring
@@ -91,6 +92,7 @@ def many(files: int, workers: int, out: Path) -> None:
     late = statistics.median(total for total, _ in samples[-quarter:])
     _write(out, {
         "files": files, "clip": f"{_SECONDS} s, {_WIDTH} x {_HEIGHT}, H.264", "workers": workers,
+        "detectors": [name for name in DETECTORS if Settings(keys=(key,)).asks(name)],
         "exit_status": process.returncode, "records": len(paths), "different_paths": len(set(paths)),
         "verdicts": summary["verdicts"], "wall_s": round(seconds, 1), "files_per_s": round(files / seconds, 3),
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
@@ -111,41 +113,81 @@ def cost(files: int, repeats: int, out: Path) -> None:
         paths = make_files(folder / "files", files, key)
         rounds = [_costs(folder, paths, key, number) for number in range(repeats)]
     parts = {name: statistics.median(one[name] for one in rounds) / files for name in rounds[0]}
-    alone = parts["decode"] + parts["detectors"]
     _write(out, {
         "files": files, "repeats": repeats, "clip": f"{_SECONDS} s, {_WIDTH} x {_HEIGHT}, H.264",
         "cpu_s_per_file": {name: round(value, 4) for name, value in parts.items()},
-        "sum_of_decode_and_detectors": round(alone, 4), "scan_over_sum": round(parts["scan"] / alone, 3),
-        "scan_over_sum_by_repeat": [round(one["scan"] / (one["decode"] + one["detectors"]), 3) for one in rounds],
+        "scan_over_detectors": round(parts["scan"] / _alone(parts), 3),
+        "scan_over_decode_and_detectors": round(parts["scan"] / (parts["decode"] + _alone(parts)), 3),
+        "scan_over_detectors_by_repeat": [round(one["scan"] / _alone(one), 3) for one in rounds],
     })  # fmt: skip
 
 
+def _alone(parts: dict[str, float]) -> float:
+    """The detectors' own sum, their decoding included."""
+    return sum(parts.get(name, 0.0) for name in ("watermark", "classifier", "manifest"))
+
+
+@main.command()
+@click.option("--files", type=click.IntRange(1), default=24, show_default=True)
+@click.option("--workers", "counts", multiple=True, type=int, default=(1, 2), show_default=True)
+@click.option("--engine", "engines", multiple=True, type=click.Choice(["local", "ray"]), default=("local", "ray"))
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def workers(files: int, counts: Sequence[int], engines: Sequence[str], out: Path) -> None:
+    """Files a second by engine and number of workers, the start of the command (and of Ray) included."""
+    rows = []
+    with _workplace() as (folder, key):
+        make_files(folder / "files", files, key)
+        for engine in engines:
+            for count in counts:
+                name = f"{engine}-{count}"
+                options = ["--workers", count, "--engine", engine]
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                started = time.monotonic()
+                result = subprocess.run(_command(folder, *options, journal=name), capture_output=True, text=True,
+                                        check=False)  # fmt: skip
+                seconds = time.monotonic() - started
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                summary = json.loads(result.stdout.splitlines()[-1])
+                assert summary["files"] == files, result.stderr
+                cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                # Of Ray's processes most are not this command's children, so their CPU is not in the sum.
+                rows.append({"engine": engine, "workers": count, "wall_s": round(seconds, 1),
+                             "files_per_s": round(files / seconds, 3),
+                             "cpu_s_per_file": round(cpu / files, 3) if engine == "local" else None})
+    _write(out, {"files": files, "clip": f"{_SECONDS} s, {_WIDTH} x {_HEIGHT}, H.264", "rows": rows})
+
+
 def _costs(folder: Path, paths: Sequence[Path], key: Key, number: int) -> dict[str, float]:
-    """CPU seconds of all files: decoded once as a whole, looked at by each detector without its decoding, and scanned.
+    """CPU seconds of all files: decoded once as a whole; looked at by each detector, which decodes for itself what it
+    needs; and scanned.
 
     ``start`` is what the command takes for a file that is not there: the interpreter, imports, one worker.
     """
-    settings = Settings(keys=(key,))
-    scan(paths[0], settings)  # imports and tables, which are no file's cost
-    before = time.process_time()
-    for path in paths:
-        for _ in read_planes(path, threads=1):
-            pass
-    decode = time.process_time() - before
-    detectors = 0.0
-    for path in paths:
-        detectors += _detectors_alone(path, settings)
-    start = _cpu_of(_command(folder, "--workers", 1, paths=["none.mp4"], journal=f"start-{number}.jsonl"))
-    whole = _cpu_of(_command(folder, "--workers", 1, journal=f"scan-{number}.jsonl"))
-    return {"decode": decode, "detectors": detectors, "start": start, "scan": whole - start, "scan_with_start": whole}
-
-
-def _detectors_alone(path: Path, settings: Settings) -> float:
-    """CPU seconds of every detector on one file, less what it takes to decode the frames that they use."""
     from detectors.watermark import read_watermark
 
+    settings = Settings(keys=(key,))
+    scan(paths[0], settings)  # imports and tables, which are no file's cost
+    parts = {"decode": _each(paths, lambda path: sum(1 for _ in read_planes(path, threads=1)))}
+    parts["watermark"] = _each(paths, lambda path: read_watermark(path, keys=settings.keys, threads=1))
+    if settings.asks("synthetic"):
+        from detectors.synthetic import classify, load_model
+
+        model = load_model(threads=1)
+        parts["classifier"] = _each(paths, lambda path: classify(path, model=model, threads=1))
+    if settings.asks("provenance"):
+        from genwm.provenance import read
+
+        parts["manifest"] = _each(paths, read)
+    parts["start"] = _cpu_of(_command(folder, "--workers", 1, paths=["none.mp4"], journal=f"start-{number}.jsonl"))
+    parts["scan_with_start"] = _cpu_of(_command(folder, "--workers", 1, journal=f"scan-{number}.jsonl"))
+    parts["scan"] = parts["scan_with_start"] - parts["start"]
+    return parts
+
+
+def _each(paths: Sequence[Path], work: Callable[[Path], object]) -> float:
     before = time.process_time()
-    read_watermark(path, keys=settings.keys, threads=1)
+    for path in paths:
+        work(path)
     return time.process_time() - before
 
 

@@ -1,0 +1,42 @@
+"""The fuzzer: the same files for the same seed, and a record for each of them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from eval.fuzz import FORMATS, Outcomes, damaged, fuzz, samples
+
+
+@pytest.fixture(scope="module")
+def whole() -> list[bytes]:
+    made, missing = samples()
+    assert len(made) + len(missing) == len(FORMATS)
+    assert len({(sample.container, sample.codec) for sample in made}) >= 30, missing
+    return [sample.content for sample in made]
+
+
+def test_a_seed_makes_the_same_wounds(whole: list[bytes]) -> None:
+    for number in range(50):
+        content = whole[number % len(whole)]
+        one, same, other = (damaged(content, whole, random.Random(seed)) for seed in (number, number, number + 1000))
+        assert one == same
+        assert one != other or one == content
+    assert sum(damaged(whole[0], whole, random.Random(seed)) != whole[0] for seed in range(50)) >= 45
+
+
+def test_every_damaged_file_gets_its_record() -> None:
+    outcomes = fuzz(90, seed=7, workers=1)
+    assert outcomes.counts.total() == 90
+    found = {outcome for _, _, outcome in outcomes.counts}
+    assert not found & {"internal", "worker-failed", "worker-killed", "time-limit", "memory-limit"}
+    assert {"watermark_detected"} < found
+
+
+def test_outcomes_are_counted_by_format() -> None:
+    made, _ = samples()
+    outcomes = Outcomes()
+    for seconds in (1.0, 3.0, 2.0):
+        outcomes.add(made[0], "truncated", seconds)
+    assert list(outcomes.rows()) == [(made[0].container, made[0].codec, "truncated", 3, 3.0)]

@@ -45,7 +45,7 @@ def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
     found = changes(read_rows(a), read_rows(b))
     if not found:
         raise InputError(f"Expected rows of the same clips, attacks and methods in {a} and {b}, got none; check both")
-    text = markdown(found, a.name, b.name)
+    text = markdown(found, str(a), str(b))
     if out:
         with writing(out):
             out.write_text(text, encoding="utf-8")

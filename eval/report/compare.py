@@ -76,7 +76,7 @@ def _change(method: str, attack: str, pairs: Sequence[tuple[Row, Row]]) -> Chang
 
 
 def markdown(found: Sequence[Change], a: str, b: str) -> str:
-    """The changes for people: what got worse first, then a table for each method."""
+    """The changes for people: what got worse first, then a table for each method of the attacks that changed."""
     lines = [f"# {b} against {a}\n"]
     worse = [one for one in found if one.present.value < 0 or one.exact.value < 0]
     if worse:
@@ -88,12 +88,19 @@ def markdown(found: Sequence[Change], a: str, b: str) -> str:
         ]
         lines.append("")
     for method in dict.fromkeys(one.method for one in found):
-        lines += [f"## {method}\n", "| attack | clips | found A | found B | exact A | exact B | bit accuracy, B - A |"]
+        members = [one for one in found if one.method == method]
+        changed = [one for one in members if one.attack == "all" or one.lost or one.won or _moved(one)]
+        lines += [f"## {method}\n", f"{len(members) - len(changed)} attacks did not change.\n"]
+        lines += ["| attack | clips | found A | found B | exact A | exact B | bit accuracy, B - A |"]
         lines.append("|---|---|---|---|---|---|---|")
-        for one in (one for one in found if one.method == method):
+        for one in changed:
             shares = (one.present_a, one.present_b, one.exact_a, one.exact_b)
             cells = " | ".join(f"{100 * value:.1f} %" for value in shares)
             bits = f"{one.bit_accuracy.value:+.3f} [{one.bit_accuracy.low:+.3f}, {one.bit_accuracy.high:+.3f}]"
             lines.append(f"| {one.attack}{' *' if one.sure else ''} | {one.clips} | {cells} | {bits} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _moved(one: Change) -> bool:
+    return any(abs(value.value) > 1e-9 for value in (one.present, one.exact, one.bit_accuracy))

@@ -349,7 +349,10 @@ def test_only_shared_clips_are_compared(rows: list[Row], tmp_path: Path) -> None
     result = CliRunner().invoke(compare, [str(a), str(b), "--json", "--out", str(tmp_path / "changes.md")])
     assert result.exit_code == 0, result.output
     assert {one["clips"] for one in json.loads(result.stdout)} == {1}
-    assert (tmp_path / "changes.md").read_text().startswith("# b.csv against a.csv")
+    text = (tmp_path / "changes.md").read_text()
+    assert text.startswith(f"# {b} against {a}")
+    assert f"{len(ATTACKS)} attacks did not change." in text
+    assert text.count("| all |") == 2
     other = write(tmp_path / "c.csv", [found("z.mp4")])
     result = CliRunner().invoke(compare, [str(a), str(other)])
     assert (result.exit_code, result.stderr[:18]) == (2, "error[bad-input]: ")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from eval.commands.telling import reporter, say, told
-from eval.corpus import Video, default_videos, list_videos, made_scenes
+from eval.corpus import Video, default_videos, list_videos
 from eval.methods import methods_named, read_published
 from eval.report.beside import measure_beside, quality_path, read_quality
 from eval.report.matched import matches, quality_by_method
@@ -19,6 +20,8 @@ from eval.robustness import Row, read_rows, run
 from eval.robustness.summary import said
 from eval.tables import writing
 from genwm.errors import OutputError
+from genwm.scenes import scene
+from genwm.video import write_video
 
 ROWS = Path("docs/results/comparison.csv")
 METHODS = ("lattice.balanced", "dwtDctSvd", "dwtDct", "lattice.strong")
@@ -74,8 +77,10 @@ def publish(
         listed = [video for video in list_videos(videos) if video.id in measured]
         measure_beside(out, listed, rows, lines=lines, processes=processes)
     rows = read_rows(out)
-    scene = sorted(made_scenes(Path(".genwm-scenes")).glob("*.mp4"))[0]
-    page = write_page(out, title="Watermarks on video, compared", sample=Video(path=scene, id="a made scene"))
+    with tempfile.TemporaryDirectory() as folder:
+        sample = Path(folder) / "scene.mp4"
+        write_video(sample, scene(854, 480, 12, seed=1), fps=24, crf=14, preset="veryfast", threads=1)
+        page = write_page(out, title="Watermarks on video, compared", sample=Video(path=sample, id="A made scene"))
     say(f"wrote {page}")
     quality = quality_by_method(read_quality(out)) if quality_path(out).exists() else {}
     for path, text in zip(PAGES, (full_table(rows, quality, page), short_table(rows, quality)), strict=True):

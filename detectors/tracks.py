@@ -277,7 +277,8 @@ def _drawn(rgb: Frame, boxes: Sequence[tuple[Track, Box]]) -> Frame:
     picture = Image.fromarray(rgb)
     draw = ImageDraw.Draw(picture)
     line = max(2, min(rgb.shape[:2]) // 240)
-    font = ImageFont.load_default(size=max(11, min(rgb.shape[:2]) // 32))
+    size = max(11, min(rgb.shape[:2]) // 32)
+    font = ImageFont.load_default(size=size)
 
     def label(x: float, y: float, words: str, ground: tuple[int, int, int]) -> None:
         left, top, right, bottom = draw.textbbox((x, y), words, font=font)
@@ -292,8 +293,8 @@ def _drawn(rgb: Frame, boxes: Sequence[tuple[Track, Box]]) -> Frame:
         if each.score is not None:
             words += f"  synthetic {each.score.probability:.2f}"
         with suppress(ValueError):  # a box at the very edge
-            label(box.x0 + line, max(2.0, box.y0 - font.size - 4), words, colour)
-    label(6, rgb.shape[0] - font.size - 8, "derived: boxes by genwm analyze", (0, 0, 0))
+            label(box.x0 + line, max(2.0, box.y0 - size - 4), words, colour)
+    label(6, rgb.shape[0] - size - 8, "derived: boxes by genwm analyze", (0, 0, 0))
     return np.asarray(picture)
 
 

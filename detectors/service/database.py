@@ -92,7 +92,6 @@ scans = Table(
     Index("scans_queue", "status", "due", "id"),
     Index("scans_review", "review", "id"),
     Index("scans_content", "sha256", "settings"),
-    Index("scans_path", "path"),
 )  # fmt: skip
 
 deliveries = Table(

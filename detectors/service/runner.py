@@ -217,14 +217,16 @@ def sweep(database: Database, config: Config) -> None:
     """Deletes uploads that no scan knows, which were coming in when a server died. Where servers share the folder,
     young ones may be coming in to another one."""
     young = time.time() - (0.0 if config.files is None else _ORPHAN_S)
+    found = []
     for path in config.uploads.iterdir():
-        with suppress(FileNotFoundError):
-            if path.stat().st_mtime > young:
-                continue
-            with database.read() as connection:
-                known = connection.execute(select(table.c.id).where(table.c.path == str(path)).limit(1)).one_or_none()
-            if known is None:
-                path.unlink()
+        with suppress(FileNotFoundError):  # another server's, done by now
+            if path.stat().st_mtime <= young:
+                found.append(path)
+    with database.read() as connection:
+        known = set(connection.execute(select(table.c.path).where(table.c.uploaded, table.c.kept)).scalars())
+    for path in found:
+        if str(path) not in known:
+            path.unlink(missing_ok=True)
 
 
 def _linked(source: Path, target: Path, times: str) -> list[float]:

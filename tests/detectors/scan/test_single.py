@@ -17,11 +17,13 @@ import detectors
 from detectors import read_watermark
 from detectors.record import Record, json_schema
 from detectors.scan import Limits, Settings, scan
+from detectors.scan.settings import available
 from detectors.scan.single import examine
+from detectors.synthetic import classify
 from genwm import Key
 from genwm.errors import KeyMissingError
 from genwm.keys import Keyring
-from genwm.video import write_video
+from genwm.video import read_planes, write_image, write_video
 from tests.clips import KEY, PAYLOAD, marked, scene
 
 ROOT = Path(__file__).parents[3]
@@ -47,8 +49,9 @@ def test_a_record_says_how_it_was_made(clip: Path) -> None:
 
 
 def test_the_scan_of_a_file_is_pure(clip: Path) -> None:
+    # The classifier's own encode is not the same to the bit on every run: its score may differ a little.
     settings = Settings(keys=(KEY,), timeline=True)
-    one, other = (scan(clip, settings).model_dump(exclude={"timing"}) for _ in range(2))
+    one, other = (scan(clip, settings).model_dump(exclude={"timing", "synthetic", "reasons"}) for _ in range(2))
     assert one == other
     reading = read_watermark(clip, keys=[KEY])
     assert one["watermark"]["log10_p"] == pytest.approx(reading.log10_p, abs=0.01)
@@ -95,6 +98,54 @@ def test_the_digest_follows_what_a_record_depends_on() -> None:
     assert pickle.loads(pickle.dumps(base)).digest == base.digest == Settings(keys=(KEY,)).digest
     assert Settings(keys=(KEY,), pictures=3).digest == base.digest
     assert KEY.secret.hex() not in json.dumps(base.describe()) + repr(base)
+
+
+@pytest.mark.skipif("synthetic" not in available(), reason="needs the classifier's weights")
+def test_the_classifier_shares_the_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an unmarked clip the search reads every frame: the classifier sees those, and opens no file."""
+    write_video(tmp_path / "plain.mp4", scene(456, 256, 100, seed=3), fps=25, crf=23, preset="veryfast")
+    alone = classify(tmp_path / "plain.mp4")
+    opened: list[Any] = []
+
+    def reads(source: Any, **options: Any) -> Any:
+        opened.append(source)
+        return read_planes(source, **options)
+
+    monkeypatch.setattr("detectors.synthetic.inference.read_planes", reads)
+    record = scan(tmp_path / "plain.mp4", Settings(keys=(KEY,)))
+    assert opened == []
+    assert record.synthetic is not None
+    assert record.synthetic.model == alone.model
+    assert [(part.start, part.end, part.place) for part in record.synthetic.segments] == [
+        (round(part.start_s, 3), round(part.stop_s, 3), part.place) for part in alone.segments]  # fmt: skip
+    assert record.synthetic.probability == pytest.approx(alone.probability, abs=0.1)
+    # Without keys, or where the mark is found at a glance, it reads for itself.
+    alone_again = scan(tmp_path / "plain.mp4", Settings(detectors=("synthetic",))).synthetic
+    assert opened
+    assert alone_again is not None
+    assert alone_again.probability == pytest.approx(alone.probability, abs=0.1)
+
+
+@pytest.mark.skipif("synthetic" not in available(), reason="needs the classifier's weights")
+def test_a_classifier_that_fails_costs_its_own_part_alone(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any, **options: Any) -> Any:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr("detectors.synthetic.inference.judge", fails)
+    record = scan(clip, Settings(keys=(KEY,)))
+    assert (record.verdict, record.synthetic) == ("watermark_detected", None)
+    assert any("a fault" in warning for warning in record.warnings)
+    failing = scan(clip, Settings(detectors=("synthetic",)))
+    assert failing.error is not None
+    assert failing.error.code == "internal"
+
+
+def test_a_still_cannot_be_judged_and_that_is_no_hint(tmp_path: Path) -> None:
+    write_image(tmp_path / "still.png", scene(456, 256, 1)[0])
+    record = scan(tmp_path / "still.png", Settings(keys=(KEY,)))
+    assert record.verdict == "no_evidence"
+    if record.synthetic is not None:
+        assert any("could not judge" in reason for reason in record.reasons)
 
 
 def test_evidence_pictures(clip: Path) -> None:

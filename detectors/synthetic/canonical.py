@@ -154,7 +154,7 @@ class Collector:
         self._spacing = 1
         self._number = 0
         self._due_s = 0.0
-        self._frames: list[Planes] = []
+        self._frames: list[_Taken] = []
         self._done: list[Segment] = []
         self.largest_side = 0
 
@@ -186,9 +186,10 @@ class Collector:
         self.largest_side = max(self.largest_side, min(frame.y.shape))
         if self.full or frame.time_s < self._due_s - self._slack_s or min(frame.y.shape) < LEAST_SIDE:
             return
-        if self._frames and (frame.y.shape != self._frames[-1].y.shape or _same(self._frames[-1].y, frame.y)):
+        taken = _Taken.of(frame, _PLACES[self._number % len(_PLACES)])
+        if self._frames and (taken.size != self._frames[-1].size or taken.repeats(self._frames[-1])):
             return
-        self._frames.append(replace(frame, y=frame.y.copy(), u=frame.u.copy(), v=frame.v.copy()))
+        self._frames.append(taken)
         self._due_s = frame.time_s + self._step_s
         if len(self._frames) == FRAMES:
             self._close()
@@ -212,7 +213,7 @@ class Collector:
         return [self._done[index] for index in chosen]
 
     def _close(self) -> None:
-        self._done.append(_segment(self._frames, _PLACES[self._number % len(_PLACES)], self._step_s))
+        self._done.append(_segment(self._frames, self._step_s))
         self._frames = []
         self._number += 1
         if self._starts is None and len(self._done) == 2 * self._count:
@@ -232,29 +233,49 @@ def _starts(duration_s: float, length_s: float, count: int) -> list[float]:
     return [room / 2] if fitting == 1 else [room * index / (fitting - 1) for index in range(fitting)]
 
 
-def _same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    first, second = one[::4, ::4].astype(np.int16), other[::4, ::4].astype(np.int16)
-    return float(np.abs(first - second).mean()) < SAME
+_ThreePlanes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 
-def _segment(frames: Sequence[Planes], place: tuple[float, float], step_s: float) -> Segment:
-    height, width = frames[0].y.shape
-    rows, columns = min(SIDE, height) // 2 * 2, min(SIDE, width) // 2 * 2
-    top, left = int((height - rows) * place[0]) // 2 * 2, int((width - columns) * place[1]) // 2 * 2
-    planes = [
-        tuple(map(_limited, (frame.y, frame.u, frame.v))) if frame.full_range else (frame.y, frame.u, frame.v)
-        for frame in frames
-    ]
-    crop = Stack.of([
-        (y[top : top + rows, left : left + columns],
-         u[top // 2 : (top + rows) // 2, left // 2 : (left + columns) // 2],
-         v[top // 2 : (top + rows) // 2, left // 2 : (left + columns) // 2])
-        for y, u, v in planes
-    ])  # fmt: skip
-    small = Stack.of([(scaled(y, SMALL, SMALL), scaled(u, SMALL // 2, SMALL // 2), scaled(v, SMALL // 2, SMALL // 2))
-                      for y, u, v in planes])  # fmt: skip
-    return Segment(start_s=frames[0].time_s, stop_s=frames[-1].time_s + step_s, crop=crop, small=small,
-                   origin=(top, left), size=(height, width))  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """What is kept of a frame: copies, so that a run of 8K frames takes no more memory than one of 240 lines."""
+
+    time_s: float
+    crop: _ThreePlanes
+    small: _ThreePlanes
+    sample: NDArray[np.int16]
+    origin: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, frame: Planes, place: tuple[float, float]) -> _Taken:
+        height, width = frame.y.shape
+        rows, columns = min(SIDE, height) // 2 * 2, min(SIDE, width) // 2 * 2
+        top, left = int((height - rows) * place[0]) // 2 * 2, int((width - columns) * place[1]) // 2 * 2
+        half = (slice(top // 2, (top + rows) // 2), slice(left // 2, (left + columns) // 2))
+        limited = _limited if frame.full_range else np.array
+        side = SMALL // 2
+        return cls(
+            time_s=frame.time_s,
+            crop=(limited(frame.y[top : top + rows, left : left + columns]), limited(frame.u[half]),
+                  limited(frame.v[half])),
+            small=(limited(scaled(frame.y, SMALL, SMALL)), limited(scaled(frame.u, side, side)),
+                   limited(scaled(frame.v, side, side))),
+            sample=frame.y[::4, ::4].astype(np.int16),
+            origin=(top, left),
+            size=(height, width),
+        )  # fmt: skip
+
+    def repeats(self, other: _Taken) -> bool:
+        return float(np.abs(self.sample - other.sample).mean()) < SAME
+
+
+def _segment(frames: Sequence[_Taken], step_s: float) -> Segment:
+    return Segment(
+        start_s=frames[0].time_s, stop_s=frames[-1].time_s + step_s,
+        crop=Stack.of([frame.crop for frame in frames]), small=Stack.of([frame.small for frame in frames]),
+        origin=frames[0].origin, size=frames[0].size,
+    )  # fmt: skip
 
 
 def planes_of(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:

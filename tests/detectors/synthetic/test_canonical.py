@@ -1,0 +1,182 @@
+"""The canonical form: one rate, length, size and codec, whatever comes in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detectors.synthetic.canonical import (
+    FRAMES,
+    RATE,
+    SIDE,
+    SMALL,
+    Collector,
+    Stack,
+    canonical,
+    decoded,
+    encoded,
+    planes_of,
+    read_segments,
+)
+from detectors.synthetic.deliveries import DELIVERIES, MILD
+from detectors.synthetic.motion import FEATURES as MOTION_FEATURES
+from detectors.synthetic.motion import motion_features
+from genwm.scenes import scene
+from genwm.video import Planes, read_planes
+from genwm.video.motion import read_motion
+from tests.clips import make_clip
+
+
+def flat(value: int, time_s: float, shape: tuple[int, int] = (128, 128)) -> Planes:
+    rows, columns = shape
+    half = np.full((rows // 2, columns // 2), 128, np.uint8)
+    return Planes(y=np.full(shape, value, np.uint8), u=half, v=half, time_s=time_s, index=0)
+
+
+def moving(seed: int = 0, frames: int = FRAMES, side: int = 128) -> Stack:
+    return Stack.of([planes_of(picture) for picture in scene(side, side, frames, seed)])
+
+
+@pytest.mark.parametrize(
+    ("fps", "frames", "width", "height"), [(25, 45, 320, 256), (8, 24, 256, 320), (50, 90, 300, 260)]
+)
+def test_segments_have_one_form_whatever_rate_and_size_come_in(
+    tmp_path: Path, fps: int, frames: int, width: int, height: int
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    make_clip(clip, width=width, height=height, frames=frames, fps=fps)
+    segments = read_segments(clip, count=3, threads=1)
+    assert segments
+    for segment in segments:
+        assert segment.crop.y.shape == (FRAMES, SIDE, SIDE)
+        assert segment.crop.u.shape == segment.crop.v.shape == (FRAMES, SIDE // 2, SIDE // 2)
+        assert segment.small.y.shape == (FRAMES, SMALL, SMALL)
+        assert segment.size == (height, width)
+        assert segment.stop_s - segment.start_s == pytest.approx(FRAMES / RATE, rel=0.15)
+        top, left = segment.origin
+        assert 0 <= top <= height - SIDE
+        assert 0 <= left <= width - SIDE
+    assert [one.start_s for one in segments] == sorted(one.start_s for one in segments)
+
+
+def test_the_crop_is_native_pixels(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    make_clip(clip, width=320, height=256, frames=24, fps=8, codec="ffv1", container="matroska")
+    (segment, *_) = read_segments(clip, count=1, threads=1)
+    with read_planes(clip, threads=1) as reader:
+        frames = [frame.y.copy() for frame in reader]
+    top, left = segment.origin
+    first = frames[round(segment.start_s * 8)]
+    np.testing.assert_array_equal(segment.crop.y[0], first[top : top + SIDE, left : left + SIDE])
+
+
+def test_repeated_frames_are_left_out() -> None:
+    collector = Collector(24.0, None, count=1)
+    for index in range(3 * 3 * FRAMES):  # eight pictures a second, each shown three times, one frame late
+        collector.add(flat(20 + (index // 3) % 150, index / 24))
+    (segment, *_) = collector.segments()
+    means = segment.crop.y.mean(axis=(1, 2))
+    assert (np.diff(means) != 0).all()
+
+
+def test_a_still_scene_gives_nothing() -> None:
+    collector = Collector(25.0, 4.0, count=3)
+    collector.extend(flat(90, index / 25) for index in range(100))
+    assert collector.segments() == []
+
+
+def test_a_short_clip_is_played_there_and_back() -> None:
+    collector = Collector(8.0, 9 / 8, count=3)
+    collector.extend(flat(20 + 5 * index, index / 8) for index in range(9))
+    (segment,) = collector.segments()
+    means = segment.crop.y.mean(axis=(1, 2))
+    np.testing.assert_allclose(means[:9], [20 + 5 * index for index in range(9)])
+    np.testing.assert_allclose(means[9:], [55, 50, 45])
+
+
+def test_without_a_known_length_segments_still_spread_over_the_file() -> None:
+    collector = Collector(8.0, None, count=3)
+    collector.extend(flat(index % 200 + 20, index / 8) for index in range(FRAMES * 50))
+    starts = [segment.start_s for segment in collector.segments()]
+    assert len(starts) == 3
+    assert starts[0] == 0.0
+    assert starts[-1] > FRAMES * 50 / 8 / 2
+
+
+def test_a_thousand_frames_a_second_are_thinned_out() -> None:
+    collector = Collector(1000.0, 3.0, count=1)
+    collector.extend(flat(20 + index // 20, index / 1000) for index in range(3000))
+    (segment,) = collector.segments()
+    assert segment.stop_s - segment.start_s == pytest.approx(FRAMES / RATE, rel=0.05)
+
+
+def test_rgb_and_planes_are_read_alike() -> None:
+    pictures = scene(256, 256, FRAMES, 3)
+    by_rgb, by_planes = Collector(8.0, FRAMES / 8, count=1), Collector(8.0, FRAMES / 8, count=1)
+    for index, picture in enumerate(pictures):
+        by_rgb.add_rgb(index / 8, picture)
+        y, u, v = planes_of(picture)
+        by_planes.add(Planes(y=y, u=u, v=v, time_s=index / 8, index=index))
+    np.testing.assert_array_equal(by_rgb.segments()[0].crop.y, by_planes.segments()[0].crop.y)
+
+
+def test_full_range_becomes_limited() -> None:
+    collector = Collector(8.0, FRAMES / 8, count=1)
+    for index in range(FRAMES):
+        frame = flat(0 if index % 2 else 255, index / 8)
+        frame.full_range = True
+        collector.add(frame)
+    assert set(np.unique(collector.segments()[0].crop.y)) == {16, 235}
+
+
+def test_the_encode_is_the_one_of_the_protocol() -> None:
+    import io
+
+    import av
+
+    with av.open(io.BytesIO(encoded(moving(frames=20)))) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+        keys = [index for index, frame in enumerate(container.decode(video=0)) if frame.key_frame]
+    assert keys == [0, 16]
+
+
+def test_encoding_twice_changes_little_and_once_is_repeatable() -> None:
+    stack = moving()
+    once, again = decoded(encoded(stack)), decoded(encoded(stack))
+    np.testing.assert_array_equal(once.y, again.y)
+    twice = decoded(encoded(once))
+    assert np.abs(once.y.astype(int) - twice.y).mean() < np.abs(stack.y.astype(int) - once.y).mean() + 1
+
+
+def test_every_delivery_leaves_a_segment_that_can_be_encoded(tmp_path: Path) -> None:
+    make_clip(tmp_path / "clip.mp4", width=320, height=256, frames=24, fps=8)
+    (segment,) = read_segments(tmp_path / "clip.mp4", count=1, threads=1)
+    assert set(MILD) <= set(DELIVERIES)
+    for name, deliver in DELIVERIES.items():
+        changed = deliver(segment)
+        assert len(changed.crop) == FRAMES, name
+        assert (changed.crop.y.shape == segment.crop.y.shape) == (not name.startswith(("crop", "scale"))), name
+        assert changed.small.y.shape == segment.small.y.shape, name
+    assert canonical(deliver(segment)).encoded_bytes > 0
+
+
+def test_motion_vectors_follow_a_pan() -> None:
+    generator = np.random.default_rng(0)
+    wide = np.clip(generator.normal(128, 40, (40, 60)).repeat(4, 0).repeat(4, 1), 16, 235).astype(np.uint8)
+    half = np.full((64, 64), 128, np.uint8)
+    stack = Stack.of([(wide[:128, 4 * i : 4 * i + 128], half, half) for i in range(FRAMES)])
+    import io
+
+    field = read_motion(io.BytesIO(encoded(stack)))
+    assert field.shape[1:] == (16, 16, 2)
+    inside = field[:, 2:-2, 2:-4]
+    per_frame = np.nanmedian(inside[..., 0], axis=(1, 2))
+    assert np.median(per_frame % 4) == pytest.approx(0, abs=0.3)  # a multiple of the step: one or two frames back
+    assert np.median(per_frame) >= 4
+    assert np.nanmedian(np.abs(inside[..., 1])) < 0.3
+    assert motion_features(encoded(stack)).shape == (MOTION_FEATURES,)
+    assert np.isfinite(motion_features(encoded(stack))).all()

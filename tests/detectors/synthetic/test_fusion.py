@@ -1,0 +1,130 @@
+"""Heads, fusion, rates: NumPy at inference against scikit-learn at training."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from detectors.synthetic.fusion import CUT, Fusion, Head, probability, share_as_high
+from detectors.synthetic.training.fit import (
+    Data,
+    Recipe,
+    channel_logits,
+    fit_fusion,
+    fit_head,
+    group_folds,
+    out_of_fold,
+)
+from detectors.synthetic.training.recipe import threshold
+
+GENERATOR = np.random.default_rng(0)
+
+
+def clips(groups: int = 12, each: int = 8, gap: float = 1.5, seed: int = 0) -> Data:
+    """Two channels, of which 'signal' tells the classes apart and 'noise' only the groups."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(groups) % 2, each)
+    names = np.repeat([f"g{number}" for number in range(groups)], each)
+    own = np.repeat(generator.normal(size=(groups, 10)), each, axis=0)
+    return Data.of(
+        [{"signal": generator.normal(gap * label, 1, 3), "noise": row + generator.normal(0, 0.1, 10)}
+         for label, row in zip(labels, own, strict=True)],
+        labels.tolist(), names.tolist(),
+    )  # fmt: skip
+
+
+RECIPE = Recipe(strengths={"signal": 0.1, "noise": 0.1}, folds=4, repeats=1)
+
+
+def test_a_head_is_scikit_learns_logistic_regression() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    values, labels = GENERATOR.uniform(-1, 1, (80, 5)), GENERATOR.integers(0, 2, 80)
+    head = fit_head(values, labels, np.ones(80), 0.5)
+    scaler = StandardScaler().fit(values)
+    model = LogisticRegression(C=0.5, max_iter=500).fit(scaler.transform(values), labels)
+    np.testing.assert_allclose(head.logits(values), model.decision_function(scaler.transform(values)), atol=1e-4)
+
+
+def test_an_odd_number_cannot_buy_certainty() -> None:
+    head = Head(mean=np.zeros(2), deviation=np.ones(2), weights=np.array([1.0, 0.0]), bias=0.0)
+    assert head.logits([1e9, 0.0]) == pytest.approx(CUT)
+
+
+def test_a_fusion_survives_json_and_its_contributions_add_up() -> None:
+    data = clips()
+    fusion = fit_fusion(data, RECIPE)
+    again = Fusion.from_json(json.loads(json.dumps(fusion.to_json())))
+    logits = again.logits(data.features)
+    np.testing.assert_allclose(logits, fusion.logits(data.features), atol=1e-3)
+    parts = again.contributions(data.features)
+    np.testing.assert_allclose(sum(parts.values()) + again.bias, logits)
+    means = {name: values.mean(axis=0) for name, values in data.features.items()}
+    assert again.weights["signal"] > 0
+    assert np.isfinite(again.logits(means))
+
+
+@pytest.mark.parametrize(("logit", "chance"), [(0.0, 0.5), (2.0, 0.880797), (-2.0, 0.119203), (900.0, 1), (-900.0, 0)])
+def test_probability(logit: float, chance: float) -> None:
+    assert probability(logit) == pytest.approx(chance, abs=1e-6)
+
+
+def test_the_rate_of_footage_that_scores_as_high_is_kept() -> None:
+    """Vovk's guarantee: with calibration and test clips alike, at most t of the latter have a share of at most t."""
+    shares = np.array([share_as_high(draw[0], draw[1:]) for draw in GENERATOR.normal(size=(3000, 60))])
+    for rate in (0.05, 0.1, 0.3):
+        assert (shares <= rate).mean() <= rate + 3 * np.sqrt(rate / 3000)
+    assert share_as_high(5.0, [0.0] * 99) == pytest.approx(0.01)
+    assert share_as_high(0.0, [0.0] * 99) == 1.0
+
+
+def test_the_threshold_says_the_same_as_the_rate() -> None:
+    reals = GENERATOR.normal(size=150)
+    for rate in (0.01, 0.05, 0.2):
+        bar = threshold(reals, rate)
+        assert share_as_high(bar, reals) <= rate
+        assert share_as_high(float(np.nextafter(bar, -np.inf)), reals) > rate
+    few = reals[:20]  # too few for the rate: above all of them
+    assert threshold(few, 0.01) > few.max()
+
+
+def test_folds_split_no_group_and_hold_both_labels() -> None:
+    data = clips()
+    folds = group_folds(data.labels, data.groups, 4, seed=1)
+    for name in np.unique(data.groups):
+        assert len(set(folds[data.groups == name])) == 1
+    for fold in range(4):
+        assert set(data.labels[folds == fold]) == {0, 1}
+    np.testing.assert_array_equal(folds, group_folds(data.labels, data.groups, 4, seed=1))
+
+
+def test_out_of_fold_scores_do_not_know_their_group() -> None:
+    """What tells only groups apart separates the classes in sample, and is worth nothing out of fold."""
+    from sklearn.metrics import roc_auc_score
+
+    data = clips(gap=0.0, groups=16)
+    inside = fit_head(data.features["noise"], data.labels, data.weights(), 100.0).logits(data.features["noise"])
+    outside = channel_logits(data, Recipe(strengths={"noise": 100.0}, folds=8, repeats=2))["noise"]
+    assert roc_auc_score(data.labels, inside) > 0.8
+    assert roc_auc_score(data.labels, outside) < roc_auc_score(data.labels, inside) - 0.15
+
+
+def test_out_of_fold_logits_find_what_is_there_and_are_calibrated() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    data = clips(groups=24)
+    logits, shifted = out_of_fold(data, RECIPE, others=[{name: values + 0.1 for name, values in data.features.items()}])
+    assert roc_auc_score(data.labels, logits) > 0.9
+    assert shifted.shape == logits.shape
+    chances = 1 / (1 + np.exp(-logits))
+    assert abs(chances.mean() - data.labels.mean()) < 0.1
+
+
+def test_both_classes_weigh_the_same_and_large_groups_less_a_clip() -> None:
+    data = Data.of([{"a": np.zeros(1)}] * 8, [1, 0, 0, 0, 0, 0, 0, 0], ["x", "big", "big", "big", "big", "y", "y", "z"])
+    weights = data.weights()
+    assert weights[0] == pytest.approx(weights[1:].sum()) == pytest.approx(4)
+    assert weights[1] < weights[5] < weights[7]

@@ -12,7 +12,7 @@ import numpy as np
 from eval.attacks import Attack, attack_named
 from eval.attacks.registry import ATTACKS
 from eval.intervals import bootstrap, wilson
-from eval.methods import method_id
+from eval.methods import Lattice, method_id
 from eval.robustness import Row
 
 #: Bit accuracy of a message that was not read: what guessing gives.
@@ -162,6 +162,11 @@ def _overall(method: str, rows: Sequence[Row]) -> Overall:
         read_s=_mean(row.read_s for row in rows),
         bits=next((row.bits for row in rows if row.bits), None),
     )
+
+
+def ours_first(rows: Iterable[Row]) -> list[Row]:
+    """The rows with this project's own mark before the others, whatever order they were measured in."""
+    return sorted(rows, key=lambda row: row.watermark != Lattice().name)
 
 
 def shared(rows: Sequence[Row]) -> list[Row]:

@@ -19,7 +19,7 @@ from eval.methods import read_published
 from eval.report import plots
 from eval.report.beside import read_costs, read_quality
 from eval.report.matched import matches, quality_by_method
-from eval.report.measures import Measure, Value, known, measures, of, overall, shared
+from eval.report.measures import Measure, Value, known, measures, of, ours_first, overall, shared
 from eval.report.thumbnails import Thumbnails, thumbnails
 from eval.robustness import Row, read_rows
 from eval.robustness.summary import said
@@ -116,7 +116,7 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
     Returns the page's path. Errors: those of read_rows; MissingExtraError; OutputError, DiskFullError.
     """
     jinja2 = require("jinja2", "report")
-    rows = read_rows(out)
+    rows = ours_first(read_rows(out))
     quality, costs = quality_by_method(read_quality(out)), read_costs(out)
     common = shared(rows)
     comparable = bool(common)

@@ -14,7 +14,7 @@ from eval.corpus import Video, default_videos, list_videos
 from eval.methods import methods_named, read_published
 from eval.report.beside import measure_beside, quality_path, read_quality
 from eval.report.matched import matches, quality_by_method
-from eval.report.measures import Measure, Overall, Value, measures, overall, shared
+from eval.report.measures import Measure, Overall, Value, measures, ours_first, overall, shared
 from eval.report.page import losses, write_page
 from eval.robustness import Row, read_rows, run
 from eval.robustness.summary import said
@@ -76,7 +76,7 @@ def publish(
         measured = {row.clip for row in rows}
         listed = [video for video in list_videos(videos) if video.id in measured]
         measure_beside(out, listed, rows, lines=lines, processes=processes)
-    rows = read_rows(out)
+    rows = ours_first(read_rows(out))
     with tempfile.TemporaryDirectory() as folder:
         sample = Path(folder) / "scene.mp4"
         write_video(sample, scene(854, 480, 12, seed=1), fps=24, crf=14, preset="veryfast", threads=1)

@@ -28,7 +28,7 @@ from genwm.errors import InputError, OutputError
 
 Progress = Callable[[str], None]
 #: scikit-learn's C of each channel in use, chosen by grouped cross-validation (docs/models/synthetic.md).
-STRENGTHS = {"spectrum": 0.03, "appearance": 0.0003, "texture": 0.0003, "trajectory": 0.03, "residual": 0.01}
+STRENGTHS = {"appearance": 0.01, "texture": 0.01, "motion": 0.01}
 #: Deliveries that the heads also see, each with its emphasis beside clips as they come.
 AUGMENTED = {"h264-40": 0.5}
 #: Deliveries that out-of-fold scores are kept for.
@@ -46,6 +46,7 @@ class Settings:
     autoencoder_steps: int = 180
     pairs_per_base: int = 1
     network_steps: int = 500
+    folds: int = 19
     held_for_network: str = "panda70m"
 
 
@@ -92,7 +93,8 @@ def finish(
     channels: Sequence[str], settings: Settings, model_id: str, progress: Progress,
 ) -> Trained:  # fmt: skip
     """The part after the features: out-of-fold scores, calibration, final heads, the folder."""
-    recipe = Recipe(strengths={name: STRENGTHS.get(name, 0.01) for name in channels}, seed=settings.seed)
+    recipe = Recipe(strengths={name: STRENGTHS.get(name, 0.01) for name in channels}, folds=settings.folds,
+                    seed=settings.seed)
     means = [{name: values.mean(axis=0) for name, values in features.items()} for features in plain]
     labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
     rows, emphasis = list(means), [1.0] * len(means)
@@ -121,7 +123,7 @@ def finish(
     manifest: dict[str, Any] = {
         "schema": SCHEMA, "id": model_id, "licence": LICENCE, "made_with": f"genwm {__version__}",
         "recipe": {"command": "genwm train detector DATA -o MODEL", **asdict(settings),
-                   "channels": dict(recipe.strengths), "augmented": AUGMENTED, "folds": recipe.folds,
+                   "channels": dict(recipe.strengths), "augmented": AUGMENTED,
                    "repeats": recipe.repeats},
         "data": {"clips": count, "synthetic": sum(labels), "sources": len(sources), "list": "clips.csv",
                  "families": sorted({clip.group for clip in clips if clip.label})},

@@ -84,8 +84,12 @@ def page(record: Record, pictures: Sequence[Picture], settings: Settings) -> str
     if record.warnings:
         parts.append(f'<p class="soft">Warnings: {_text("; ".join(record.warnings))}.</p>')
     if pictures:
-        parts.append('<h2>Frames</h2><input type="checkbox" id="clear"> <label for="clear">Show them clearly</label>'
-                     f'<div class="frames">{"".join(map(_figure, pictures))}</div>')
+        heat = "" if record.synthetic is None else ('<input type="checkbox" id="heat" checked> <label for="heat">Parts '
+                                                    "that the classifier looked at, the more filled the more "
+                                                    "suspicious</label>")
+        figures = "".join(_figure(picture, record) for picture in pictures)
+        parts.append('<h2>Frames</h2><input type="checkbox" id="clear"> <label for="clear">Show them clearly</label> '
+                     f'{heat}<div class="frames">{figures}</div>')
     if record.input.duration:
         parts.append(f"<h2>Timeline</h2>{timeline(record)}")
     parts += [f"<h2>Evidence</h2>{_facts(_evidence(record))}", f"<h2>File</h2>{_facts(_file(record))}",
@@ -95,20 +99,21 @@ def page(record: Record, pictures: Sequence[Picture], settings: Settings) -> str
 
 
 def timeline(record: Record) -> str:
-    """Marked and suspicious seconds as SVG, one lane each."""
+    """Marked and suspicious seconds as SVG, one lane each; what the classifier looked at is as filled as suspicious."""
     length = record.input.duration or 0.0
-    lanes: list[tuple[str, str, list[tuple[float, float, str]]]] = []
+    lanes: list[tuple[str, str, list[tuple[float, float, float, str]]]] = []
     if record.watermark is not None:
         lanes.append(("marked", "marked", [
-            (part.start, part.end, f"key {part.key}, payload {part.payload or 'too weak to read'}, "
-                                   f"p = 10^{part.log10_p:g}")
+            (part.start, part.end, 1.0, f"key {part.key}, payload {part.payload or 'too weak to read'}, "
+                                        f"p = 10^{part.log10_p:g}")
             for part in record.watermark.segments
         ]))
     if record.synthetic is not None:
         lanes.append(("suspicious", "suspect", [
-            (part.start, part.end, f"probability {part.probability:.2f}") for part in record.synthetic.segments
+            (part.start, part.end, part.probability, f"probability {part.probability:.2f}")
+            for part in record.synthetic.segments
         ]))
-    length = max([length, *(end for _, _, spans in lanes for _, end, _ in spans)])
+    length = max([length, *(end for _, _, spans in lanes for _, end, _, _ in spans)])
     scale = (_WIDTH - _LABELS - 10) / length
     height = _LANE * len(lanes) + 30
     shapes = []
@@ -118,9 +123,9 @@ def timeline(record: Record) -> str:
                       f'width="{length * scale:.1f}" height="{_LANE - 6}"/>')
         shapes += [
             f'<rect class="{kind}" x="{_LABELS + start * scale:.1f}" y="{top}" '
-            f'width="{max((end - start) * scale, 2):.1f}" height="{_LANE - 6}">'
+            f'width="{max((end - start) * scale, 2):.1f}" height="{_LANE - 6}" fill-opacity="{weight:.2f}">'
             f"<title>{start:.1f} - {end:.1f} s: {_text(says)}</title></rect>"
-            for start, end, says in spans
+            for start, end, weight, says in spans
         ]
     bottom = height - 20
     for step in range(6):
@@ -153,6 +158,11 @@ def _evidence(record: Record) -> list[tuple[str, str]]:
     else:
         facts += [("Classifier", f"{score.status.replace('_', ' ')}: probability {score.probability:.3f}"),
                   ("Model", score.model)]
+        if score.false_positive_rate is not None:
+            facts.append(("Camera footage that scores as high", f"{100 * score.false_positive_rate:.2g} %"))
+        if score.channels:
+            facts.append(("Cues, towards synthetic where positive",
+                          ", ".join(f"{name} {value:+.2f}" for name, value in score.channels.items())))
     return facts
 
 
@@ -189,10 +199,27 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
     return f'<table class="facts">{rows}</table>'
 
 
-def _figure(picture: Picture) -> str:
+def _figure(picture: Picture, record: Record) -> str:
     data = base64.b64encode(picture.jpeg).decode()
-    return (f'<figure><img alt="frame at {picture.time_s:.1f} s" src="data:image/jpeg;base64,{data}">'
+    return (f'<figure><div class="frame"><img alt="frame at {picture.time_s:.1f} s" '
+            f'src="data:image/jpeg;base64,{data}">{_heat(picture, record)}</div>'
             f"<figcaption>{picture.time_s:.1f} s</figcaption></figure>")
+
+
+def _heat(picture: Picture, record: Record) -> str:
+    """The parts of the picture that the classifier looked at around that time, as filled as they are suspicious."""
+    source = record.input
+    if record.synthetic is None or not source.width or not source.height:
+        return ""
+    shapes = []
+    for part in record.synthetic.segments:
+        if part.place is None or not part.start - 0.1 <= picture.time_s <= part.end + 0.1:
+            continue
+        top, left, height, width = part.place
+        shapes.append(f'<rect x="{left}" y="{top}" width="{width}" height="{height}" '
+                      f'fill-opacity="{0.6 * part.probability:.2f}"><title>{part.start:.1f} - {part.end:.1f} s: '
+                      f"probability {part.probability:.2f}</title></rect>")
+    return f'<svg class="heat" viewBox="0 0 {source.width} {source.height}">{"".join(shapes)}</svg>' if shapes else ""
 
 
 def _row(record: Record) -> str:

@@ -9,7 +9,7 @@ import stat
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -326,7 +326,7 @@ def _provenance(
         from genwm.registry import Registry
 
         key_id = next(key.id for key in settings.keys if key.name == reading.key)
-        frames = [rgb for _, rgb in _glimpses(path, info.duration_s, REGISTRY_FRAMES, threads)]
+        frames = [rgb for _, rgb in _glimpses(path, _spread(info.duration_s, REGISTRY_FRAMES), threads)]
         try:
             said["registry"] = Registry(where).lookup(reading.payload, frames, key_id=key_id).status
         except InputError as error:
@@ -344,18 +344,26 @@ def _timed(timing: dict[str, float], part: str) -> Iterator[None]:
 
 
 def _pictures(path: str | os.PathLike[str], record: Record, count: int, threads: int) -> tuple[Picture, ...]:
-    return tuple(
-        Picture(round(time_s, 3), _jpeg(rgb)) for time_s, rgb in _glimpses(path, record.input.duration, count, threads)
-    )
+    """Evidence pictures: of the moments that the classifier looked at, the most suspicious first, then of others."""
+    looked_at = () if record.synthetic is None else record.synthetic.segments
+    ranked = sorted(looked_at, key=lambda part: -part.probability)[:count]
+    moments = [(part.start + part.end) / 2 for part in ranked]
+    moments += _spread(record.input.duration, count - len(moments))
+    return tuple(Picture(round(time_s, 3), _jpeg(rgb)) for time_s, rgb in _glimpses(path, sorted(moments), threads))
+
+
+def _spread(duration_s: float | None, count: int) -> list[float]:
+    """Moments spread evenly over a file, each in the middle of its share; of a still the only one."""
+    if not duration_s:
+        return [0.0] * min(count, 1)
+    return [duration_s * (number + 0.5) / count for number in range(count)]
 
 
 def _glimpses(
-    path: str | os.PathLike[str], duration_s: float | None, count: int, threads: int
+    path: str | os.PathLike[str], moments: Sequence[float], threads: int
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """RGB frames of at most `PICTURE_LINES` lines, spread evenly over the file, each the first at or after its time."""
-    length = duration_s or 0.0
-    for number in range(count if length else min(count, 1)):
-        start_s = length * (number + 0.5) / count
+    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment."""
+    for start_s in moments:
         # A picture less is no reason to lose the record: some files are damaged only where a picture would be.
         with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, start_s=start_s, max_frames=1,
                                             threads=threads) as reader:

@@ -185,5 +185,5 @@ def test_a_fingerprint_reads_files_alone(clip: Path, tmp_path: Path) -> None:
 
 def test_a_plain_clip_says_nothing(tmp_path: Path) -> None:
     make_clip(tmp_path / "plain.mp4", width=456, height=256, frames=8)
-    with Pool(Settings(keys=(KEY,)), workers=1) as pool:
+    with Pool(Settings(keys=(KEY,), detectors=("watermark",)), workers=1) as pool:
         assert pool.scan(tmp_path / "plain.mp4").verdict == "no_evidence"

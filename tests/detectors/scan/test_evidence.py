@@ -53,7 +53,8 @@ def test_a_signed_and_marked_clip(signed: Path, certificates: Certificates) -> N
     assert record.verdict == "watermark_detected"
     assert (record.provenance.c2pa, record.provenance.declares_generated) == ("valid", True)
     assert record.provenance.names_payload == f"{PAYLOAD:016x}"
-    assert [word in reason for word, reason in zip(("manifest", "mark"), record.reasons[:2], strict=True)] == [True, True]
+    assert "manifest" in record.reasons[0]
+    assert "mark" in record.reasons[1]
     assert "genwm tests, signer" in record.reasons[0]
     assert record.contradictions == ()
     assert "c2pa" in record.versions

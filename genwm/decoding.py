@@ -42,14 +42,20 @@ class Layout:
         video: the tensor is ``(B, 3, F, H, W)``; otherwise ``(N, 3, H, W)``, N single frames.
         channels: the entry of the model's configuration that counts the decoded channels; '' where they are always 3.
         patched: that entry counts them before patches are unfolded.
+        frames_first: of videos, whether the tensor is ``(B, F, 3, H, W)`` instead.
         offset, scale: one for each of R, G, B.
     """
 
     video: bool
     channels: str = "out_channels"
     patched: bool = False
+    frames_first: bool = False
     offset: tuple[float, float, float] = (0.5, 0.5, 0.5)
     scale: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def arranged(self, decoded: Tensor) -> Tensor:
+        """A view of a decoder's output as ``(B, 3, F, H, W)`` or ``(N, 3, H, W)``; the same turns it back."""
+        return decoded.transpose(1, 2) if self.frames_first and decoded.ndim == 5 else decoded
 
 
 _VIDEO, _FRAMES = Layout(video=True), Layout(video=False)
@@ -59,7 +65,7 @@ LAYOUTS: dict[str, Layout] = {
     "AsymmetricAutoencoderKL": _FRAMES,
     "AutoencoderDC": Layout(video=False, channels="in_channels"),
     "AutoencoderKL": _FRAMES,
-    "AutoencoderKLAllegro": _VIDEO,
+    "AutoencoderKLAllegro": Layout(video=True, frames_first=True),
     "AutoencoderKLCogVideoX": _VIDEO,
     "AutoencoderKLCosmos": _VIDEO,
     "AutoencoderKLFlux2": _FRAMES,
@@ -180,6 +186,7 @@ class DecoderHook:
         """Marks the pictures of a decoder's output in place, a frame at a time."""
         import torch
 
+        decoded = layout.arranged(decoded)
         shape = tuple(decoded.shape)
         wanted = "(B, 3, F, H, W)" if layout.video else "(N, 3, H, W)"
         if len(shape) != (5 if layout.video else 4) or shape[1] != 3:

@@ -275,7 +275,7 @@ def _placeholder(latent: Tensor, layout: Layout, number: int) -> Tensor:
     values = (latent.new_tensor(range(frames)).float() * 0.37 + number * 0.11) % 1.6 - 0.8
     values = values.to(latent.dtype)
     if layout.video:
-        return values.view(1, 1, frames, 1, 1).repeat(1, 3, 1, 1, 1)
+        return layout.arranged(values.view(1, 1, frames, 1, 1).repeat(1, 3, 1, 1, 1))
     return values.view(frames, 1, 1, 1).repeat(1, 3, 1, 1)
 
 
@@ -284,7 +284,7 @@ def _came_through(frames: Any, stands_in: list[Tensor], layout: Layout) -> bool:
 
     if not isinstance(frames, torch.Tensor) or not stands_in:
         return False
-    sent = torch.cat([one[0].transpose(0, 1) if layout.video else one for one in stands_in])
+    sent = torch.cat([layout.arranged(one)[0].transpose(0, 1) if layout.video else one for one in stands_in])
     shown = _shown(sent, layout)
     same = frames.shape == (1, *shown.shape)
     return same and torch.allclose(frames[0].float(), shown.to(frames.device), atol=0.01)
@@ -429,7 +429,7 @@ def _onload(vae: Any) -> None:
 def _marked(parts: Iterable[Tensor], layout: Layout, mark: Mark) -> Iterator[NDArray[np.uint8]]:
     marker: Marker | None = None
     for part in parts:
-        for frame in part[0].transpose(0, 1) if layout.video else part:
+        for frame in layout.arranged(part)[0].transpose(0, 1) if layout.video else part:
             if marker is None:
                 marker = Marker(mark, frame.shape[-1], frame.shape[-2])
             yield _rounded(marker.rgb(_shown(frame.detach()[None], layout))[0])

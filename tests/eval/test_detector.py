@@ -1,0 +1,153 @@
+"""The evaluation of detectors: measures against scikit-learn, what it refuses, a foreign scorer, the page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from eval.detector import detector
+from eval.detector import measures as m
+from eval.detector.page import markdown, page
+from eval.detector.protocol import load_scorer, probe
+from eval.detector.scores import Score, measure, read_scores, write_scores
+from eval.detector.summary import summarize
+from genwm.errors import InputError
+from tests.clips import make_clip
+
+GENERATOR = np.random.default_rng(0)
+
+
+def labelled(count: int = 400, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    labels = GENERATOR.integers(0, 2, count)
+    scores = GENERATOR.normal(labels, 1.0)
+    return labels, np.round(scores) if ties else scores
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_measures_agree_with_scikit_learn(ties: bool) -> None:
+    from sklearn.metrics import auc, brier_score_loss, roc_auc_score, roc_curve
+
+    labels, scores = labelled(ties=ties)
+    assert m.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    alarms, hits = m.roc(labels, scores)
+    false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
+    np.testing.assert_allclose((alarms, hits), (false, true))
+    assert auc(alarms, hits) == pytest.approx(m.auc(labels, scores))
+    chances = 1 / (1 + np.exp(-scores))
+    assert m.brier(labels, chances) == pytest.approx(brier_score_loss(labels, chances))
+    rate = m.tpr_at(labels, scores, 0.05)
+    assert rate == pytest.approx(max(t for f, t in zip(false, true, strict=True) if f <= 0.05))
+    equal = m.equal_error_rate(labels, scores)
+    assert np.interp(equal, false, true) == pytest.approx(1 - equal, abs=0.01)
+
+
+def test_calibration_error_is_nought_for_true_chances_and_known_for_false_ones() -> None:
+    chances = GENERATOR.uniform(size=20_000)
+    labels = (GENERATOR.uniform(size=20_000) < chances).astype(int)
+    assert m.calibration_error(labels, chances) < 0.02
+    assert m.calibration_error(np.array([0, 0, 1, 1]), np.full(4, 0.9)) == pytest.approx(0.4)
+
+
+def test_a_rate_that_the_clips_cannot_show_is_refused() -> None:
+    labels, scores = np.r_[np.zeros(999, int), np.ones(50, int)], GENERATOR.normal(size=1049)
+    assert m.tpr_at(labels, scores, 0.001) is None
+    assert m.tpr_at(labels, scores, 0.01) is not None
+    assert m.tpr_at(np.r_[labels, 0], np.r_[scores, 0.0], 0.001) is not None
+
+
+def test_precision_at_low_prevalence() -> None:
+    assert m.precision_at(0.5, 0.01, 0.01) == pytest.approx(0.005 / (0.005 + 0.0099))
+    assert m.precision_at(0.0, 0.0, 0.01) is None
+
+
+def test_intervals_are_wider_over_few_groups_than_over_many() -> None:
+    labels, scores = labelled(240)
+    few = m.by_group(m.auc, labels, scores, np.array([f"{one}" for one in np.arange(240) % 4]), draws=200)
+    many = m.by_group(m.auc, labels, scores, np.arange(240).astype(str), draws=200)
+    assert few[0] <= m.auc(labels, scores) <= few[1]
+    assert many[0] < m.auc(labels, scores) < many[1]
+
+
+def test_the_probe_finds_leaks_across_groups_and_nothing_where_there_is_none() -> None:
+    labels = [0, 1] * 60
+    groups = [f"{label}-{number // 10}" for number, label in enumerate(labels)]
+    leak = [[float(label) + GENERATOR.normal(0, 0.1), 1.0] for label in labels]
+    assert probe(leak, labels, groups) > 0.95
+    assert probe([[8.0, 240.0]] * 120, labels, groups) == pytest.approx(0.5, abs=0.1)
+
+
+def test_halves_of_equal_sources_are_not_apart() -> None:
+    median, high = m.halves_apart(GENERATOR.normal(size=300), np.repeat(np.arange(30), 10).astype(str), draws=100)
+    assert 0.5 <= median < high < 0.65
+
+
+def rows(gap: float = 2.0) -> list[Score]:
+    return [
+        Score(scorer="s", clip=f"{label}{number}", sha256=f"{label}{number}",
+              label=label, group=f"{label}-{number % 10}", generator="" if label == "real" else f"g{number % 10}",
+              delivery=delivery, segments=3, seen=number == 0,
+              logit=float(GENERATOR.normal(gap if label == "synthetic" else 0.0) - gap / 2))
+        for label in ("real", "synthetic") for number in range(120) for delivery in ("none", "h264-40")
+    ]  # fmt: skip
+
+
+def test_a_summary_leaves_out_what_was_seen_and_survives_its_table(tmp_path: Path) -> None:
+    table = rows()
+    write_scores(tmp_path / "s.csv", table)
+    summary = summarize(read_scores(tmp_path / "s.csv"), draws=50)
+    overall = summary["overall"]
+    assert (overall["real"], overall["synthetic"], summary["left_out"]["seen"]) == (119, 119, 4)
+    assert overall["auc_95"][0] < overall["auc"] < overall["auc_95"][1]
+    assert overall["tpr"]["0.001"]["value"] is None
+    assert "1,000 real clips" in overall["tpr"]["0.001"]["refused"]
+    assert {row["delivery"] for row in summary["deliveries"]} == {"none", "h264-40"}
+    assert len(summary["generators"]) == 10
+    text, html = markdown(summary), page(summary)
+    assert "AUC" in text
+    assert "<svg" in html
+    assert "http" not in html
+
+
+def test_one_kind_of_clips_cannot_be_summed_up() -> None:
+    with pytest.raises(InputError, match="real and synthetic"):
+        summarize([row for row in rows() if row.label == "real"])
+
+
+def test_any_function_of_a_file_is_a_scorer_and_a_bad_clip_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["path,label,group,family,sha256"]
+    for name, label in (("a.mp4", "real"), ("b.mp4", "synthetic")):
+        make_clip(tmp_path / name, width=320, height=256, frames=14, fps=8)
+        lines.append(f"{name},{label},{label},family,{name}")
+    (tmp_path / "bad.mp4").write_text("no video")
+    lines.append("bad.mp4,real,other,,x")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    module = ModuleType("foreign_scorer")
+    module.score = lambda path: 0.25  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "foreign_scorer", module)
+    measure(tmp_path, tmp_path / "out.csv", load_scorer("foreign_scorer:score"), deliveries=("none",))
+    found = {row.clip: row for row in read_scores(tmp_path / "out.csv")}
+    assert len(found) == 3
+    assert found["a.mp4"].logit == pytest.approx(np.log(1 / 3), abs=1e-4)
+    assert found["a.mp4"].canonical_facts[:5] == (1.5, 8.0, 240.0, 240.0, 12.0)
+    assert found["bad.mp4"].error
+    with pytest.raises(InputError, match="module:function"):
+        load_scorer("foreign_scorer:nothing")
+
+
+def test_the_command_sums_up_a_table(tmp_path: Path) -> None:
+    write_scores(tmp_path / "s.csv", rows())
+    done = CliRunner().invoke(
+        detector, ["--out", str(tmp_path / "s.csv"), "--summary-only", "--json", "--html", str(tmp_path / "p.html")]
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["schema"] == "genwm.detector/1"
+    assert (tmp_path / "s.md").is_file()
+    assert (tmp_path / "p.html").is_file()

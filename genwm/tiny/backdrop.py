@@ -73,7 +73,7 @@ LOOKS: dict[str, Look] = {
 
 
 class Layer(NamedTuple):
-    """Part of the backdrop: ``(rows, 2 * columns, channels)`` at twice the picture's columns; RGB, or premultiplied RGBA.
+    """Part of a backdrop: ``(rows, 2 * columns, channels)`` at twice the picture's columns; RGB, or RGBA premultiplied.
 
     ``shift`` (rows,) is how many pixels each row moves to the left when the camera moves a metre to the right.
     """
@@ -114,7 +114,7 @@ class Backdrop:
 
     def at(self, camera_m: float) -> Floats:
         """The picture from a camera ``camera_m`` metres right of its middle: float32 ``(H, W, 3)`` RGB, near [0, 1]."""
-        height, width = self._size
+        width = self._size[1]
         picture = self._sky.copy()
         first, ground = self._ground
         picture[first:] = _slid(ground, camera_m, width)
@@ -182,7 +182,7 @@ def _ground(camera: Camera, layout: str, weather: str, look: Look, rng: np.rando
         return edge
 
     def dashes(values: Floats, blur: Floats) -> Floats:
-        return np.clip((1.5 - np.abs((values % 5.0) - 2.5)) / blur + 0.5, 0, 1) * np.clip(4 / blur, 0, 1)
+        return np.asarray(np.clip((1.5 - np.abs((values % 5.0) - 2.5)) / blur + 0.5, 0, 1) * np.clip(4 / blur, 0, 1))
 
     across, along = (z, x) if layout == "across" else (np.abs(x), z)
     blur_across, blur_along = (per_row, per_column) if layout == "across" else (per_column, per_row)
@@ -236,7 +236,7 @@ def _scenery(camera: Camera, layout: str, weather: str, look: Look, rng: np.rand
     shapes = (_row_of_houses if layout == "across" else _street_of_houses)(camera, weather, rng, half)
     canvas = np.zeros((2 * height, 2 * width, 4), np.float32)
     paint(canvas, shapes, (width, 2 * camera.horizon * height), 2 * height, light=look.light)
-    canvas = (canvas[::2] + canvas[1::2]) / 2
+    canvas = np.asarray((canvas[::2] + canvas[1::2]) / 2, np.float32)
     unit = height / 320
     texture = 1 + 0.03 * noise(rng, height, 2 * width, (0.7 * unit, 2.5 * unit)) \
         + 0.03 * noise(rng, height, 2 * width, (6 * unit,))

@@ -118,7 +118,7 @@ def _at(frames: NDArray[np.uint8], grey: Floats, step: int) -> list[Seen]:
     moves = (gain > excess) & (gain_back > excess) & (speed > 0.3) & (speed_back > 0.3)
     moves = binary_fill_holes(binary_closing(np.pad(moves, 4), np.ones((3, 3)), iterations=2)[4:-4, 4:-4])
     moves = binary_opening(moves, np.ones((3, 3)))
-    velocity = (motion - motion_back) / (2 * step)
+    velocity = np.asarray((motion - motion_back) / (2 * step), np.float32)
     strength = gain + gain_back
     names, count = label(moves)
     parts = [_core(names == name, np.minimum(gain, gain_back)) for name in range(1, count + 1)]
@@ -149,7 +149,7 @@ def _joined(parts: list[Mask], velocity: Floats, strength: Floats) -> list[Mask]
 
 def _core(mask: Mask, gain: Floats) -> Mask:
     """A moving region without what moves along at a fraction of its contrast: reflections and soft shadows."""
-    strong = mask & (gain > 0.025 * np.percentile(gain[mask], 95))
+    strong: Mask = mask & (gain > 0.025 * np.percentile(gain[mask], 95))
     strong = binary_closing(np.pad(strong, 4), np.ones((3, 3)), iterations=2)[4:-4, 4:-4]
     strong = binary_opening(binary_fill_holes(strong), np.ones((3, 3)))
     names, count = label(strong)

@@ -92,12 +92,12 @@ def paint(
             continue
         x = ((np.arange(c0, c1, dtype=np.float32) + 0.5 - origin[0]) / sign_x)[None, :]
         y = ((np.arange(r0, r1, dtype=np.float32) + 0.5 - origin[1]) / sign_y)[:, None]
-        away = distance(x, y, shape.points) - shape.radius
+        away = distance(x.astype(np.float32), y.astype(np.float32), shape.points) - shape.radius
         if shape.line:
             away = np.abs(away) - shape.line
         cover = np.clip(0.5 - away * scale, 0, 1)[..., None] * np.float32(shape.opacity * opacity)
         height_in = (y - (bottom + top) / 2) / max(top - bottom, 1e-6)
-        lit = [c * (shape.light + (1 - shape.light) * l) for c, l in zip(shape.colour, light, strict=True)]
+        lit = [c * (shape.light + (1 - shape.light) * lamp) for c, lamp in zip(shape.colour, light, strict=True)]
         colour = np.ones((r1 - r0, 1, channels), np.float32)
         colour[..., :3] = np.asarray(lit, np.float32) * (1 + 2 * shape.shade * height_in)[..., None]
         region = canvas[r0:r1, c0:c1]
@@ -111,13 +111,13 @@ def distance(x: Floats, y: Floats, points: Sequence[Point]) -> Floats:
         x: ``(1, W)``;  y: ``(H, 1)``, in the unit of ``points``.
     """
     if len(points) == 1:
-        return np.hypot(x - points[0][0], y - points[0][1])
+        return np.asarray(np.hypot(x - points[0][0], y - points[0][1]))
     if len(points) == 4 and points[0][1] == points[1][1] and points[1][0] == points[2][0] \
             and points[2][1] == points[3][1] and points[3][0] == points[0][0]:
         across = np.abs(x - (points[0][0] + points[1][0]) / 2) - (points[1][0] - points[0][0]) / 2
         along = np.abs(y - (points[0][1] + points[2][1]) / 2) - (points[2][1] - points[0][1]) / 2
         outside: Floats = np.hypot(np.maximum(across, 0), np.maximum(along, 0))
-        return outside + np.minimum(np.maximum(across, along), 0)
+        return np.asarray(outside + np.minimum(np.maximum(across, along), 0))
     edges = list(zip(points, (*points[1:], points[0]), strict=True))[: len(points) if len(points) > 2 else 1]
     nearest = np.full(np.broadcast_shapes(x.shape, y.shape), np.inf, np.float32)
     inside = np.full(nearest.shape, len(points) > 2)

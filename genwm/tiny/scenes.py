@@ -7,6 +7,7 @@ or shifted by interpolation, so motion is smooth below a pixel.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import copysign, exp
 from typing import NamedTuple
 
@@ -181,14 +182,14 @@ def render(scene: Scene, frames: int = 25, width: int = 512, height: int = 320, 
                          f"{width} x {height} at {fps:g}; choose larger values.")
     look, camera = LOOKS[scene.weather], scene.camera
     half_s = (frames - 1) / fps / 2
-    backdrop = Backdrop(camera, scene.layout, scene.weather, scene.seed, width, height, abs(camera.speed) * half_s)
-    still = backdrop.at(0.0) if camera.speed == 0 else None
+    make = _backdrop if camera.speed == 0 else _backdrop.__wrapped__  # what slides is seldom asked for twice
+    backdrop, still = make(camera, scene.layout, scene.weather, scene.seed, width, height, abs(camera.speed) * half_s)
     particles = _particles(scene, width, height)
     result = np.empty((frames, height, width, 3), np.uint8)
     boxes = []
     for index in range(frames):
         time_s = index / fps - half_s
-        picture = backdrop.at(camera.speed * time_s) if still is None else still.copy()
+        picture = still.copy() if camera.speed == 0 else backdrop.at(camera.speed * time_s)
         found = []
         for track, mover in sorted(enumerate(scene.movers), key=lambda pair: -pair[1].at(time_s)[1]):
             box = _draw(picture, mover, track, scene, look, time_s)
@@ -199,6 +200,14 @@ def render(scene: Scene, frames: int = 25, width: int = 512, height: int = 320, 
         result[index] = np.clip(picture, 0, 255, out=picture) + 0.5
         boxes.append(sorted(found, key=lambda box: box.track))
     return Rendered(result, boxes)
+
+
+@lru_cache(maxsize=64)
+def _backdrop(camera: Camera, layout: str, weather: str, seed: int, width: int, height: int, travel_m: float
+              ) -> tuple[Backdrop, Floats]:
+    """The backdrop, and the picture of it from the middle position."""
+    backdrop = Backdrop(camera, layout, weather, seed, width, height, travel_m)
+    return backdrop, backdrop.at(0.0)
 
 
 def _draw(picture: Floats, mover: Mover, track: int, scene: Scene, look: Look, time_s: float) -> Box:
@@ -271,9 +280,10 @@ def _particles(scene: Scene, width: int, height: int) -> _Particles:
     unit = (height / 320) ** 2
     if scene.weather == "rain":
         speeds = np.stack([np.full(count, -0.25), rng.uniform(2.0, 2.8, count)], axis=1)
-        return _Particles(places, speeds, 0.022, 0.7, (0.82, 0.86, 0.9), 0.35 * unit)
+        return _Particles(places.astype(np.float32), speeds.astype(np.float32), 0.022, 0.7, (0.82, 0.86, 0.9),
+                          0.35 * unit)
     speeds = np.stack([rng.uniform(-0.12, 0.06, count), rng.uniform(0.22, 0.5, count)], axis=1)
-    return _Particles(places, speeds, 0.004, 1.3, (0.97, 0.98, 1.0), 0.75 * unit)
+    return _Particles(places.astype(np.float32), speeds.astype(np.float32), 0.004, 1.3, (0.97, 0.98, 1.0), 0.75 * unit)
 
 
 _ARTICLES = {"orange": "an"}

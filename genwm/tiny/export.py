@@ -1,0 +1,49 @@
+"""The parts as one folder in diffusers' format, in half precision, in files of at most 15 MB."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
+
+FOLDER = Path(__file__).parent / "weights"
+MANIFEST = "manifest.json"
+
+
+def export(vae: AutoencoderKLLTXVideo, denoiser: LTXVideoTransformer3DModel, encoder: T5EncoderModel,
+           words: PreTrainedTokenizerFast, folder: Path = FOLDER, *, shift: float = 1.0) -> None:
+    """Writes the pipeline and ``manifest.json``, the SHA-256 of each file. ``shift`` > 1 spends more of the steps at
+    high noise."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    pipe = LTXPipeline(scheduler, vae, encoder, words, denoiser)
+    for part in (vae, denoiser, encoder):
+        part.to("cpu", torch.float16)
+    pipe.save_pretrained(folder, max_shard_size="15MB")
+    for part in (vae, denoiser, encoder):
+        part.to(torch.float32)
+    (folder / MANIFEST).write_text(json.dumps(digests(folder), indent=2) + "\n", encoding="utf-8")
+
+
+def digests(folder: Path = FOLDER) -> dict[str, str]:
+    """SHA-256 of every file of a folder but the manifest itself, by relative path."""
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST}
+
+
+def parts(folder: Path = FOLDER) -> dict[str, Any]:
+    """The parts of a written folder in single precision, to train on: ``vae``, ``transformer``, ``text_encoder``,
+    ``tokenizer``."""
+    return {
+        "vae": AutoencoderKLLTXVideo.from_pretrained(folder / "vae", torch_dtype=torch.float32),
+        "transformer": LTXVideoTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32),
+        "text_encoder": T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
+        "tokenizer": PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
+    }

@@ -1,0 +1,65 @@
+"""Makes the embedded pipeline from nothing: ``python -m genwm.tiny.train``.
+
+Render clips, fit the autoencoder's components, train its decoder, encode the training clips, train the text encoder,
+train the denoiser, export, evaluate. Each step keeps its state in the work folder and goes on from there; a CUDA GPU is
+used if there is one. ``--warm-start`` begins with the shipped weights instead of untrained ones.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--work", type=click.Path(file_okay=False, path_type=Path), default=Path("tiny-work"), show_default=True,
+              help="Folder for what is rendered and for checkpoints.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to export to [default: the "
+              "package's].")
+@click.option("--results", type=click.Path(path_type=Path), help="Evaluate and write RESULTS.csv and RESULTS.json.")
+@click.option("--clips", default=240, show_default=True, help="Rendered clips for the autoencoder.")
+@click.option("--latents", default=700, show_default=True, help="Clips for the denoiser.")
+@click.option("--autoencoder-steps", default=300, show_default=True)
+@click.option("--text-steps", default=600, show_default=True)
+@click.option("--denoiser-steps", default=1500, show_default=True)
+@click.option("--threads", default=0, help="CPU threads [default: all].")
+@click.option("--warm-start", is_flag=True, help="Begin the denoiser with the shipped weights; keeps the shipped "
+              "autoencoder and text encoder, for the denoiser has learned their latents and hidden states.")
+def main(work: Path, out: Path | None, results: Path | None, clips: int, latents: int, autoencoder_steps: int,
+         text_steps: int, denoiser_steps: int, threads: int, warm_start: bool) -> None:
+    """Train the embedded pipeline."""
+    import torch
+
+    from genwm.tiny import autoencoder, denoiser, export, text
+    from genwm.tiny.data import rendered
+    from genwm.tiny.evaluate import evaluate
+    from genwm.tiny.latents import collect, normalise
+
+    if threads:
+        torch.set_num_threads(threads)
+    work.mkdir(parents=True, exist_ok=True)
+    words, start = text.tokenizer(), None
+    if warm_start:
+        shipped = export.parts()
+        vae, encoder, start = shipped["vae"], shipped["text_encoder"], shipped["transformer"]
+        kept = collect(work, vae, latents)
+        normal = normalise(vae, kept, refit=False)
+    else:
+        frames, boxes = rendered(work, clips)
+        vae = autoencoder.train(work, frames, boxes, steps=autoencoder_steps)
+        encoder = text.train(work, steps=text_steps)
+        kept = collect(work, vae, latents, frames)
+        normal = normalise(vae, kept)
+    model = denoiser.train(work, normal, encoder, words, steps=denoiser_steps, model=start)
+    folder = out or export.FOLDER
+    export.export(vae, model, encoder, words, folder)
+    if results is not None:
+        from genwm.pipelines import load
+
+        click.echo(json.dumps(evaluate(load(folder, dtype="float32").pipe, results)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Each step of the recipe, in miniature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+from genwm.tiny import autoencoder, components, denoiser, export, latents, text, training  # noqa: E402
+from genwm.tiny.data import clip, example  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own plans
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    """Two clips, cut to 9 frames of 128 x 192."""
+    return np.stack([clip(number)[1][8:17, 128:256, 128:320] for number in (0, 4)])
+
+
+@pytest.fixture(scope="module")
+def small() -> autoencoder.AutoencoderKLLTXVideo:
+    return autoencoder.build(widths=(24, 32, 32, 32), channels=16, width=24, layers=(0, 0, 0, 1))
+
+
+def test_components_reconstruct_before_any_training(
+    frames: np.ndarray, small: autoencoder.AutoencoderKLLTXVideo
+) -> None:
+    components.fit(small, frames)
+    out = autoencoder.decoded(small, autoencoder.encoded(small, frames))
+    assert out.shape == frames.shape
+    error = np.abs(out.astype(float) - frames).mean()
+    plain = np.abs(frames.mean((1, 2, 3), keepdims=True) - frames).mean()
+    assert error < 0.5 * plain
+
+
+def test_the_decoder_learns_and_resumes(
+    frames: np.ndarray, small: autoencoder.AutoencoderKLLTXVideo, tmp_path: Path
+) -> None:
+    boxes = np.zeros((2, 9, 2, 4), np.float32)
+    boxes[:, :, 0] = (20, 20, 80, 80)
+    encoder = {name: value.clone() for name, value in small.encoder.named_parameters()}
+    first = small.decoder.conv_out.conv.weight.clone()
+    autoencoder.train(tmp_path, frames, boxes, steps=2, model=small)
+    assert not torch.equal(first, small.decoder.conv_out.conv.weight)
+    assert all(torch.equal(value, encoder[name]) for name, value in small.encoder.named_parameters())
+    kept = torch.load(tmp_path / "autoencoder.pt", weights_only=True)
+    assert kept["step"] == 2
+    again = autoencoder.build(widths=(24, 32, 32, 32), channels=16, width=24, layers=(0, 0, 0, 1))
+    autoencoder.train(tmp_path, frames, boxes, steps=2, model=again)
+    assert torch.equal(again.decoder.conv_out.conv.weight, small.decoder.conv_out.conv.weight)
+
+
+def test_losses_are_zero_for_a_perfect_copy_and_weigh_what_moves() -> None:
+    target = torch.rand(1, 3, 9, 64, 64)
+    weights = torch.ones(1, 1, 9, 64, 64)
+    assert all(float(value) == 0 for value in autoencoder.losses(target, target, weights).values())
+    out = target.clone()
+    out[..., :32] += 0.1
+    light = autoencoder.losses(out, target, weights)["pixels"]
+    weights[..., :32] = 3
+    assert float(light) == pytest.approx(0.05, abs=1e-4)
+    assert float(autoencoder.losses(out, target, weights)["pixels"]) == pytest.approx(0.075, abs=1e-4)
+
+
+def test_normalised_latents_have_unit_power(small: autoencoder.AutoencoderKLLTXVideo) -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.standard_normal((8, 16, 2, 2, 3)) * np.geomspace(0.01, 3, 16)[None, :, None, None, None] + 1)
+    values = values.astype(np.float16)
+    normal = latents.normalise(small, values).astype(np.float32)
+    assert np.square(normal).mean() == pytest.approx(1, rel=0.02)
+    assert np.abs(normal.mean((0, 2, 3, 4))).max() < 0.02
+    back = normal * small.latents_std.numpy()[None, :, None, None, None] \
+        + small.latents_mean.numpy()[None, :, None, None, None]
+    assert np.allclose(back, values, atol=0.02)
+
+
+def test_words_and_aliases() -> None:
+    words = text.tokenizer()
+    assert words.tokenize("A Crimson car, turns LEFT!") == ["a", "red", "car", ",", "moves", "left"]
+    assert words("xylophone").input_ids == [words.unk_token_id, words.eos_token_id]
+    seen = {token for number in range(200) for token in words(example(number).caption).input_ids}
+    assert words.unk_token_id not in seen
+
+
+def test_the_text_encoder_learns(tmp_path: Path) -> None:
+    words = text.tokenizer()
+    encoder = text.train(tmp_path, steps=12, size=16)
+    with torch.no_grad():
+        hidden, mask = text.outputs(encoder, words, ["a red car drives left", "a ball"])
+        masked, _ = text.outputs(encoder, words, ["a ball"], length=20)
+        alone, _ = text.outputs(encoder, words, ["a ball"])
+    assert hidden.shape == (2, 6, text.WIDTH)
+    assert mask.sum(1).tolist() == [6, 3]
+    assert torch.allclose(masked[:, :3], alone, atol=1e-5)  # a masked encoder does not see the padding
+
+
+def test_heads_begin_by_looking_at_their_neighbours() -> None:
+    """Without any input, the first block's attention peaks at the offset that each head was given."""
+    model = denoiser.build(layers=1)
+    block = model.transformer_blocks[0].attn1
+    shape = 4, 5, 8
+    where = denoiser.coordinates(shape, 1, from_pixels=False)
+    cos, sin = model.rope(torch.zeros(1, 160, 64), video_coords=where)
+    from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
+
+    query = apply_rotary_emb(block.to_q.bias.expand(1, 160, -1), (cos, sin))
+    key = apply_rotary_emb(block.to_k.bias.expand(1, 160, -1), (cos, sin))
+    middle = (1 * 5 + 2) * 8 + 3
+    found = []
+    for head in range(denoiser.HEADS):
+        own = slice(head * denoiser.HEAD_WIDTH, (head + 1) * denoiser.HEAD_WIDTH)
+        best = int((query[0, middle, own] @ key[0, :, own].T).argmax())
+        t, y, x = best // 40, best // 8 % 5, best % 8
+        found.append((t - 1, y - 2, x - 3))
+    assert tuple(found) == ((0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1))
+
+
+def test_the_denoiser_learns_resumes_and_is_exported(tmp_path: Path, small: autoencoder.AutoencoderKLLTXVideo) -> None:
+    words = text.tokenizer()
+    encoder = text.build(len(words))
+    rng = np.random.default_rng(0)
+    normal = np.repeat(rng.standard_normal((1, 16, 2, 2, 3)), 8, axis=0).astype(np.float16)
+    torch.manual_seed(0)
+    model = denoiser.build(heads=3, layers=2, channels=16)
+    losses: list[float] = []
+    run = training.run
+
+    def watched(path: Path, parts: object, steps: int, step: object, **rest: object) -> int:
+        def noting(number: int) -> dict[str, float]:
+            found = step(number)  # type: ignore[operator]
+            losses.append(found["loss"])
+            return dict(found)
+
+        return run(path, parts, steps, noting, **rest)  # type: ignore[arg-type]
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(training, "run", watched)
+    try:
+        denoiser.train(tmp_path, normal, encoder, words, steps=60, size=8, model=model)
+    finally:
+        patch.undo()
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    folder = tmp_path / "made"
+    export.export(small, model, encoder, words, folder)
+    parts = export.parts(folder)
+    assert parts["transformer"].config.num_layers == 2
+    assert export.digests(folder).keys() >= {"model_index.json", "tokenizer/tokenizer.json"}
+    from genwm.pipelines import load
+
+    clip_ = load(folder).pipe("a red car", width=192, height=128, num_frames=9, num_inference_steps=2,
+                              output_type="np").frames
+    assert clip_.shape == (1, 9, 128, 192, 3)
+
+
+def test_a_training_that_stops_goes_on(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(2, 2)
+    seen: list[int] = []
+
+    def step(number: int) -> dict[str, float]:
+        seen.append(number)
+        with torch.no_grad():
+            layer.weight += 1
+        return {"loss": 0.0}
+
+    assert training.run(tmp_path / "x.pt", {"model": layer}, 3, step) == 3
+    other = torch.nn.Linear(2, 2)
+    assert training.run(tmp_path / "x.pt", {"model": other}, 5, step) == 5
+    assert seen == [0, 1, 2, 3, 4]
+    assert torch.equal(other.weight + 2, layer.weight)
+
+
+def test_the_average_begins_with_what_it_sees_and_then_lags() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average = training.Average(layer, 0.9)
+    with torch.no_grad():
+        layer.weight.fill_(5.0)
+        for _ in range(200):
+            average.update()
+    average.apply()
+    assert float(layer.weight) == pytest.approx(5.0, abs=0.01)

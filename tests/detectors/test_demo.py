@@ -25,7 +25,7 @@ def test_the_payload_comes_back(
     tmp_path: Path, own_keyring: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["demo", "--json"]) == 0
+    assert cli.run(["demo", "--drawn", "--json"]) == 0
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert told["exact"] is True
@@ -35,7 +35,7 @@ def test_the_payload_comes_back(
     for step in ("1. making", "2. marking", "3. cutting", "4. reading", "all 64 bits came back"):
         assert step in err
     folder = tmp_path / "genwm-demo"
-    assert {"clip.mp4", "marked.mp4", "attacked.mp4", "demo-keyring.json"} <= set(os.listdir(folder))
+    assert {"clip.mp4", "marked.mp4", "attacked.mp4", "demo-keyring.json", "demo.html"} <= set(os.listdir(folder))
     assert stat.S_IMODE((folder / "demo-keyring.json").stat().st_mode) == 0o600
     assert (probe(folder / "attacked.mp4").width, probe(folder / "attacked.mp4").height) == (512, 288)
     assert os.listdir(tmp_path) == ["genwm-demo"]
@@ -44,9 +44,9 @@ def test_the_payload_comes_back(
 
 def test_it_can_be_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "folder"
-    assert cli.run(["demo", "--out", str(out)]) == 0
+    assert cli.run(["demo", "--drawn", "--out", str(out)]) == 0
     (out / "notes.txt").write_text("mine")
-    assert cli.run(["demo", "--out", str(out)]) == 0
+    assert cli.run(["demo", "--drawn", "--out", str(out)]) == 0
     assert (out / "notes.txt").read_text() == "mine"
     assert capsys.readouterr().out == ""
 
@@ -55,7 +55,7 @@ def test_a_lost_payload_is_told_by_the_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "CRF", 51)
-    assert cli.run(["demo", "--out", str(tmp_path), "--json"]) == 1
+    assert cli.run(["demo", "--drawn", "--out", str(tmp_path), "--json"]) == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["exact"] is False
     assert "did not come back" in err

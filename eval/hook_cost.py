@@ -1,0 +1,134 @@
+"""What the decode hook costs: Wan's own autoencoder class at random weights, decoded with and without it.
+
+    python -m eval.hook_cost [--width 24] [--out docs/results/hook-cost.json]
+
+Time is CPU time of one thread, so that other work on the machine does not count; decoding and marking alternate, and
+their medians are compared. ``--width`` is the channels of the decoder's narrowest level (the published model has 96): a
+narrower decoder is faster, and the hook's share of it larger, so a share measured here bounds the full model's from
+above. Memory is what the hook's own work holds at its peak beyond the decoder's output, in frames of float32 RGB; the
+first clip of a size makes the patterns, which are then kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+import tracemalloc
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from genwm.decoding import LAYOUTS, DecoderHook, mark_decoder
+from genwm.keys import Key
+from genwm.marking import Mark
+
+TARGET_SHARE, TARGET_FRAMES = 0.03, 2.0
+_LAYOUT = LAYOUTS["AutoencoderKLWan"]
+_KEY = Key("measured", bytes(range(32)), "2026-01-01T00:00:00+00:00")
+
+
+def decoder(width: int) -> Any:
+    """AutoencoderKLWan at ``width`` base channels (96 in the published model), its published depth, random weights."""
+    import diffusers
+    import torch
+
+    torch.manual_seed(0)
+    model: Any = diffusers.AutoencoderKLWan
+    return model(base_dim=width).eval().requires_grad_(False)
+
+
+def decode(vae: Any, latent: Any) -> tuple[Any, float]:
+    """The decoded clip, and the CPU seconds that it took."""
+    import torch
+
+    with torch.no_grad():
+        started = time.process_time()
+        result = vae.decode(latent, return_dict=False)[0]
+        return result, time.process_time() - started
+
+
+def peak_bytes(hook: DecoderHook, clip: Any) -> int:
+    """Bytes that marking a decoded clip holds at its peak: of arrays as NumPy reports them, and of tensors as torch's
+    profiler does. The sum of the two peaks, which bounds the peak of the sum."""
+    from torch.profiler import ProfilerActivity, profile
+
+    tracemalloc.start()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        hook._mark(clip, _LAYOUT)
+    arrays = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    recorded: Any = profiled.profiler
+    events = sorted(recorded.kineto_results.events(), key=lambda event: event.start_ns())
+    sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    return int(arrays + max(accumulate(sizes, initial=0)))
+
+
+def measure(width: int, height: int, columns: int, latent_frames: int, rounds: int) -> dict[str, Any]:
+    """One row of the result."""
+    import torch
+
+    torch.set_num_threads(1)
+    vae, mark = decoder(width), Mark(_KEY, 0x0123456789ABCDEF)
+    latent = torch.randn(1, vae.config.z_dim, latent_frames, height // 8, columns // 8,
+                         generator=torch.Generator().manual_seed(1))
+    before, _ = decode(vae, latent)
+    twins = []
+    for _ in range(2):
+        with mark_decoder(vae, mark):
+            twins.append(decode(vae, latent)[0])
+    after, _ = decode(vae, latent)
+    hook = DecoderHook((), (mark,), None)  # the hook's work alone, on what was decoded
+    first = peak_bytes(hook, before.clone())
+    decoding, marking = [], []
+    for _ in range(rounds):
+        clip, seconds = decode(vae, latent)
+        decoding.append(seconds)
+        started = time.process_time()
+        hook._mark(clip, _LAYOUT)
+        marking.append(time.process_time() - started)
+    frame_bytes = 3 * 4 * height * columns
+    frames = int(before.shape[2])
+    return {
+        "width": width, "decoder_parameters": sum(item.numel() for item in vae.decoder.parameters()),
+        "frames": frames, "size": f"{columns}x{height}", "rounds": rounds,
+        "decode_cpu_s": round(statistics.median(decoding), 3), "mark_cpu_s": round(statistics.median(marking), 4),
+        "mark_ms_per_frame": round(1000 * statistics.median(marking) / frames, 2),
+        "share": round(statistics.median(marking) / statistics.median(decoding), 5),
+        "peak_frames_first": round(first / frame_bytes, 2),
+        "peak_frames": round(peak_bytes(hook, before.clone()) / frame_bytes, 2),
+        "bit_exact_when_detached": bool(torch.equal(before, after)),
+        "same_latent_same_clip": bool(torch.equal(*twins)),
+        "marked": not bool(torch.equal(before, twins[0])),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Writes the result."""
+    import diffusers
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, nargs="+", default=[24, 48])
+    parser.add_argument("--height", type=int, default=240)
+    parser.add_argument("--columns", type=int, default=416)
+    parser.add_argument("--latent-frames", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/hook-cost.json"))
+    given = parser.parse_args()
+    rows = [measure(width, given.height, given.columns, given.latent_frames, given.rounds) for width in given.width]
+    result = {
+        "schema": "genwm.hook-cost/1", "autoencoder": "AutoencoderKLWan, published depth, random weights",
+        "published_width": 96, "target": {"share": TARGET_SHARE, "peak_frames": TARGET_FRAMES}, "rows": rows,
+        "device": "cpu, one thread", "machine": platform.machine(), "cores": os.cpu_count(),
+        "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
+    }  # fmt: skip
+    given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()

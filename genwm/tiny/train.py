@@ -20,9 +20,9 @@ import click
               "package's].")
 @click.option("--results", type=click.Path(path_type=Path), help="Evaluate and write RESULTS.csv and RESULTS.json.")
 @click.option("--clips", default=240, show_default=True, help="Rendered clips for the autoencoder.")
-@click.option("--latents", default=700, show_default=True, help="Clips for the denoiser.")
-@click.option("--autoencoder-steps", default=300, show_default=True)
-@click.option("--text-steps", default=600, show_default=True)
+@click.option("--latents", default=480, show_default=True, help="Clips for the denoiser.")
+@click.option("--autoencoder-steps", default=600, show_default=True)
+@click.option("--text-steps", default=250, show_default=True)
 @click.option("--denoiser-steps", default=1500, show_default=True)
 @click.option("--threads", default=0, help="CPU threads [default: all].")
 @click.option("--warm-start", is_flag=True, help="Begin the denoiser with the shipped weights; keeps the shipped "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Strength = Literal["invisible", "balanced", "strong"]
 Profile = Literal["colour", "luma"]
 
-STRENGTHS: dict[str, float] = {"invisible": 0.7, "balanced": 1.0, "strong": 1.6}
+STRENGTHS: dict[str, float] = {"invisible": 0.7, "balanced": 1.0, "strong": 1.52}
 #: Factors of the Y, U and V tiles. 'luma' is for comparison with published luma marks at 45 dB RGB PSNR.
 PROFILES: dict[str, tuple[float, float, float]] = {"colour": (1.0, 1.0, 1.0), "luma": (1.72, 0.0, 0.0)}
 

@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 .PHONY: help demo test lint docs clean
 
 help:
-	@echo "make demo   mark a clip, attack it, verify it"
+	@echo "make demo   generate a marked clip, attack it, verify it (installs torch)"
 	@echo "make test   run the tests"
 	@echo "make lint   run ruff and mypy"
 	@echo "make docs   build the documentation into site/, links checked"
@@ -19,7 +19,7 @@ $(VENV)/.installed-%: pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable "$(if $(filter base,$*),.,.[$*])"
 	@touch $@
 
-demo: $(VENV)/.installed-base
+demo: $(VENV)/.installed-generate
 	$(PY) -m genwm demo
 
 test: $(VENV)/.installed-dev

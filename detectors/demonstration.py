@@ -137,7 +137,7 @@ def _facts(record: Record, payload: str) -> str:
     facts = [("verdict", record.verdict), ("payload written", payload)]
     if mark is not None:
         facts += [("payload read", mark.payload or "none"), ("key", mark.key or "none"),
-                  ("chance that no mark is there", f"10^{mark.log10_p:.1f}, corrected for everything that was tried")]
+                  ("p-value", f"10^{mark.log10_p:.1f}: chance of such a fit without a mark, after all that was tried")]
         if mark.geometry is not None:
             shape = mark.geometry
             facts.append(("geometry", f"the mark is {shape.scale:.3f} times as large as in an uncut copy, turned by "

@@ -33,7 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Similarities at or above which two clips are the same, and at or below which they are not; between them neither is
-#: said. ``python -m eval.fingerprints`` measures what they stand on.
+#: said. docs/generate.md says what they were set on.
 MATCH, TRANSPLANT = 0.55, 0.40
 
 _VERSION = 1

@@ -154,8 +154,12 @@ def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
     if request.video is not None:
         limit = request.frames or next((takes[name].default for name in FRAME_COUNTS if name in takes), None)
         pictures = _video(request.video, limit or _INPUT_FRAMES)
-        group = getattr(pipe, "vae_scale_factor_temporal", None) or 1
-        arguments["video"] = pictures[: len(pictures) - (len(pictures) - 1) % group]  # as many as fill the latent
+        # The families have two names for how many frames make one of the latent.
+        names = "vae_scale_factor_temporal", "vae_temporal_compression_ratio"
+        group = next((value for name in names if (value := getattr(pipe, name, None))), 1)
+        pictures = pictures[: len(pictures) - (len(pictures) - 1) % group]  # as many as fill the latent
+        # A pipeline that takes frame_index takes several conditions, of which a video is one.
+        arguments["video"] = [pictures] if "frame_index" in takes else pictures
     return arguments
 
 

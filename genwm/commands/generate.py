@@ -38,6 +38,8 @@ METADATA = {
 }
 #: The pipeline that comes with the package.
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "weights"
+#: What the embedded pipeline was trained for, where the user does not say.
+EMBEDDED_SETTINGS: dict[str, Any] = {"width": 512, "height": 320, "frames": 25, "fps": 25.0, "steps": 16}
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "av", "numpy")
 _REPORT_FRAMES = 121
@@ -130,6 +132,10 @@ def generate(
     asked = Request(prompt=prompt, negative_prompt=negative_prompt, image=image, video=video, width=width,
                     height=height, frames=frames, fps=fps, steps=steps, guidance=guidance)
     request = asked if seed is None else replace(asked, seed=seed)
+    if model is None:  # LTX's own defaults are for its large models
+        given = {name: getattr(request, name) for name in EMBEDDED_SETTINGS}
+        request = replace(request, **{name: EMBEDDED_SETTINGS[name] if value is None else value
+                                      for name, value in given.items()})
     check_request(request)
     chosen = _codec_for(out, codec)
     source = model or _embedded()

@@ -223,7 +223,7 @@ def _sink_class() -> Callable[[str, str], Any]:
     from ray.data.block import BlockAccessor
     from ray.data.datasource import Datasink
 
-    class Shards(Datasink[dict[str, int]]):
+    class Shards(Datasink[dict[str, int]]):  # type: ignore[misc]  # Ray is unknown to the type checker
         """Writes each block of records to a file of its own, under its final name only when it is complete."""
 
         def __init__(self, folder: str, kind: str) -> None:

@@ -20,16 +20,29 @@ def export(vae: AutoencoderKLLTXVideo, denoiser: LTXVideoTransformer3DModel, enc
            words: PreTrainedTokenizerFast, folder: Path = FOLDER, *, shift: float = 1.0) -> None:
     """Writes the pipeline and ``manifest.json``, the SHA-256 of each file. ``shift`` > 1 spends more of the steps at
     high noise."""
-    if folder.is_dir():
-        shutil.rmtree(folder)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     pipe = LTXPipeline(scheduler, vae, encoder, words, denoiser)
     for part in (vae, denoiser, encoder):
         part.to("cpu", torch.float16)
-    pipe.save_pretrained(folder, max_shard_size="15MB")
+    # The old folder stays until the new one is whole.
+    written = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(written, ignore_errors=True)
+    pipe.save_pretrained(written, max_shard_size="15MB")
     for part in (vae, denoiser, encoder):
         part.to(torch.float32)
-    (folder / MANIFEST).write_text(json.dumps(digests(folder), indent=2) + "\n", encoding="utf-8")
+    for config in written.glob("*/config.json"):
+        _forget_origin(config)
+    (written / MANIFEST).write_text(json.dumps(digests(written), indent=2) + "\n", encoding="utf-8")
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    written.rename(folder)
+
+
+def _forget_origin(config: Path) -> None:
+    """Takes the folder that a part was loaded from, a path of the machine that trained it, out of its configuration."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    if values.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def digests(folder: Path = FOLDER) -> dict[str, str]:

@@ -101,7 +101,7 @@ class Row:
 def rows() -> list[Row]:
     """One for each video pipeline of the installed diffusers; KeyError for a class that is covered in no way."""
     found = video_pipelines()
-    run = {name: found[name] for name in families.FAMILIES}
+    run = {name: found[name] for name in families.shown()}
     result = []
     for name, kind in sorted(found.items()):
         decoding = decoding_of(kind)

@@ -7,6 +7,7 @@ embedded prompts it gets random ones and no text encoder; what comes before the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -441,6 +442,16 @@ FAMILIES: dict[str, Callable[[], Run]] = {
     "TextToVideoZeroPipeline": text_to_video_zero,
     "WanPipeline": wan,
 }
+#: diffusers shows these only where OpenCV is installed.
+NEED_OPENCV = {"ConsisIDPipeline"}
+
+
+def shown() -> dict[str, Callable[[], Run]]:
+    """The families that the installed diffusers shows here."""
+    if find_spec("cv2") is not None:
+        return FAMILIES
+    return {name: build for name, build in FAMILIES.items() if name not in NEED_OPENCV}
+
 
 
 def build(name: str) -> Run:

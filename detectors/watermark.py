@@ -140,6 +140,8 @@ class Search:
         promising = [
             candidate for candidate in ordered if candidate.z >= DECODABLE_Z or candidate.log10_p <= HINT_LOG10_P
         ][:_MAX_DECODES]
+        # Of several that decode, the one that supposes least is the picture's geometry: a neighbour may fit by luck.
+        promising.sort(key=lambda candidate: candidate.family.hypotheses)
         for candidate in promising:
             decoded = read_payload(project(candidate), self.keys[candidate.key])
             if decoded.payload is None:

@@ -17,6 +17,7 @@ from eval.attacks.color import rgb_of
 from eval.corpus import Video
 from eval.methods import METHODS
 from eval.robustness.runner import maker_of, rng_of, secrets_of, upright
+from genwm.errors import MissingExtraError
 from genwm.video import Planes, read_planes, read_rgb
 
 FRAMES, FACTOR, WIDTH, HEIGHT = 8, 16, 264, 176
@@ -25,7 +26,8 @@ FRAMES, FACTOR, WIDTH, HEIGHT = 8, 16, 264, 176
 @dataclass(frozen=True, kw_only=True)
 class Thumbnails:
     """Data URLs of pictures at most 264 x 176: the frame, marked by each method, ``FACTOR`` times the change about
-    grey, and after each attack on the first method (None where it failed)."""
+    grey, and after each attack on the first method (None where it failed).
+    Methods whose packages are not installed are left out."""
 
     clip: str
     original: str
@@ -48,13 +50,17 @@ def thumbnails(
     frames = original()
     plain = rgb_of(frames[len(frames) // 2])
     marked, change, attacked = {}, {}, {}
-    for place, method in enumerate(name for name in methods if name in METHODS):
+    for method in (name for name in methods if name in METHODS):
         watermark = METHODS[method]
-        made = list(watermark.mark(frames, key, payload))
+        try:
+            made = list(watermark.mark(frames, key, payload))
+        except MissingExtraError:  # the rows came from another machine
+            continue
+        first = not marked
         rgb = rgb_of(made[len(made) // 2])
         marked[method] = picture(rgb)
         change[method] = picture(np.clip(128 + FACTOR * (rgb.astype(np.int16) - plain), 0, 255).astype(np.uint8))
-        if place == 0:
+        if first:
             clip = Clip(made, Fraction(25), maker_of(video, watermark, seed, original))
             for name in attacks:
                 attacked[name] = _attacked(clip, video, name, seed)

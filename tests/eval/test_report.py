@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -290,7 +291,8 @@ def test_the_page_says_the_losses_first_and_the_commands_of_the_worst(page: Path
     assert text.index("is behind") < text.index('id="attacks"') < text.index('id="worst"')
     assert "genwm eval again" in text
     assert "Video Seal, Video Seal&#39;s paper notebook, MovieGen, published; and 5 more" in text
-    assert text.count('src="data:image/jpeg;base64,') == 1 + 2 * 3 + len(ATTACKS)
+    methods = 3 if find_spec("imwatermark") else 2  # dwtDct is not pictured where its package is missing
+    assert text.count('src="data:image/jpeg;base64,') == 1 + 2 * methods + len(ATTACKS)
     assert 'alt="after combined.crf40"' in text
     assert "failed" not in text
 

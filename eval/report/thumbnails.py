@@ -49,7 +49,9 @@ def thumbnails(
     key, _, payload, _ = secrets_of(video, seed)
     frames = original()
     plain = rgb_of(frames[len(frames) // 2])
-    marked, change, attacked = {}, {}, {}
+    marked: dict[str, str] = {}
+    change: dict[str, str] = {}
+    attacked: dict[str, str | None] = {}
     for method in (name for name in methods if name in METHODS):
         watermark = METHODS[method]
         try:

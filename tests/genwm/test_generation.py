@@ -17,7 +17,8 @@ pytest.importorskip("diffusers")
 from genwm import generation, pipelines  # noqa: E402
 from genwm.decoding import mark_decoder  # noqa: E402
 from genwm.errors import BudgetError, InputError, MissingExtraError  # noqa: E402
-from genwm.generation import Call, Request, call_arguments, generate, split_for  # noqa: E402
+from genwm.generation import Request, call_arguments, generate  # noqa: E402
+from genwm.latents import Call, split_for  # noqa: E402
 from genwm.marking import Mark  # noqa: E402
 from genwm.video import write_image  # noqa: E402
 from tests.clips import KEY, PAYLOAD, make_clip, scene  # noqa: E402

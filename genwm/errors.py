@@ -6,7 +6,7 @@ records, exit statuses and scripts rely on it.
     GenwmError
     ├── InputError             a file or argument that cannot be read as what it should be
     │   ├── NotFoundError, EmptyFileError, NotMediaError, NoVideoError, TruncatedError, TooLargeError, DecodeError,
-    │   ├── ChangedError
+    │   ├── ChangedError, SizeError
     ├── OutputError            a result that cannot be written
     │   ├── OutputExistsError, SameFileError, DiskFullError, EncodeError, UnsupportedFormatError, NotVerifiedError
     ├── KeyringError           keys that cannot be read or written
@@ -57,6 +57,10 @@ class DecodeError(InputError):
 
 class ChangedError(InputError):
     code = "changed-while-read"
+
+
+class SizeError(InputError):
+    code = "bad-size"
 
 
 class OutputError(GenwmError):

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genwm import sizes
 from genwm.decoding import LAYOUTS, Layout, mark_decoder
 from genwm.errors import InputError, MissingExtraError
 from genwm.latents import Call, decode_parts, replaced, split_for
@@ -45,7 +46,7 @@ _INPUT_FRAMES = 81
 _STEPS = "num_inference_steps"
 _GUIDANCES = ("guidance_scale", "max_guidance_scale")
 _RATES = ("frame_rate", "fps", "target_fps")
-_MISFITS = ("channels", "size", "shape")
+_MISFITS = ("channels", "size", "shape")  # words of torch where tensors do not fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,26 +102,30 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
 
     ``progress`` is called with the fraction of the denoising that is done.
 
-    Errors: InputError for settings that the pipeline does not take, for sizes that the model cannot make, for inputs
-    that cannot be read and for autoencoders that genwm cannot mark; BudgetError when memory runs out.
+    Errors: SizeError for sizes and frame counts that the model cannot make, from the frames too; InputError for
+    settings that the pipeline does not take, for inputs that cannot be read and for autoencoders that genwm cannot
+    mark; BudgetError when memory runs out.
     """
     pipe = loaded.pipe
     mark_decoder(pipe, mark).detach()  # refuses what cannot be marked before the work
+    sizes.check(pipe, request.width, request.height, request.frames)
     arguments = call_arguments(loaded, request)
     settings = {"steps": _taken(pipe, arguments, (_STEPS,)), "guidance": _taken(pipe, arguments, _GUIDANCES)}
     fps = request.fps or _taken(pipe, arguments, _RATES) or DEFAULT_FPS
+    as_asked = partial(sizes.as_asked, loaded.name, width=request.width, height=request.height, count=request.frames)
     with _report_steps(pipe, progress), _failures(loaded), quiet():
         calls, note = _run_capturing(pipe, arguments, request.seed)
         if calls is None:
             with mark_decoder(pipe, mark):
                 marked = _frames_of(pipe(**arguments, generator=_generator(request.seed)))[0]
-            return Clip(map(_rounded, marked), fps, False, note, settings)
+            return Clip(as_asked(map(_rounded, marked)), fps, False, note, settings)
     splits = [split_for(pipe.vae, call) for call in calls]
     if not all(splits):
         note = f"{type(pipe.vae).__name__} decodes the clip as a whole here, so that memory grows with its length."
     decoded = (part for call, split in zip(calls, splits, strict=True) for part in decode_parts(pipe, call, split))
     layout = LAYOUTS[type(pipe.vae).__name__]
-    return Clip(_guarded(loaded, _marked(decoded, layout, mark)), fps, all(splits), note, settings)
+    frames = as_asked(_marked(decoded, layout, mark))
+    return Clip(_guarded(loaded, frames), fps, all(splits), note, settings)
 
 
 def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
@@ -154,10 +159,10 @@ def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
     if request.video is not None:
         limit = request.frames or next((takes[name].default for name in FRAME_COUNTS if name in takes), None)
         pictures = _video(request.video, limit or _INPUT_FRAMES)
-        # The families have two names for how many frames make one of the latent.
-        names = "vae_scale_factor_temporal", "vae_temporal_compression_ratio"
-        group = next((value for name in names if (value := getattr(pipe, name, None))), 1)
-        pictures = pictures[: len(pictures) - (len(pictures) - 1) % group]  # as many as fill the latent
+        if request.frames is not None and len(pictures) < request.frames and not set(FRAME_COUNTS) & set(takes):
+            raise InputError(f"Expected a video of {request.frames} frames or more for {loaded.name}, which makes as "
+                             f"many as it is given, got {len(pictures)} in {request.video}; ask for fewer --frames.")
+        pictures = pictures[: sizes.frame_steps(pipe).nearest(len(pictures))[0]]  # as many as fill the latent
         # A pipeline that takes frame_index takes several conditions, of which a video is one.
         arguments["video"] = [pictures] if "frame_index" in takes else pictures
     return arguments
@@ -364,8 +369,11 @@ def _failures(loaded: Loaded) -> Iterator[None]:
         raise MissingExtraError(f"Expected the package {name}, which {loaded.name} uses, got none installed; "
                                 f"run: pip install {name}") from error
     except RuntimeError as error:
-        if loaded.task == "text" or not any(word in str(error).lower() for word in _MISFITS):
+        if not any(word in str(error).lower() for word in _MISFITS):
             raise
+        if loaded.task == "text":
+            raise InputError(f"Expected sizes and a frame count that {loaded.name} was made for, got '{error}'; leave "
+                             "--width, --height and --frames out, or fetch the model again.") from error
         raise InputError(f"Expected weights for making video from {loaded.task}s, got {loaded.model}, which does not "
                          f"fit {loaded.name}: '{error}'; use a model that was trained for it.") from error
     except ValueError as error:  # the pipeline's own check of its inputs

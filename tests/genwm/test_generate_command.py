@@ -234,7 +234,8 @@ def test_the_embedded_pipeline_is_the_default(
     ("options", "code", "words"),
     [
         (("--crf", 51), "not-verified", "Expected payload"),
-        (("--width", 250), "bad-input", "divisible by 32"),
+        (("--width", 250), "bad-size", "use --width 224 or 256"),
+        (("--frames", 10), "bad-size", "use --frames 9 or 13"),
         (("--model", "no/such", "--local-only"), "fetch-failed", "local folder"),
     ],
 )

@@ -16,7 +16,7 @@ pytest.importorskip("diffusers")
 
 from genwm import generation, pipelines  # noqa: E402
 from genwm.decoding import mark_decoder  # noqa: E402
-from genwm.errors import BudgetError, InputError, MissingExtraError  # noqa: E402
+from genwm.errors import BudgetError, InputError, MissingExtraError, SizeError  # noqa: E402
 from genwm.generation import Request, call_arguments, generate  # noqa: E402
 from genwm.latents import Call, split_for  # noqa: E402
 from genwm.marking import Mark  # noqa: E402
@@ -275,7 +275,7 @@ def test_a_missing_package_is_named(ltx: pipelines.Loaded, monkeypatch: pytest.M
 
 
 def test_sizes_that_the_model_cannot_make(ltx: pipelines.Loaded) -> None:
-    with pytest.raises(InputError, match=r"that LTXPipeline can make a clip of, got .*divisible by 32"):
+    with pytest.raises(SizeError, match="which is what LTXPipeline can make, got 100; use --width 96 or 128"):
         generate(ltx, Request(prompt="a red car", frames=9, **(SIZES | {"width": 100})), MARK)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,16 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLLTXVideo
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from genwm.tiny import components, training
 
 LATENT_CHANNELS = 64
 CELL, GROUP = 64, 8  # pixels and frames that one latent vector stands for
-LEARNING_RATE = 3e-5  # small, for it starts near an optimum
+MUON_RATE, ADAM_RATE = 1e-3, 1e-4
 FITTED_ON = 150  # clips
+DECAY = 0.99  # of the average of the decoder's weights, which is what is kept
 NOISE = 0.02  # on the latents, in their deviations, for the denoiser will not be exact
 #: Frames, height and width in cells, batch: most steps see small windows, whole clips come last.
 WINDOWS = ((9, 3, 3, 2), (17, 3, 3, 1), (25, 5, 8, 1))
@@ -54,7 +56,8 @@ def train(work: Path, frames: NDArray[np.uint8], boxes: NDArray[np.float32], *, 
     vae = model or fitted(work, frames, seed)
     vae.encoder.requires_grad_(False)
     vae = vae.to(where).train()
-    optimiser = torch.optim.AdamW(vae.decoder.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    optimiser = training.Both(vae.decoder, lambda name, value: "resnets" in name, MUON_RATE, ADAM_RATE)
+    average = training.Average(vae.decoder, DECAY)
 
     def step(number: int) -> dict[str, float]:
         rng = np.random.default_rng([seed, number])
@@ -68,14 +71,13 @@ def train(work: Path, frames: NDArray[np.uint8], boxes: NDArray[np.float32], *, 
             out = vae.decode(latents).sample
         parts = losses(out.float(), pictures, weights)
         torch.stack(list(parts.values())).sum().backward()
-        for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * training.rate(number, steps, warm_up=20, fall=0.5)
-        torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.step(training.rate(number, steps, warm_up=50, fall=0.5))
+        average.update()
         return {name: float(value.detach()) for name, value in parts.items()}
 
-    training.run(work / "autoencoder.pt", {"model": vae, "optimiser": optimiser}, steps, step, minutes=minutes)
+    parts = {"model": vae, "optimiser": optimiser, "average": average}
+    training.run(work / "autoencoder.pt", parts, steps, step, minutes=minutes)
+    average.apply()
     return vae.eval()
 
 
@@ -133,6 +135,31 @@ def losses(out: Tensor, target: Tensor, weights: Tensor) -> dict[str, Tensor]:
     if gap.shape[2] > 1:
         result["motion"] = 0.5 * mean(gap.diff(dim=2), weights[:, :, 1:])
     return result
+
+
+def thin(vae: AutoencoderKLLTXVideo) -> AutoencoderKLLTXVideo:
+    """A copy whose encoder computes the same with only those weights that can differ from 0: of a convolution that has
+    none around its middle (all that `components.fit` makes), the middle."""
+    copied = copy.deepcopy(vae)
+    for owner in copied.encoder.modules():
+        conv = getattr(owner, "conv", None)
+        if isinstance(conv, nn.Conv3d) and conv.kernel_size == (3, 3, 3):
+            around = conv.weight.detach().clone()
+            around[:, :, -1, 1, 1] = 0
+            if not around.any():
+                owner.conv = _Middle(conv)
+    return copied
+
+
+class _Middle(nn.Module):
+    """A causal convolution, whose input is padded by two frames before, by its last weight in time alone."""
+
+    def __init__(self, conv: nn.Conv3d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight.detach()[:, :, -1:, 1:2, 1:2], conv.bias
+
+    def forward(self, values: Tensor) -> Tensor:
+        return functional.conv3d(values[:, :, 2:], self.weight, self.bias)
 
 
 @torch.no_grad()

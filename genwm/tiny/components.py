@@ -88,10 +88,16 @@ def _project(conv: torch.nn.Conv3d, inputs: list[Tensor], rng: np.random.Generat
 
 
 def _rows(inputs: list[Tensor], rng: np.random.Generator) -> Tensor:
+    """Samples ``(n, C)`` of all places and times. Half of them are chosen by how much changes there: what moves is
+    small, and would have few components among those of what stands still, which a decoder can learn by heart."""
     rows = torch.cat([one[0].flatten(1).T for one in inputs])
-    if len(rows) > _SAMPLES:
-        rows = rows[torch.from_numpy(rng.choice(len(rows), _SAMPLES, replace=False))]
-    return rows
+    if len(rows) <= _SAMPLES:
+        return rows
+    change = torch.cat([functional.pad(one[0].diff(dim=1), (0, 0, 0, 0, 1, 0)).norm(dim=0).flatten() for one in inputs])
+    chance = torch.Generator().manual_seed(len(rows))
+    moving = torch.multinomial(change.double() + 1e-9, _SAMPLES // 2, generator=chance)
+    anywhere = torch.from_numpy(rng.choice(len(rows), _SAMPLES // 2, replace=False))
+    return rows[torch.cat([moving, anywhere])]
 
 
 def _fit_decoder(decoder: Any, latents: list[Tensor], levels: list[list[Tensor]],

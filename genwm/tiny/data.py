@@ -6,7 +6,12 @@ Every clip follows from its number alone, so that nothing but numbers needs to b
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +26,7 @@ FRAMES, WIDTH, HEIGHT, FPS = 25, 512, 320, 25.0
 STREETS = {"across": 11, "along": 22}
 #: Clips of these numbers and above are never trained on.
 HELD_OUT_FROM = 10_000_000
-_SECOND_MOVER = 0.3  # of the scenes that have more than one, the share that keeps two
+_SECOND_MOVER = 0.0  # of the scenes that have more than one, the share that keeps two
 
 
 class Example(NamedTuple):
@@ -61,6 +66,20 @@ def clip(number: int) -> tuple[Example, NDArray[np.uint8], list[list[Box]]]:
     return made, frames, boxes
 
 
+def clips(numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8], list[list[Box]]]]:
+    """Number, frames and boxes of each, in order, drawn by as many processes as there are cores."""
+    processes = min(os.cpu_count() or 1, len(numbers))
+    if processes < 2:
+        yield from ((number, *clip(number)[1:]) for number in numbers)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        ahead: deque[Future[tuple[Example, NDArray[np.uint8], list[list[Box]]]]] = deque()
+        for place, number in enumerate(numbers):  # a few ahead, for a clip takes 12 MB
+            while place + len(ahead) < len(numbers) and len(ahead) <= 2 * processes:
+                ahead.append(pool.submit(clip, numbers[place + len(ahead)]))
+            yield number, *ahead.popleft().result()[1:]
+
+
 def attributes(scene: Scene) -> dict[str, int]:
     """What a caption may say of a scene, each as a class: of the weather, the layout and the objects."""
     found = {"weather": WEATHERS.index(scene.weather)}
@@ -74,25 +93,23 @@ def attributes(scene: Scene) -> dict[str, int]:
     return found
 
 
-
 def rendered(folder: Path, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """The first ``count`` training clips, kept in ``folder``: frames ``(count, 25, 320, 512, 3)`` uint8 RGB and boxes
     of their first two objects ``(count, 25, 2, 4)`` in pixels (x0, y0, x1, y1), all 0 where there is none. Goes on
     where it stopped."""
     folder.mkdir(parents=True, exist_ok=True)
-    frames = _kept(folder / "frames.npy", np.uint8, (count, FRAMES, HEIGHT, WIDTH, 3))
-    places = _kept(folder / "boxes.npy", np.float32, (count, FRAMES, 2, 4))
-    for number in range(count):
-        if not places[number].any():
-            made = clip(number)
-            frames[number] = made[1]
-            for time, boxes in enumerate(made[2]):
-                for box in boxes:
-                    places[number, time, box.track] = box[2:6]
+    frames = opened(folder / "frames.npy", np.uint8, (count, FRAMES, HEIGHT, WIDTH, 3))
+    places = opened(folder / "boxes.npy", np.float32, (count, FRAMES, 2, 4))
+    for number, pictures, found in clips([number for number in range(count) if not places[number].any()]):
+        frames[number] = pictures
+        for time, boxes in enumerate(found):
+            for box in boxes:
+                places[number, time, box.track] = box[2:6]
     return frames, places
 
 
-def _kept(path: Path, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+def opened(path: Path, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array in a file, for reading and writing; a new one of zeros where there is none of this shape."""
     if path.is_file():
         found: NDArray[Any] = np.lib.format.open_memmap(path, mode="r+")
         if found.shape == shape:

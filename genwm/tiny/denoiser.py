@@ -26,6 +26,7 @@ HEADS, HEAD_WIDTH, LAYERS = 4, 32, 6
 BATCH = 16
 MUON_RATE, ADAM_RATE = 3e-3, 2e-3
 DECAY = 0.995
+FOCUS = 6.0  # weight of the error where an object covers a latent whole, on top of 1
 UNCONDITIONAL = 0.1  # share of samples that see no caption, for classifier-free guidance
 CONTINUED = 0.2  # share of batches in which the first latent frames are given, for image- and video-to-video
 _ROPE_BASE, _ROPE_THETA = (20.0, 2048.0, 2048.0), 10000.0  # as LTXVideoTransformer3DModel has them
@@ -77,11 +78,11 @@ def _look_around(attention: torch.nn.Module, width: int, first: int) -> None:
     attention.to_k.bias.copy_(key)
 
 
-def train(work: Path, latents: NDArray[np.float16], encoder: T5EncoderModel, words: PreTrainedTokenizerFast, *,
-          steps: int, seed: int = 3, minutes: float = math.inf, size: int = BATCH,
+def train(work: Path, latents: NDArray[np.float16], covered: NDArray[np.float16], encoder: T5EncoderModel,
+          words: PreTrainedTokenizerFast, *, steps: int, seed: int = 3, minutes: float = math.inf, size: int = BATCH,
           model: LTXVideoTransformer3DModel | None = None) -> LTXVideoTransformer3DModel:
-    """Trains on normalised latents ``(N, C, f, h, w)`` of the training clips 0 to N - 1, or goes on with what is in
-    ``work``. Returns the averaged weights."""
+    """Trains on normalised latents ``(N, C, f, h, w)`` of the training clips 0 to N - 1 and the share of each that
+    objects cover ``(N, f, h, w)``, or goes on with what is in ``work``. Returns the averaged weights."""
     where = training.device()
     denoiser = (model or build(seed, caption_width=encoder.config.d_model, channels=latents.shape[1])).to(where).train()
     optimiser = training.Both(denoiser, lambda name, value: "transformer_blocks" in name and "table" not in name,
@@ -110,7 +111,10 @@ def train(work: Path, latents: NDArray[np.float16], encoder: T5EncoderModel, wor
             out = denoiser((1 - spread) * clean + spread * noise, hidden, 1000 * levels, mask,
                            video_coords=coordinates(latents.shape[2:], size, from_pixels=bool(given)).to(where),
                            return_dict=False)[0]
-        loss = (out.float() - (noise - clean))[:, known:].square().mean()
+        # Backdrops are few and soon known; what a prompt speaks of is small.
+        weight = 1 + FOCUS * torch.from_numpy(covered[chosen]).float().flatten(1)[:, known:, None].to(where)
+        error = (out.float() - (noise - clean))[:, known:].square()
+        loss = (weight * error).mean() / weight.mean()
         loss.backward()
         optimiser.step(training.rate(number, steps, warm_up=50))
         average.update()

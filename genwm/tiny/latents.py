@@ -10,28 +10,38 @@ from diffusers import AutoencoderKLLTXVideo
 from numpy.typing import NDArray
 
 from genwm.tiny import autoencoder
-from genwm.tiny.data import FRAMES, HEIGHT, WIDTH, clip
+from genwm.tiny.data import FRAMES, HEIGHT, WIDTH, clips, opened
+from genwm.tiny.scenes import Box
 
 _SHAPE = autoencoder.LATENT_CHANNELS, 1 + (FRAMES - 1) // autoencoder.GROUP, HEIGHT // autoencoder.CELL, \
     WIDTH // autoencoder.CELL
 
 
-def collect(work: Path, vae: AutoencoderKLLTXVideo, count: int, frames: NDArray[np.uint8] | None = None
-            ) -> NDArray[np.float16]:
-    """Latents ``(count, C, f, h, w)`` of the training clips 0 to count - 1, as the encoder gives them; goes on where it
-    stopped. ``frames``: the first of the clips, where they are at hand."""
-    done = 0 if frames is None else len(frames)
-    path = work / "latents.npy"
-    if path.is_file():
-        kept = np.lib.format.open_memmap(path, mode="r+")
-    else:
-        kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(count, *_SHAPE))
-    for number in range(count):
-        if not kept[number].any():
-            pictures = frames[number] if frames is not None and number < done else clip(number)[1]
-            kept[number] = autoencoder.encoded(vae, np.asarray(pictures)[None])[0].numpy()
+def collect(work: Path, vae: AutoencoderKLLTXVideo, count: int) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    """Of the training clips 0 to count - 1: latents ``(count, C, f, h, w)`` as the encoder gives them, and the share of
+    each latent's pixels that objects cover, ``(count, f, h, w)`` in [0, 1]. Goes on where it stopped."""
+    kept = opened(work / "latents.npy", np.float16, (count, *_SHAPE))
+    covered = opened(work / "covered.npy", np.float16, (count, *_SHAPE[1:]))
+    encoder = autoencoder.thin(vae)
+    for number, pictures, boxes in clips([number for number in range(count) if not kept[number].any()]):
+        covered[number] = cover(boxes)
+        kept[number] = autoencoder.encoded(encoder, pictures[None])[0].numpy()
     kept.flush()
-    return np.asarray(kept)
+    covered.flush()
+    return np.asarray(kept), np.asarray(covered)
+
+
+def cover(boxes: list[list[Box]]) -> NDArray[np.float32]:
+    """The share of each latent's pixels ``(f, h, w)``, in the frame where it is largest, that boxes cover."""
+    shares = np.zeros((len(boxes), *_SHAPE[2:]), np.float32)
+    for time, found in enumerate(boxes):
+        for box in found:
+            rows, columns = (np.clip((np.asarray(high) - np.arange(count) * autoencoder.CELL) / autoencoder.CELL, 0, 1)
+                             - np.clip((np.asarray(low) - np.arange(count) * autoencoder.CELL) / autoencoder.CELL, 0, 1)
+                             for low, high, count in ((box.y0, box.y1, _SHAPE[2]), (box.x0, box.x1, _SHAPE[3])))
+            shares[time] = np.maximum(shares[time], rows[:, None] * columns)
+    later = shares[1:].reshape(-1, autoencoder.GROUP, *_SHAPE[2:]).max(1)
+    return np.concatenate([shares[:1], later])
 
 
 def normalise(vae: AutoencoderKLLTXVideo, latents: NDArray[np.float16], *, refit: bool = True) -> NDArray[np.float16]:

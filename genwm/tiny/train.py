@@ -44,15 +44,15 @@ def main(work: Path, out: Path | None, results: Path | None, clips: int, latents
     if warm_start:
         shipped = export.parts()
         vae, encoder, start = shipped["vae"], shipped["text_encoder"], shipped["transformer"]
-        kept = collect(work, vae, latents)
+        kept, covered = collect(work, vae, latents)
         normal = normalise(vae, kept, refit=False)
     else:
         frames, boxes = rendered(work, clips)
         vae = autoencoder.train(work, frames, boxes, steps=autoencoder_steps)
         encoder = text.train(work, steps=text_steps)
-        kept = collect(work, vae, latents, frames)
+        kept, covered = collect(work, vae, latents)
         normal = normalise(vae, kept)
-    model = denoiser.train(work, normal, encoder, words, steps=denoiser_steps, model=start)
+    model = denoiser.train(work, normal, covered, encoder, words, steps=denoiser_steps, model=start)
     folder = out or export.FOLDER
     export.export(vae, model, encoder, words, folder)
     if results is not None:

@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 
 from genwm.tiny import autoencoder, components, denoiser, export, latents, text, training  # noqa: E402
 from genwm.tiny.data import clip, example  # noqa: E402
+from genwm.tiny.scenes import Box  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own plans
 torch.set_num_threads(1)
@@ -57,6 +58,20 @@ def test_the_decoder_learns_and_resumes(
     assert torch.equal(again.decoder.conv_out.conv.weight, small.decoder.conv_out.conv.weight)
 
 
+def test_the_thin_encoder_gives_the_same_latents(
+    frames: np.ndarray, small: autoencoder.AutoencoderKLLTXVideo
+) -> None:
+    components.fit(small, frames)
+    quick = autoencoder.thin(small)
+    assert any(isinstance(one, autoencoder._Middle) for one in quick.encoder.modules())
+    assert not any(isinstance(one, autoencoder._Middle) for one in small.encoder.modules())
+    whole = autoencoder.encoded(small, frames)
+    torch.testing.assert_close(autoencoder.encoded(quick, frames), whole, rtol=0.02, atol=0.01 * float(whole.std()))
+    with torch.no_grad():
+        small.encoder.conv_in.conv.weight[0, 0, 0, 0, 0] = 1.0  # no longer the middle alone: kept whole
+    assert not isinstance(autoencoder.thin(small).encoder.conv_in.conv, autoencoder._Middle)
+
+
 def test_losses_are_zero_for_a_perfect_copy_and_weigh_what_moves() -> None:
     target = torch.rand(1, 3, 9, 64, 64)
     weights = torch.ones(1, 1, 9, 64, 64)
@@ -67,6 +82,32 @@ def test_losses_are_zero_for_a_perfect_copy_and_weigh_what_moves() -> None:
     weights[..., :32] = 3
     assert float(light) == pytest.approx(0.05, abs=1e-4)
     assert float(autoencoder.losses(out, target, weights)["pixels"]) == pytest.approx(0.075, abs=1e-4)
+
+
+def test_latents_are_collected_with_what_objects_cover(tmp_path: Path) -> None:
+    class Same(torch.nn.Module):  # an encoder whose latents are the clip's mean
+        encoder = torch.nn.Identity()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoder, "encoded", lambda vae, pictures: torch.full((1, 64, 4, 5, 8), pictures.mean()))
+        kept, covered = latents.collect(tmp_path, Same(), 2)  # type: ignore[arg-type]
+        patch.setattr(autoencoder, "encoded", None)  # what is there is not made again
+        again, _ = latents.collect(tmp_path, Same(), 2)  # type: ignore[arg-type]
+    assert np.array_equal(kept, again)
+    for number in range(2):
+        assert float(kept[number, 0, 0, 0, 0]) == pytest.approx(clip(number)[1].mean(), rel=1e-3)
+    assert covered.shape == (2, 4, 5, 8)
+    assert covered.max() <= 1 < 100 * covered.max()
+
+
+def test_cover_is_the_share_of_each_latents_pixels() -> None:
+    shares = latents.cover([[Box("car", "red", 64, 96, 160, 192, 0)], *([[]] * 23), [Box("car", "red", 0, 0, 64, 64, 0)]])
+    first = np.zeros((5, 8))
+    first[1, 1:3] = 0.5, 0.25
+    first[2, 1:3] = 1.0, 0.5
+    assert np.allclose(shares[0], first)
+    assert not shares[1:3].any()
+    assert shares[3].sum() == shares[3, 0, 0] == 1
 
 
 def test_normalised_latents_have_unit_power(small: autoencoder.AutoencoderKLLTXVideo) -> None:
@@ -127,6 +168,7 @@ def test_the_denoiser_learns_resumes_and_is_exported(tmp_path: Path, small: auto
     encoder = text.build(len(words))
     rng = np.random.default_rng(0)
     normal = np.repeat(rng.standard_normal((1, 16, 2, 2, 3)), 8, axis=0).astype(np.float16)
+    covered = np.full((8, 2, 2, 3), 0.5, np.float16)
     torch.manual_seed(0)
     model = denoiser.build(heads=3, layers=2, channels=16)
     losses: list[float] = []
@@ -143,7 +185,7 @@ def test_the_denoiser_learns_resumes_and_is_exported(tmp_path: Path, small: auto
     patch = pytest.MonkeyPatch()
     patch.setattr(training, "run", watched)
     try:
-        denoiser.train(tmp_path, normal, encoder, words, steps=60, size=8, model=model)
+        denoiser.train(tmp_path, normal, covered, encoder, words, steps=60, size=8, model=model)
     finally:
         patch.undo()
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])

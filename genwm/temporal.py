@@ -1,12 +1,18 @@
 """How steady a clip is: flicker, warping error and unsteadiness of motion, from the frames alone.
 
-Motion is found by matching windows, so no network is needed. All measures are 0 for a clip that stands still.
+Motion is found by matching windows, so no network is needed, and it is looked for in what is left of each picture when
+its local mean is taken away, so that a change of brightness is no motion. Where the picture is not found again in the
+next frame (it is hidden, cut, or moves faster than is looked for) nothing is measured, and ``followed`` says how much
+that leaves. All other measures are 0 for a clip that stands still.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,30 +21,53 @@ from scipy.ndimage import map_coordinates, uniform_filter
 from genwm.errors import InputError
 
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 _LINES = 160  # motion is measured in pictures of about this short side
 _WINDOW = 9
 _REACH = 7, 4  # pixels of the reduced picture that anything may move from frame to frame, across and down
 _PREFERENCE = 2e-6  # what one pixel of motion must gain in mean squared error over none, so that flat areas stand still
 _BLOCK = 8
+_LOCAL = 17  # pixels, of the mean that is taken away before matching
+_REFINEMENTS = 2
+_FLAT = 1e-6  # mean squared slope, per pixel, below which a window says nothing of its motion
+#: Of two frames that have less in common, nothing is measured: chance alone matches a tenth of noise.
+_LEAST_FOLLOWED = 0.3
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """Temporal measures of a clip; lower is steadier.
+    """Temporal measures of a clip; nan where no two frames show enough of the same.
+
+    Measured on luma, averaged to about 160 lines; the lower, the steadier. Times are frames, so clips are compared at
+    one frame rate only.
 
     Attributes:
-        flicker: mean absolute second difference over time of local means (of about 5 % of the short side) along their
-            motion, in 8-bit levels. Constant motion and linear fades count nothing.
-        warping_error: mean squared difference between a frame and the one before it warped along the motion, over what
-            is to be seen in both; values in [0, 1]; the measure of Lai et al. (ECCV 2018), with motion from matching.
-        unsteadiness: mean change of the motion vectors from one frame to the next along the motion, in per mille of the
-            picture's short side.
+        flicker: how far local brightness (means over about 5 % of the short side) is from halfway between those of the
+            frames before and after, along the motion; mean absolute value, 8-bit levels. Constant motion and linear
+            fades count nothing; brightness that goes up and down by ``a`` every frame counts 2a.
+        warping_error: mean squared difference between a frame and the one before it warped along the motion, of values
+            in [0, 1]; the measure of Lai et al. (ECCV 2018), but of luma, and with motion from matching: not comparable
+            with figures from another flow. Fades count.
+        unsteadiness: mean change of the motion vectors from one frame to the next along the motion, per mille of the
+            picture's short side. Constant motion counts nothing; a jump of ``p`` per mille to and fro counts 2p.
+        followed: share of the picture, 0 to 1, that is found again in the next frame; here lower is worse. Motion of
+            up to 4 % of the short side a frame across and 2 % down is looked for.
     """
 
     flicker: float
     warping_error: float
     unsteadiness: float
+    followed: float
+
+
+#: What the fields of `Steadiness` are in.
+UNITS = {
+    "flicker": "8-bit levels",
+    "warping_error": "squared difference of values in [0, 1]",
+    "unsteadiness": "per mille of the short side",
+    "followed": "share of the picture",
+}
 
 
 def steadiness(frames: NDArray[np.uint8]) -> Steadiness:
@@ -52,9 +81,12 @@ def steadiness(frames: NDArray[np.uint8]) -> Steadiness:
         raise InputError(f"Expected at least 3 frames to measure steadiness, got {len(grey)}; use a longer clip.")
     forward = [flow(a, b) for a, b in pairwise(grey)]
     backward = [flow(b, a) for a, b in pairwise(grey)]
-    seen = [both_ways(f, b) for f, b in zip(backward, forward, strict=True)]
-    return Steadiness(flicker(grey, forward, backward), warping_error(grey, backward, seen),
-                      unsteadiness(forward, backward))
+    ahead = [found_again(f, b) for f, b in zip(forward, backward, strict=True)]
+    behind = [found_again(b, f) for f, b in zip(forward, backward, strict=True)]
+    followed = float(np.mean([seen.mean() for seen in behind]))
+    ahead, behind = ([seen & (seen.mean() >= _LEAST_FOLLOWED) for seen in side] for side in (ahead, behind))
+    return Steadiness(flicker(grey, forward, backward, ahead, behind), warping_error(grey, backward, behind),
+                      unsteadiness(forward, backward, ahead, behind), followed)
 
 
 def reduced_luma(frames: NDArray[np.uint8], lines: int) -> Floats:
@@ -115,8 +147,28 @@ def best_match(costs: Floats, preference: float = _PREFERENCE) -> Floats:
 
 
 def flow(first: Floats, second: Floats) -> Floats:
-    """Where each pixel of ``first`` is in ``second``, relative to where it was: ``(H, W, 2)`` (x, y) in pixels."""
-    return best_match(match_costs(first, second, _REACH, _WINDOW))
+    """Where each pixel of ``first`` is in ``second``, relative to where it was: ``(H, W, 2)`` (x, y) in pixels.
+
+    Whole pixels by matching, then the rest by the method of Lucas and Kanade (IJCAI 1981), which, unlike a parabola
+    through the costs, finds none where the two are equal.
+    """
+    first, second = (picture - uniform_filter(picture, _LOCAL, mode="nearest") for picture in (first, second))
+    whole = np.rint(best_match(match_costs(first, second, _REACH, _WINDOW)))
+    down, across = (np.asarray(np.gradient(first, axis=axis), np.float32) for axis in (0, 1))
+    xx, xy, yy = (_local(product) for product in (across * across, across * down, down * down))
+    xx, yy = xx + _FLAT, yy + _FLAT
+    determinant = xx * yy - xy * xy
+    motion = whole
+    for _ in range(_REFINEMENTS):
+        gap = first - sampled(second, motion)
+        x, y = _local(across * gap), _local(down * gap)
+        step = np.stack([yy * x - xy * y, xx * y - xy * x], axis=-1) / determinant[..., None]
+        motion = np.clip(motion + step, whole - 1, whole + 1).astype(np.float32)
+    return motion
+
+
+def _local(values: NDArray[Any]) -> Floats:
+    return np.asarray(uniform_filter(values, _WINDOW, mode="nearest"), np.float32)
 
 
 def sampled(picture: Floats, motion: Floats) -> Floats:
@@ -128,42 +180,47 @@ def sampled(picture: Floats, motion: Floats) -> Floats:
     return np.stack([sampled(picture[..., channel], motion) for channel in range(picture.shape[2])], axis=-1)
 
 
-def both_ways(there: Floats, back: Floats) -> NDArray[np.bool_]:
+def found_again(there: Floats, back: Floats) -> Mask:
     """Where the motion there and the motion back agree, ``(H, W)``: what is hidden in one frame fails (the criterion of
-    Sundaram et al., ECCV 2010)."""
+    Sundaram et al., ECCV 2010). So does motion as fast as any that was looked for, which may be faster."""
     returned = sampled(back, there)
     gap = ((there + returned) ** 2).sum(-1)
-    agrees: NDArray[np.bool_] = gap < 0.01 * ((there**2).sum(-1) + (returned**2).sum(-1)) + 0.5
-    return agrees
+    agrees = gap < 0.01 * ((there**2).sum(-1) + (returned**2).sum(-1)) + 0.5
+    inside: Mask = agrees & (np.abs(there) < np.asarray(_REACH) - 0.5).all(-1)
+    return inside
 
 
-def flicker(grey: Floats, forward: list[Floats], backward: list[Floats]) -> float:
-    """See `Steadiness`. ``forward[t]`` leads from frame t to t + 1, ``backward[t]`` back."""
+def flicker(
+    grey: Floats, forward: list[Floats], backward: list[Floats], ahead: list[Mask], behind: list[Mask]
+) -> float:
+    """See `Steadiness`. ``forward[t]`` leads from frame t to t + 1, ``backward[t]`` back; ``ahead[t]`` marks the pixels
+    of frame t that are found in t + 1, ``behind[t]`` those of t + 1 that are found in t."""
     means = np.stack([uniform_filter(picture, _BLOCK, mode="nearest") for picture in grey])
     values = []
     for t in range(1, len(grey) - 1):
-        ahead, behind = forward[t], backward[t - 1]
-        bend = sampled(means[t - 1], behind) - 2 * means[t] + sampled(means[t + 1], ahead)
-        # Where the two motions are not opposite, something appears, vanishes or was matched wrongly.
-        kept = np.hypot(*np.moveaxis(ahead + behind, -1, 0)) < 1
-        values.append(np.abs(bend[kept]).mean() if kept.any() else 0.0)
-    return float(255 * np.mean(values))
+        between = (sampled(means[t - 1], backward[t - 1]) + sampled(means[t + 1], forward[t])) / 2
+        values.append(_mean(np.abs(means[t] - between), behind[t - 1] & ahead[t]))
+    return 255 * _mean_of(values)
 
 
-def warping_error(grey: Floats, backward: list[Floats], seen: list[NDArray[np.bool_]]) -> float:
-    """See `Steadiness`. ``seen[t]`` marks the pixels of frame t + 1 that frame t shows too."""
-    errors = []
-    for t, (motion, kept) in enumerate(zip(backward, seen, strict=True)):
-        gap = (grey[t + 1] - sampled(grey[t], motion)) ** 2
-        errors.append(gap[kept].mean() if kept.any() else 0.0)
-    return float(np.mean(errors))
+def warping_error(grey: Floats, backward: list[Floats], behind: list[Mask]) -> float:
+    """See `Steadiness` and `flicker`."""
+    return _mean_of(_mean((grey[t + 1] - sampled(grey[t], motion)) ** 2, seen)
+                    for t, (motion, seen) in enumerate(zip(backward, behind, strict=True)))
 
 
-def unsteadiness(forward: list[Floats], backward: list[Floats]) -> float:
-    """See `Steadiness`."""
-    changes = []
-    for t in range(1, len(forward)):
-        change = np.hypot(*np.moveaxis(forward[t] + backward[t - 1], -1, 0))
-        kept = both_ways(backward[t - 1], forward[t - 1])
-        changes.append(change[kept].mean() if kept.any() else 0.0)
-    return float(1000 * np.mean(changes) / min(forward[0].shape[:2]))
+def unsteadiness(forward: list[Floats], backward: list[Floats], ahead: list[Mask], behind: list[Mask]) -> float:
+    """See `Steadiness` and `flicker`."""
+    changes = [_mean(np.hypot(*np.moveaxis(forward[t] + backward[t - 1], -1, 0)), behind[t - 1] & ahead[t])
+               for t in range(1, len(forward))]
+    return 1000 * _mean_of(changes) / float(min(forward[0].shape[:2]))
+
+
+def _mean(values: Floats, kept: Mask) -> float:
+    """Over the pixels that are kept; nan where there are none."""
+    return float(values[kept].mean()) if kept.any() else math.nan
+
+
+def _mean_of(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

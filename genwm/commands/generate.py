@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import secrets
 import sys
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from genwm.registry import Registry
 
 SCHEMA = "genwm.generation/1"
-REPORT_SCHEMA = "genwm.steadiness/1"
+REPORT_SCHEMA = "genwm.steadiness/2"
 METADATA = {
     "comment": f"DigitalSourceType: {DIGITAL_SOURCE_TYPE}",
     "description": "Synthetic video: made by a generative model and marked as such by genwm.",
@@ -75,7 +76,8 @@ _REPORT_LINES = 320
 @click.option("--codec", type=click.Choice(["h264", "hevc", "vp9", "av1", "prores", "ffv1"]),
               help="Codec [default: vp9 for .webm, else h264].")
 @click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor [default: visually lossless].")
-@click.option("--report", is_flag=True, help="Write OUT.report.json: flicker, warping error, unsteadiness of motion.")
+@click.option("--report", is_flag=True,
+              help="Write OUT.report.json: flicker, warping error, unsteadiness of motion, with their units.")
 @click.option("--sign", nargs=2, metavar="CERT KEY",
               help="Put a signed C2PA manifest into OUT: PEM files of the certificates and of their private key.")
 @click.option("--no-registry", is_flag=True, help="Do not enter the clip into the registry.")
@@ -137,6 +139,8 @@ def generate(
         request = replace(request, **{name: EMBEDDED_SETTINGS[name] if value is None else value
                                       for name, value in given.items()})
     check_request(request)
+    if report and request.frames is not None and request.frames < 3:
+        raise InputError(f"Expected 3 frames or more for --report, got --frames {request.frames}; leave --report out.")
     chosen = _codec_for(out, codec)
     source = model or _embedded()
     registry = None if no_registry else Registry()
@@ -161,6 +165,7 @@ def generate(
         if registry is not None:
             _register(registry, record, parts["video"])
         Path(parts["json"]).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        steady = json.loads(Path(parts["report"]).read_text(encoding="utf-8")) if report else None
     if as_json:
         click.echo(json.dumps(record))
         return
@@ -170,6 +175,10 @@ def generate(
                f"seed {request.seed}", err=True)
     click.echo(f"wrote {out} ({record['codec']}), key {key.name}, payload {mark.payload:016x}; "
                f"read back: chance 10^{record['log10_p']:g}", err=True)
+    if steady is not None:
+        told = (f"{name.replace('_', ' ')} {'unknown' if steady[name] is None else steady[name]} ({unit})"
+                for name, unit in steady["units"].items())
+        click.echo(f"steadiness of {steady['frames']} frames: {', '.join(told)}", err=True)
 
 
 def make(
@@ -315,12 +324,14 @@ def _register(registry: Registry, record: Mapping[str, Any], video: str) -> None
 def _write_report(video: str, target: str) -> None:
     import numpy as np
 
-    from genwm.temporal import steadiness
+    from genwm.temporal import UNITS, steadiness
     from genwm.video import read_rgb
 
     frames = [frame for _, frame in read_rgb(video, max_short_side=_REPORT_LINES, max_frames=_REPORT_FRAMES)]
-    measured = {"schema": REPORT_SCHEMA, "frames": len(frames), **asdict(steadiness(np.stack(frames)))}
-    Path(target).write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+    measured = {name: None if math.isnan(value) else float(f"{value:.4g}")
+                for name, value in asdict(steadiness(np.stack(frames))).items()}
+    report = {"schema": REPORT_SCHEMA, "frames": len(frames), **measured, "units": UNITS}
+    Path(target).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _sha256(text: str) -> str:

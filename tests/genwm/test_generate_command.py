@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from genwm import cli, pipelines  # noqa: E402
 from genwm.commands import generate  # noqa: E402
 from genwm.keys import Keyring  # noqa: E402
 from genwm.registry import Registry  # noqa: E402
+from genwm.temporal import steadiness  # noqa: E402
 from genwm.video import probe, read_rgb, write_image  # noqa: E402
 from tests.clips import PAYLOAD, make_clip, scene  # noqa: E402
 from tests.genwm.pipelines import folders  # noqa: E402
@@ -75,8 +77,11 @@ def test_a_clip_and_its_record(
     assert record["versions"]["diffusers"]
     assert ring.get("studio").secret.hex() not in json.dumps(record)
     report = json.loads((tmp_path / "out.mp4.report.json").read_text())
-    assert report["frames"] == 9
-    assert {"flicker", "warping_error", "unsteadiness"} <= set(report)
+    assert (report["schema"], report["frames"]) == ("genwm.steadiness/2", 9)
+    assert set(report["units"]) == {"flicker", "warping_error", "unsteadiness", "followed"}
+    frames = np.stack([frame for _, frame in read_rgb(out)])
+    for name, value in asdict(steadiness(frames)).items():
+        assert report[name] == (None if np.isnan(value) else pytest.approx(value, rel=0.05))
     assert cli.run(["verify", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["watermark"]
     assert (found["key"], found["payload"]) == ("studio", HEX)
@@ -186,6 +191,7 @@ def test_outputs_that_exist_are_replaced_when_asked(
         (("-o", "OUT/none/out.mp4"), "bad-output", "create it first"),
         (("-o", "OUT/out.webm", "--codec", "h264"), "unsupported-format", "codec that fits into out.webm"),
         (("--sign", "OUT/none.pem", "OUT/none.pem"), "not-found", "PEM file of certificates"),
+        (("--frames", "2", "--report"), "bad-input", "Expected 3 frames or more for --report"),
         (("--image", "OUT/none.png"), "not-found", "none.png"),
         (("--video", "OUT/in.png"), "bad-input", "give it with --image"),
         (("--image", "OUT/in.png", "--video", "OUT/in.png"), "bad-input", "got both"),

@@ -49,9 +49,11 @@ def build(seed: int = 0, *, widths: tuple[int, int, int, int] = (48, 128, 256, 2
 
 
 def train(work: Path, frames: NDArray[np.uint8], boxes: NDArray[np.float32], *, steps: int, seed: int = 1,
-          minutes: float = math.inf, model: AutoencoderKLLTXVideo | None = None) -> AutoencoderKLLTXVideo:
+          minutes: float = math.inf, times: int = 1, model: AutoencoderKLLTXVideo | None = None
+          ) -> AutoencoderKLLTXVideo:
     """Fits the components and trains the decoder on clips and boxes as from `data.rendered`, or goes on with what is in
-    ``work``. The encoder stays linear, so that latents can be collected before the decoder is done."""
+    ``work``; on ``times`` as many windows at once as `WINDOWS` says. The encoder stays linear, so that latents can be
+    collected before the decoder is done."""
     where = training.device()
     vae = model or fitted(work, frames, seed)
     vae.encoder.requires_grad_(False)
@@ -59,10 +61,10 @@ def train(work: Path, frames: NDArray[np.uint8], boxes: NDArray[np.float32], *, 
     optimiser = training.Both(vae.decoder, lambda name, value: "resnets" in name, MUON_RATE, ADAM_RATE)
     average = training.Average(vae.decoder, DECAY)
 
-    def step(number: int) -> dict[str, float]:
+    def step(number: int, progress: float) -> dict[str, float]:
         rng = np.random.default_rng([seed, number])
         torch.manual_seed(number)
-        pictures, weights = batch(rng, frames, boxes, number / steps)
+        pictures, weights = batch(rng, frames, boxes, progress, times)
         pictures, weights = pictures.to(where), weights.to(where)
         with torch.autocast(where.type, torch.bfloat16):
             with torch.no_grad():
@@ -71,7 +73,7 @@ def train(work: Path, frames: NDArray[np.uint8], boxes: NDArray[np.float32], *, 
             out = vae.decode(latents).sample
         parts = losses(out.float(), pictures, weights)
         torch.stack(list(parts.values())).sum().backward()
-        optimiser.step(training.rate(number, steps, warm_up=50, fall=0.5))
+        optimiser.step(training.rate(number, progress, warm_up=50, fall=0.5))
         average.update()
         return {name: float(value.detach()) for name, value in parts.items()}
 
@@ -91,8 +93,8 @@ def fitted(work: Path, frames: NDArray[np.uint8], seed: int = 0) -> AutoencoderK
     return AutoencoderKLLTXVideo.from_pretrained(path)
 
 
-def batch(rng: np.random.Generator, frames: NDArray[np.uint8], boxes: NDArray[np.float32], progress: float
-          ) -> tuple[Tensor, Tensor]:
+def batch(rng: np.random.Generator, frames: NDArray[np.uint8], boxes: NDArray[np.float32], progress: float,
+          times: int = 1) -> tuple[Tensor, Tensor]:
     """Windows of clips ``(B, 3, T, H, W)`` in [-1, 1], and the weight of each pixel ``(B, 1, T, H, W)``: more on what
     moves. Most windows contain some of it."""
     shares = (0.9, 0.1, 0.0) if progress < 0.6 else (0.5, 0.4, 0.1)
@@ -100,7 +102,7 @@ def batch(rng: np.random.Generator, frames: NDArray[np.uint8], boxes: NDArray[np
     length = min(length, frames.shape[1])
     rows, columns = min(rows, frames.shape[2] // CELL), min(columns, frames.shape[3] // CELL)
     cut, weights = [], []
-    for _ in range(size):
+    for _ in range(times * size):
         number = int(rng.integers(len(frames)))
         start = GROUP * int(rng.integers((frames.shape[1] - length) // GROUP + 1))
         middle = boxes[number, start + length // 2, 0]

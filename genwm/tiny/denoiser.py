@@ -90,7 +90,7 @@ def train(work: Path, latents: NDArray[np.float16], covered: NDArray[np.float16]
     average = training.Average(denoiser, DECAY)
     scenes = [example(number).scene for number in range(len(latents))]
 
-    def step(number: int) -> dict[str, float]:
+    def step(number: int, progress: float) -> dict[str, float]:
         rng = np.random.default_rng([seed, number])
         torch.manual_seed(number)
         chosen = rng.integers(len(latents), size=size)
@@ -116,7 +116,7 @@ def train(work: Path, latents: NDArray[np.float16], covered: NDArray[np.float16]
         error = (out.float() - (noise - clean))[:, known:].square()
         loss = (weight * error).mean() / weight.mean()
         loss.backward()
-        optimiser.step(training.rate(number, steps, warm_up=50))
+        optimiser.step(training.rate(number, progress, warm_up=50))
         average.update()
         return {"loss": float(loss.detach())}
 

@@ -77,9 +77,9 @@ def train(work: Path, *, steps: int, seed: int = 2, minutes: float = math.inf, s
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
 
-    def step(number: int) -> dict[str, float]:
+    def step(number: int, progress: float) -> dict[str, float]:
         for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * training.rate(number, steps)
+            group["lr"] = LEARNING_RATE * training.rate(number, progress)
         rng = np.random.default_rng([seed, number])
         made = [example(int(one)) for one in rng.integers(HELD_OUT_FROM, size=size)]
         texts = [_with_gaps(one.caption, rng) for one in made]

@@ -8,6 +8,7 @@ used if there is one. ``--warm-start`` begins with the shipped weights instead o
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -24,11 +25,15 @@ import click
 @click.option("--autoencoder-steps", default=600, show_default=True)
 @click.option("--text-steps", default=250, show_default=True)
 @click.option("--denoiser-steps", default=1500, show_default=True)
+@click.option("--autoencoder-minutes", default=math.inf, help="End the decoder's training then [default: no limit].")
+@click.option("--denoiser-minutes", default=math.inf, help="End the denoiser's training then [default: no limit].")
+@click.option("--batch", default=1, show_default=True, help="Train on so many times more at once: 4 or more on a GPU.")
 @click.option("--threads", default=0, help="CPU threads [default: all].")
 @click.option("--warm-start", is_flag=True, help="Begin the denoiser with the shipped weights; keeps the shipped "
               "autoencoder and text encoder, for the denoiser has learned their latents and hidden states.")
 def main(work: Path, out: Path | None, results: Path | None, clips: int, latents: int, autoencoder_steps: int,
-         text_steps: int, denoiser_steps: int, threads: int, warm_start: bool) -> None:
+         text_steps: int, denoiser_steps: int, autoencoder_minutes: float, denoiser_minutes: float, batch: int,
+         threads: int, warm_start: bool) -> None:
     """Train the embedded pipeline."""
     import torch
 
@@ -48,11 +53,13 @@ def main(work: Path, out: Path | None, results: Path | None, clips: int, latents
         normal = normalise(vae, kept, refit=False)
     else:
         frames, boxes = rendered(work, clips)
-        vae = autoencoder.train(work, frames, boxes, steps=autoencoder_steps)
+        vae = autoencoder.train(work, frames, boxes, steps=autoencoder_steps, minutes=autoencoder_minutes,
+                                times=batch)
         encoder = text.train(work, steps=text_steps)
         kept, covered = collect(work, vae, latents)
         normal = normalise(vae, kept)
-    model = denoiser.train(work, normal, covered, encoder, words, steps=denoiser_steps, model=start)
+    model = denoiser.train(work, normal, covered, encoder, words, steps=denoiser_steps, minutes=denoiser_minutes,
+                           size=batch * denoiser.BATCH, model=start)
     folder = out or export.FOLDER
     export.export(vae, model, encoder, words, folder)
     if results is not None:

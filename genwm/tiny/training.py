@@ -26,11 +26,12 @@ def run(
     path: Path,
     parts: Mapping[str, Any],
     steps: int,
-    step: Callable[[int], Mapping[str, float]],
+    step: Callable[[int, float], Mapping[str, float]],
     *,
     minutes: float = math.inf,
 ) -> int:
-    """Calls ``step`` with 0, 1, ... until ``steps`` are done or ``minutes`` have passed; returns how many are done.
+    """Calls ``step`` with 0, 1, ... and how far the training is, in [0, 1), by steps or by time, until ``steps`` are
+    done or ``minutes`` have passed; returns how many are done.
 
     The state of ``parts`` (objects with ``state_dict`` and ``load_state_dict``) is kept in ``path`` and taken up again
     from there, so a training that was stopped goes on. ``step`` returns losses, whose running means are told on stderr.
@@ -43,8 +44,8 @@ def run(
             part.load_state_dict(kept[name])
     started = saved = time.monotonic()
     means: dict[str, float] = {}
-    while done < steps and time.monotonic() - started < 60 * minutes:
-        for name, value in step(done).items():
+    while (progress := max(done / steps, (time.monotonic() - started) / (60 * minutes))) < 1:
+        for name, value in step(done, progress).items():
             means[name] = 0.97 * means.get(name, value) + 0.03 * value
         done += 1
         if done % _TELL_EVERY == 0:
@@ -66,9 +67,9 @@ def save(path: Path, parts: Mapping[str, Any], done: int) -> None:
     os.replace(unfinished, path)
 
 
-def rate(step: int, steps: int, warm_up: int = 100, fall: float = 0.3) -> float:
+def rate(step: int, progress: float, warm_up: int = 100, fall: float = 0.3) -> float:
     """Factor on the learning rate: a linear warm-up, constant, and a linear fall to 0 over the last share ``fall``."""
-    return min((step + 1) / warm_up, 1.0, max(steps - step, 1) / (fall * steps))
+    return min((step + 1) / warm_up, 1.0, (1 - progress) / fall)
 
 
 class Average:

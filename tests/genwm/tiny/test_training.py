@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,8 @@ def test_latents_are_collected_with_what_objects_cover(tmp_path: Path) -> None:
 
 
 def test_cover_is_the_share_of_each_latents_pixels() -> None:
-    shares = latents.cover([[Box("car", "red", 64, 96, 160, 192, 0)], *([[]] * 23), [Box("car", "red", 0, 0, 64, 64, 0)]])
+    early, late = Box("car", "red", 64, 96, 160, 192, 0), Box("car", "red", 0, 0, 64, 64, 0)
+    shares = latents.cover([[early], *([[]] * 23), [late]])
     first = np.zeros((5, 8))
     first[1, 1:3] = 0.5, 0.25
     first[2, 1:3] = 1.0, 0.5
@@ -175,8 +177,8 @@ def test_the_denoiser_learns_resumes_and_is_exported(tmp_path: Path, small: auto
     run = training.run
 
     def watched(path: Path, parts: object, steps: int, step: object, **rest: object) -> int:
-        def noting(number: int) -> dict[str, float]:
-            found = step(number)  # type: ignore[operator]
+        def noting(number: int, progress: float) -> dict[str, float]:
+            found = step(number, progress)  # type: ignore[operator]
             losses.append(found["loss"])
             return dict(found)
 
@@ -205,7 +207,8 @@ def test_a_training_that_stops_goes_on(tmp_path: Path) -> None:
     layer = torch.nn.Linear(2, 2)
     seen: list[int] = []
 
-    def step(number: int) -> dict[str, float]:
+    def step(number: int, progress: float) -> dict[str, float]:
+        assert progress in (number / 3, number / 5)
         seen.append(number)
         with torch.no_grad():
             layer.weight += 1
@@ -216,6 +219,20 @@ def test_a_training_that_stops_goes_on(tmp_path: Path) -> None:
     assert training.run(tmp_path / "x.pt", {"model": other}, 5, step) == 5
     assert seen == [0, 1, 2, 3, 4]
     assert torch.equal(other.weight + 2, layer.weight)
+
+
+def test_a_training_ends_with_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    def step(number: int, progress: float) -> dict[str, float]:
+        rates.append(training.rate(number, progress, warm_up=1, fall=0.5))
+        return {}
+
+    monkeypatch.setattr(training.time, "monotonic", itertools.count(0.0, 1.0).__next__)  # a second between two looks
+    assert 20 <= training.run(tmp_path / "x.pt", {}, 10**9, step, minutes=1) <= 60
+    assert rates[0] == 1
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.1
 
 
 def test_the_average_begins_with_what_it_sees_and_then_lags() -> None:

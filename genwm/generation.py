@@ -369,6 +369,10 @@ def _failures(loaded: Loaded) -> Iterator[None]:
         raise MissingExtraError(f"Expected the package {name}, which {loaded.name} uses, got none installed; "
                                 f"run: pip install {name}") from error
     except RuntimeError as error:
+        if loaded.quantize is not None and "extension" in str(error).lower():
+            raise MissingExtraError(f"Expected a C++ compiler and ninja to compile the kernel of {loaded.quantize} "
+                                    f"weights with, got '{str(error).splitlines()[0]}'; install them or use --quantize "
+                                    "int8.") from error
         if not any(word in str(error).lower() for word in _MISFITS):
             raise
         if loaded.task == "text":

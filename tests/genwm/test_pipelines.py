@@ -17,10 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from genwm import pipelines  # noqa: E402
-from genwm.errors import FetchError, GenwmError, InputError, MissingExtraError, NotFoundError  # noqa: E402
-from genwm.generation import Request, generate  # noqa: E402
-from genwm.marking import Mark  # noqa: E402
-from tests.clips import KEY, PAYLOAD  # noqa: E402
+from genwm.errors import FetchError, GenwmError, InputError, NotFoundError  # noqa: E402
 from tests.genwm.pipelines import folders  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own plans
@@ -156,16 +153,3 @@ def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fails(errors.HFValidationError("bad")))
     with pytest.raises(NotFoundError, match="or a model on the hub"):
         pipelines.load("nobody/no-such-model")
-
-
-@pytest.mark.parametrize("quantize", ["int8", "int4"])
-def test_quantised_weights(models: dict[str, Path], quantize: pipelines.Quantize) -> None:
-    fitting = [one for one in pipelines._BACKENDS if one.on_cpu and quantize in one.make]
-    if not any(pipelines._installed(one.module) for one in fitting):
-        with pytest.raises(MissingExtraError, match="run: pip install"):
-            pipelines.load(models["ltx"], quantize=quantize, device="cpu")
-        return
-    loaded = pipelines.load(models["ltx"], quantize=quantize, device="cpu")
-    assert loaded.quantize == quantize
-    request = Request(prompt="a red car", width=64, height=64, frames=9, steps=2)
-    assert len(list(generate(loaded, request, Mark(KEY, PAYLOAD)).frames)) == 9

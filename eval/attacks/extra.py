@@ -7,7 +7,7 @@ from functools import partial
 
 from eval.attacks.chains import CHAINS
 from eval.attacks.geometry import crop, mirrored, resize, zoom
-from eval.attacks.insiders import overwrite, subtract_collected, subtract_own, transplant
+from eval.attacks.insiders import overwrite, subtract_collected, subtract_own, transplant, unmarked
 from eval.attacks.making import LOSSLESS, SEAL, codec, combined, edited, encoded, inside, lossless
 from eval.attacks.model import Attack, Encode, Still, each
 from eval.attacks.overlays import blur_box, border, emoji, logo
@@ -153,6 +153,7 @@ _INSIDERS = (
     inside("subtract.16", subtract_collected(16), "a mark estimated from 16 other pictures of the key, subtracted"),
     inside("transplant.16", transplant(16), "that estimate added to the unmarked clip", forges=True),
     inside("overwrite", overwrite(), "marked again with another key and payload"),
+    inside("unmarked", unmarked(), "no attack: the clip without a mark, in which nothing is to be found", forges=True),
 )
 # As in Video Seal's evaluation: single edits reach the extractor without loss, the combination as `combined`.
 _SEAL = (

@@ -22,6 +22,8 @@ from genwm.video import Planes
 
 Pattern = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 SLOW = 12.0  # luma samples
+#: The id of the control in which nothing is to be found.
+UNMARKED = "unmarked+h264.crf23"
 
 
 def estimated(frames: Iterable[Planes]) -> Pattern:
@@ -102,6 +104,20 @@ def overwrite() -> Callable[[Maker], Edit]:
             frames: Sequence[Planes], fps: Fraction, rng: np.random.Generator
         ) -> tuple[Iterable[Planes], Fraction]:
             return maker.other(frames), fps
+
+        return edit
+
+    return with_maker
+
+
+def unmarked() -> Callable[[Maker], Edit]:
+    """The clip without a mark. No attack, but the control of the reader: whatever it finds is not there."""
+
+    def with_maker(maker: Maker) -> Edit:
+        def edit(
+            frames: Sequence[Planes], fps: Fraction, rng: np.random.Generator
+        ) -> tuple[Iterable[Planes], Fraction]:
+            return maker.original(), fps
 
         return edit
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from eval.commands.telling import say, told
-from eval.report.compare import changes, markdown
+from eval.report.compare import compared, markdown
+from eval.report.compare_page import document, settings, terminal
+from eval.report.compare_page import write_page as write_comparison
+from eval.report.html import put
 from eval.robustness import read_rows
 from eval.tables import writing
 from genwm.errors import InputError
@@ -37,18 +39,26 @@ def report(rows: Path, videos: Path | None, title: str, as_json: bool) -> None:
 @click.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Markdown file of the comparison.")
-@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="File of the comparison: a page (.html) or Markdown.")
+@click.option("--title", default="", help="Heading of the page.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @told
-def compare(a: Path, b: Path, out: Path | None, as_json: bool) -> None:
-    """Compare two robustness runs (CSV files), attack by attack, on the clips that both have."""
-    found = changes(read_rows(a), read_rows(b))
-    if not found:
+def compare(a: Path, b: Path, out: Path | None, title: str, as_json: bool) -> None:
+    """Compare two robustness runs (CSV files), attack by attack, on the clips that both have.
+
+    What got worse comes first. Runs of one method each are compared whatever the methods are; with more, by name.
+    """
+    before, after = read_rows(a), read_rows(b)
+    found, made = compared(before, after), settings(before, after)
+    if not found.changes:
         raise InputError(f"Expected rows of the same clips, attacks and methods in {a} and {b}, got none; check both")
-    text = markdown(found, str(a), str(b))
-    if out:
+    say(terminal(found, made))
+    if out and out.suffix.lower() == ".html":
+        write_comparison(out, found, made, a=str(a), b=str(b), title=title)
+    elif out:
         with writing(out):
-            out.write_text(text, encoding="utf-8")
-    say(text)
+            put(out, markdown(found, str(a), str(b)))
+    if out:
+        say(f"wrote {out}")
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in found]))
+        click.echo(json.dumps(document(found, made)))

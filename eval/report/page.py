@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,8 @@ from eval.corpus import Video, list_videos
 from eval.methods import read_published
 from eval.report import plots
 from eval.report.beside import read_costs, read_quality
+from eval.report.faults import faults
+from eval.report.html import put, rendered
 from eval.report.matched import matches, quality_by_method
 from eval.report.measures import Measure, Value, known, measures, of, ours_first, overall, shared
 from eval.report.thumbnails import Thumbnails, thumbnails
@@ -25,8 +25,6 @@ from eval.robustness import Row, read_rows
 from eval.robustness.summary import said
 from eval.tables import writing
 from genwm.errors import GenwmError
-from genwm.extras import require
-from genwm.video.encoding import atomic_output
 
 SCHEMA = "genwm.eval/1"
 WORST = 12
@@ -115,13 +113,13 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
     ``videos`` is the folder of the clips, for the pictures (none without it); ``sample`` the clip that is shown.
     Returns the page's path. Errors: those of read_rows; MissingExtraError; OutputError, DiskFullError.
     """
-    jinja2 = require("jinja2", "report")
     rows = ours_first(read_rows(out))
     quality, costs = quality_by_method(read_quality(out)), read_costs(out)
     common = shared(rows)
     comparable = bool(common)
     common = common or rows
     all_measures, totals = measures(rows), overall(common)
+    found_faults = faults(rows, quality)
     document = {
         "schema": SCHEMA,
         "rows": out.name,
@@ -138,19 +136,18 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
             axis: [asdict(one) for one in matches(totals, quality, axis)] for axis in ("jod_fhd", "jod_4k", "rgb_psnr")
         },
         "costs": [asdict(one) for one in costs],
+        "faults": [asdict(one) for one in found_faults],
         "losses": [asdict(one) for one in losses(all_measures)],
         "worst": [asdict(row) for row in worst(rows)],
     }
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "shown": shown}
-    template = environment.from_string(files("eval.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     methods = list(dict.fromkeys(one.method for one in all_measures))
-    text = template.render(
+    text = rendered(
+        "page.html.j2",
         title=title or f"Watermarks under attack: {', '.join(methods)}",
         document=document,
         rows=rows,
         methods=methods,
-        colours={method: plots.colour(methods, method) for method in methods},
+        colours={method: plots.themed(plots.colour(methods, method)) for method in methods},
         measures=all_measures,
         table=_table(all_measures, methods),
         overall=totals,
@@ -158,6 +155,7 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
         quality=quality,
         costs=costs,
         matched={axis: matches(totals, quality, axis) for axis in ("jod_fhd", "rgb_psnr")},
+        faults=found_faults,
         losses=losses(all_measures),
         worst=worst(rows),
         published=_published(all_measures),
@@ -172,15 +170,10 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
     )
     page = out.with_suffix(".html")
     with writing(page):
-        _put(page, text)
-        _put(out.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
-        _put(out.with_suffix(".measures.csv"), _csv(all_measures))
+        put(page, text)
+        put(out.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
+        put(out.with_suffix(".measures.csv"), _csv(all_measures))
     return page
-
-
-def _put(path: Path, text: str) -> None:
-    with atomic_output(path, overwrite=True) as part:
-        Path(part).write_text(text, encoding="utf-8")
 
 
 def _table(all_measures: Sequence[Measure], methods: Sequence[str]) -> list[tuple[str, str, list[Measure | None]]]:
@@ -251,23 +244,3 @@ def _csv(all_measures: Sequence[Measure]) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.4g}"
-
-
-def percent(value: Value) -> Any:
-    """A share with its interval, for the page."""
-    markup = require("markupsafe", "report").Markup
-    if value.low == value.high:  # one clip, or all alike: no interval to speak of
-        return markup(f"{100 * value.value:.0f}")
-    ends = f"{100 * value.low:.0f}-{100 * value.high:.0f}"
-    return markup(f'{100 * value.value:.0f}<span class="ci"> {html.escape(ends)}</span>')
-
-
-def shown(value: Value | None, digits: int = 2) -> Any:
-    """A figure with its interval, for the page."""
-    markup = require("markupsafe", "report").Markup
-    if value is None:
-        return ""
-    if value.low == value.high:
-        return markup(f"{value.value:.{digits}f}")
-    ends = f"{value.low:.{digits}f} to {value.high:.{digits}f}"
-    return markup(f'{value.value:.{digits}f}<span class="ci"> {html.escape(ends)}</span>')

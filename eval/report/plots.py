@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Sequence
@@ -29,8 +30,17 @@ _STYLE = {
 }
 
 
+#: Colours of what is no mark of a method, and the page's own names for them: they follow light and dark.
+_THEME = {"#30343b": "--ink", "#000000": "--ink", "#8a8f98": "--axis", "#f3f5f8": "--band", "#dfe3e8": "--line"}
+
+
 def colour(methods: Sequence[str], method: str) -> str:
     return COLOURS[list(methods).index(method) % len(COLOURS)]
+
+
+def themed(style: str) -> str:
+    """CSS in which the colours of text, axes and bands are those of the page, and as before outside of one."""
+    return re.sub("|".join(_THEME), lambda found: f"var({_THEME[found[0]]}, {found[0]})", style)
 
 
 def survival(measures: Sequence[Measure]) -> str:
@@ -41,7 +51,7 @@ def survival(measures: Sequence[Measure]) -> str:
     ordered = sorted(measures, key=lambda one: kinds.index(one.kind))
     attacks = list(dict.fromkeys(one.attack for one in ordered))
     with pyplot.rc_context(_STYLE):
-        figure, axes = pyplot.subplots(figsize=(8.6, 0.6 + 0.29 * len(attacks)))
+        figure, axes = pyplot.subplots(figsize=(8.6, 0.6 + max(0.29, 0.1 * len(methods)) * len(attacks)))
         step = 0.64 / max(1, len(methods))
         for one in measures:
             y = attacks.index(one.attack) + (methods.index(one.method) - (len(methods) - 1) / 2) * step
@@ -96,7 +106,7 @@ def against_quality(
         axes.set_xlim(left, right + 0.22 * (right - left))  # room for the names
         axes.set_xlabel(label)
         axes.set_ylabel("found, mean over attacks, %")
-        axes.grid(True, color="#e6e9ee", linewidth=0.7)
+        axes.grid(True, color="#dfe3e8", linewidth=0.7)
         axes.set_axisbelow(True)
         return _svg(figure, f"Detection against {label}")
 
@@ -154,4 +164,5 @@ def _svg(figure: Any, title: str) -> str:
     # Ids are shared by all plots of a page: make them this one's own.
     mark = re.sub(r"\W+", "-", title)
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{mark}-", svg)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    svg = re.sub(r'style="[^"]*"', lambda style: themed(style[0]), svg)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)

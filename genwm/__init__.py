@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genwm.decoding import mark_decoder
     from genwm.errors import GenwmError
     from genwm.keys import Key, Keyring
     from genwm.marking import Mark, mark_frames
 
-__all__ = ["GenwmError", "Key", "Keyring", "Mark", "__version__", "mark_frames"]
+__all__ = ["GenwmError", "Key", "Keyring", "Mark", "__version__", "mark_decoder", "mark_frames"]
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ _HOMES = {
     "Key": "genwm.keys",
     "Keyring": "genwm.keys",
     "Mark": "genwm.marking",
+    "mark_decoder": "genwm.decoding",
     "mark_frames": "genwm.marking",
 }
 

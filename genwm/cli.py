@@ -9,6 +9,7 @@ statuses, such as 1 and 3 of ``verify``, are the command's own, set with ``ctx.e
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -88,15 +89,22 @@ def run(args: Sequence[str] | None = None) -> int:
     # The arrays are small and the search has threads of its own: more of them in the linear algebra get in the way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        try:
-            status = _invoke(arguments)
-        finally:
+        status = _invoke(arguments)
+        if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (head, less) has what it wanted. Keep the interpreter from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has what it wanted.
+        _drop_output()
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        _drop_output()
+        return _fail(*_told(error), as_json=False)
     return status
+
+
+def _drop_output() -> None:
+    """Keeps the interpreter from complaining when it flushes what cannot be written at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -112,11 +120,11 @@ def _invoke(arguments: list[str]) -> int:
             cli.invoke(ctx)
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.UsageError as error:
+        path = "genwm" if error.ctx is None else error.ctx.command_path
+        return _fail("usage", f"{error.format_message().rstrip('.')}; see {path} --help", as_json)
     except click.ClickException as error:
-        error.show()
-        if as_json:
-            _print_json("usage", error.format_message())
-        return EXIT_ERROR
+        return _fail("usage", error.format_message(), as_json)
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -124,9 +132,17 @@ def _invoke(arguments: list[str]) -> int:
     except GenwmError as error:
         return _fail(error.code, str(error), as_json)
     except Exception as error:
-        hint = "" if _debugging() else "; set GENWM_DEBUG=1 for the traceback"
-        return _fail("internal", f"{type(error).__name__}: {error}{hint}", as_json)
+        return _fail(*_told(error), as_json)
     return 0
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """Code and message of what no command foresaw."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "the results, in their file or on standard output"
+        return "disk-full", f"Expected room for {where}, got none left; free some space"
+    hint = "" if _debugging() else "; set GENWM_DEBUG=1 for the traceback"
+    return "internal", f"{type(error).__name__}: {error}{hint}"
 
 
 def _fail(code: str, message: str, as_json: bool) -> int:

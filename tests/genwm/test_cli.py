@@ -96,7 +96,9 @@ def test_a_wrong_call_exits_2_on_stderr(
     assert cli.run(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "Error: " in captured.err
+    assert captured.err.startswith("error[usage]: ")
+    assert captured.err.endswith(" --help\n")
+    assert captured.err.count("\n") == 1
 
 
 def test_a_wrong_call_with_json(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +154,24 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         os.close(write)
     assert done.returncode == 141
     assert done.stderr == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["--version"], ["keys", "list", "--json"], ["keys", "nope", "--json"]])
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", "genwm", *arguments], stdout=full, stderr=subprocess.PIPE,
+                              text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "error[disk-full]: Expected room for the results, in their file or on standard output" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_without_a_standard_output_the_status_is_the_commands() -> None:
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$0" -m genwm --version >&-', sys.executable], stderr=subprocess.PIPE,
+                          text=True, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_main_leaves_with_the_status(commands: None) -> None:

@@ -142,6 +142,10 @@ def _facts(record: Record, payload: str) -> str:
             shape = mark.geometry
             facts.append(("geometry", f"the mark is {shape.scale:.3f} times as large as in an uncut copy, turned by "
                                       f"{shape.rotation:.2f} degrees{', mirrored' if shape.flip else ''}"))
+    if record.synthetic is not None:
+        seen = record.synthetic
+        facts.append(("classifier", f"{seen.status}: probability {seen.probability:.2f} that a generator made it, from "
+                                    f"the pictures alone (model {seen.model})"))
     facts.append(("frames read", str(record.input.frames_read)))
     facts += [("reason", reason) for reason in record.reasons]
     return "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in facts)

@@ -31,10 +31,12 @@ def test_the_payload_comes_back(
     assert told["exact"] is True
     assert told["record"]["watermark"]["payload"] == told["payload"]
     assert told["record"]["watermark"]["geometry"]["scale"] == pytest.approx(1.25, abs=0.02)
+    assert told["record"]["synthetic"]["model"] == "synthetic-1"
     assert told["payload"] in err
-    for step in ("1. making", "2. marking", "3. cutting", "4. reading", "all 64 bits came back"):
+    for step in ("1. making", "2. marking", "3. cutting", "4. scanning", "all 64 bits came back"):
         assert step in err
     folder = tmp_path / "genwm-demo"
+    assert "from the pictures alone" in (folder / "demo.html").read_text()
     assert {"clip.mp4", "marked.mp4", "attacked.mp4", "demo-keyring.json", "demo.html"} <= set(os.listdir(folder))
     assert stat.S_IMODE((folder / "demo-keyring.json").stat().st_mode) == 0o600
     assert (probe(folder / "attacked.mp4").width, probe(folder / "attacked.mp4").height) == (512, 288)

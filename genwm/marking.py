@@ -70,38 +70,48 @@ class Marker:
         self.mark = mark
         self.canonical = tile.canonical_size(width, height)
         self._gain = STRENGTHS[mark.strength] * size_gain(width, height)
-        self._tiles = tile.tiles(
-            mark.key, mark.payload, oversampling=_OVERSAMPLING, planes=PROFILES[mark.profile],
-            highest=_NYQUIST * min(width, height) / tile.SHORT_SIDE,
-        )
+        self._waves = tile.waves(mark.key, mark.payload, planes=PROFILES[mark.profile],
+                                 highest=_NYQUIST * min(width, height) / tile.SHORT_SIDE)
         self._patterns: dict[tuple[int, int, int, Orientation], NDArray[np.float32]] = {}
-        self._rgb_patterns: dict[tuple[int, int, str], Any] = {}
+        self._rgb_patterns: dict[tuple[int, int, str], Tensor] = {}
 
-    def rgb(self, frames: Tensor) -> Tensor:
-        """Marks RGB frames ``(N, 3, H, W)`` in [0, 1], any floating dtype; returns the same shape, dtype and device."""
+    def rgb(self, frames: Tensor, *, in_place: bool = False) -> Tensor:
+        """Marks RGB frames ``(N, 3, H, W)`` in [0, 1], any floating dtype; returns the same shape, dtype and device:
+        new memory, or with ``in_place`` the frames themselves."""
         import torch
 
         if frames.ndim != 4 or frames.shape[1] != 3 or not frames.is_floating_point():
             raise InputError(f"Expected floating RGB frames of shape (N, 3, H, W) in [0, 1], got {tuple(frames.shape)} "
                              f"of {frames.dtype}; convert and rearrange them.")
-        rows, columns = int(frames.shape[2]), int(frames.shape[3])
         on_cpu = frames.device.type == "cpu"  # where NumPy does the same in half the time
-        key = (rows, columns, str(frames.device))
-        if key not in self._rgb_patterns:
-            made: list[Any] = [self._pattern(plane, rows, columns) for plane in range(3)]
-            self._rgb_patterns[key] = (
-                made if on_cpu else [torch.from_numpy(pattern).to(frames.device) for pattern in made]
-            )
-        luma, blue, red = self._rgb_patterns[key]
-        marked = _empty_like(frames) if on_cpu and frames.numel() else torch.empty_like(frames)
+        if in_place:
+            marked = frames.detach()
+        else:
+            marked = _empty_like(frames) if on_cpu and frames.numel() else torch.empty_like(frames)
+        if not frames.numel():
+            return marked
+        patterns = self._patterns_of_rgb(int(frames.shape[2]), int(frames.shape[3]), frames.device)
         # Frame by frame: the working memory stays that of one frame, however long the batch.
         for frame, target in zip(frames.detach(), marked, strict=True):
-            work = target if frames.dtype == torch.float32 else torch.empty_like(target, dtype=torch.float32)
-            work.copy_(frame)
-            embed.add_to_rgb(work.numpy() if on_cpu else work, luma, blue, red, self._gain)
-            if work is not target:
-                target.copy_(work)
+            source = frame.float()
+            done = target if target.dtype == torch.float32 else source
+            arrays: list[Any] = [part.numpy() if on_cpu else part for part in (source, done, patterns)]
+            embed.add_to_rgb(arrays[0], arrays[1], arrays[2], self._gain)
+            if done is not target:
+                target.copy_(done)
         return marked
+
+    def _patterns_of_rgb(self, rows: int, columns: int, device: Any) -> Tensor:
+        """Patterns of Y, U and V at a picture's full resolution: float32 ``(3, rows, columns)`` on the device."""
+        import torch
+
+        key = (rows, columns, str(device))
+        if key not in self._rgb_patterns:
+            made = np.empty((3, rows, columns), np.float32)
+            for plane in range(3):
+                made[plane] = self._laid(plane, rows, columns)
+            self._rgb_patterns[key] = torch.from_numpy(made).to(device)
+        return self._rgb_patterns[key]
 
     def planes(self, frame: Planes) -> Planes:
         """Marks one 8-bit 4:2:0 frame in display orientation; returns a new frame with its own arrays."""
@@ -122,10 +132,9 @@ class Marker:
         levels = embed.pooled(planes[0].astype(np.float32), factor)
         levels *= np.float32(1 / (unit * stretch[0]))
         levels += np.float32(16 if full_range else 0)
-        mask = embed.visibility(levels)
-        differences = (embed.onto(mask, plane.astype(np.float32), factor, (rows, columns)) for plane in planes[1:])
+        differences = (embed.onto(levels, plane.astype(np.float32), factor, (rows, columns)) for plane in planes[1:])
         centred = [(found - 128 * unit) * (1 / (unit * stretch[1])) + 128 for found in differences]
-        masks = mask, *embed.chroma_masks(mask, *embed.colours(levels, *centred))
+        masks = embed.masks(levels, *embed.colours(levels, *centred))
         return [
             embed.add_to_samples(
                 plane, self._pattern(number, plane.shape[0], plane.shape[1], orientation),
@@ -141,12 +150,15 @@ class Marker:
         key = (plane, rows, columns, orientation)
         if key not in self._patterns:
             shown = (columns, rows) if orientation.transpose else (rows, columns)
-            image = tile.pattern(self._tiles[plane], *shown, canonical=self.canonical)
+            image = self._laid(plane, *shown)
             image = image[:: -1 if orientation.flip_y else 1, :: -1 if orientation.flip_x else 1]
             if orientation.transpose:
                 image = image.T
             self._patterns[key] = np.ascontiguousarray(image)
         return self._patterns[key]
+
+    def _laid(self, plane: int, rows: int, columns: int) -> NDArray[np.float32]:
+        return tile.laid(self._waves, plane, rows, columns, canonical=self.canonical, oversampling=_OVERSAMPLING)
 
 
 def _empty_like(frames: Tensor) -> Tensor:

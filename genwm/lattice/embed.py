@@ -45,15 +45,19 @@ def pooled(image: Array, factor: int) -> Array:
     """Means of ``factor`` x ``factor`` blocks of ``(H, W)``; a remainder at the lower and right edge is dropped."""
     if factor == 1:
         return image
-    rows, columns = image.shape[0] // factor * factor, image.shape[1] // factor * factor
-    down = image[0:rows:factor] + image[1:rows:factor]
-    for shift in range(2, factor):
-        down += image[shift:rows:factor]
-    across = down[:, 0:columns:factor] + down[:, 1:columns:factor]
-    for shift in range(2, factor):
-        across += down[:, shift:columns:factor]
-    across *= 1 / factor**2
-    return across
+    rows, columns = int(image.shape[0]) // factor, int(image.shape[1]) // factor
+    means = _empty(image, (rows, columns))
+    for part in _parts(rows, _strip_height(image, columns * factor)):
+        lines = image[part.start * factor : part.stop * factor, : columns * factor]
+        down = lines[0::factor] + lines[1::factor]
+        for shift in range(2, factor):
+            down += lines[shift::factor]
+        across = means[part]
+        across[:] = down[:, 0::factor]
+        for shift in range(1, factor):
+            across += down[:, shift::factor]
+    means *= 1 / factor**2
+    return means
 
 
 def box(image: Array, size: int) -> Array:
@@ -124,36 +128,58 @@ def colours(luma: Array, blue_difference: Array, red_difference: Array) -> tuple
     return y + red * cr, y + green_cb * cb + green_cr * cr, y + blue * cb
 
 
+def masks(luma: Array, red: Array, green: Array, blue: Array) -> Array:
+    """The masks of the three planes: float32 ``(3, h, w)``, of ``visibility`` and ``chroma_masks``, whose arguments
+    these are."""
+    rows, columns = luma.shape
+    found = _empty(luma, (3, rows, columns))
+    reach = ACTIVITY_WINDOW // 2 + RESIDUAL_WINDOW // 2
+    for part in _parts(rows, _strip_height(luma, columns)):
+        first = max(part.start - reach, 0)
+        seen = visibility(luma[first : part.stop + reach])
+        found[0, part] = seen[part.start - first : part.stop - first]
+        found[1, part], found[2, part] = chroma_masks(found[0, part], red[part], green[part], blue[part])
+    return found
+
+
 def enlarged(mask: Array, rows: int, columns: int, block: tuple[float, float]) -> Array:
     """A mask at a plane's resolution: ``(rows, columns)``, linear between the middles of blocks of (rows, columns)
     samples."""
-    parts = [values for _, values in strips(mask, rows, columns, block, height=_strip_height(mask, rows))]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    whole = _empty(mask, (rows, columns))
+    for part, values in strips(mask, rows, columns, block, height=_strip_height(mask, columns)):
+        whole[part] = values
+    return whole
 
 
-def strips(mask: Array, rows: int, columns: int, block: tuple[float, float], *, height: int
+def strips(mask: Array, rows: int, columns: int, block: tuple[float, float], *, height: int, buffer: Array | None = None
            ) -> Iterator[tuple[slice, Array]]:
-    """``enlarged``, a few rows after the other: slices of rows and the values there, new arrays."""
+    """``enlarged``, a few rows after the other: slices of rows and the values there.
 
-    x0, x1, fx = _taps(columns, mask.shape[1], block[1])
-    wide, rise = mask[:, x0], mask[:, x1]  # along x first, on the few rows of the mask
-    rise -= wide
-    rise *= _like(mask, fx)
-    wide += rise
-    for part, cells, weights in _bands(rows, mask.shape[0], block[0], height):
-        yield part, _like(mask, weights) @ wide[cells]
+    Args:
+        mask: float32 ``(h, w)``, or ``(n, h, w)`` for n masks at once.
+        height: rows of a strip.
+        buffer: float32 ``(height, columns)`` or ``(n, height, columns)``, in which the values come, each strip's until
+            the next; without it they are new arrays, which cost more than filling them.
+    """
+    # Along x first, on the few rows of the mask; small matrix products are several times faster than gathering.
+    wide = _empty(mask, (*mask.shape[:-1], columns))
+    for part, cells, weights in _bands(columns, mask.shape[-1], block[1], 48 if isinstance(mask, np.ndarray) else 256):
+        _multiply(mask[..., cells], _like(mask, weights.T), wide[..., part])
+    for part, cells, weights in _bands(rows, mask.shape[-2], block[0], height):
+        values = _empty(mask, (*mask.shape[:-2], height, columns)) if buffer is None else buffer
+        values = values[..., : part.stop - part.start, :]
+        _multiply(_like(mask, weights), wide[..., cells, :], values)
+        yield part, values
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _bands(rows: int, cells: int, factor: float, height: int) -> list[tuple[slice, slice, NDArray[np.float32]]]:
-    """Slices of ``height`` rows, the cells that each lies between, and the matrix that interpolates it from them: a
-    small matrix product is several times faster than gathering rows."""
+    """Slices of ``height`` rows, the cells that each lies between, and the matrix that interpolates it from them."""
     low, high, share = _taps(rows, cells, factor)
     bands = []
-    for start in range(0, rows, height):
-        part = slice(start, min(start + height, rows))
+    for part in _parts(rows, height):
         first, last = int(low[part][0]), int(high[part][-1]) + 1
-        row = np.arange(part.stop - start)
+        row = np.arange(part.stop - part.start)
         weights = np.zeros((len(row), last - first), np.float32)
         weights[row, low[part] - first] = 1 - share[part]
         weights[row, high[part] - first] += share[part]
@@ -161,7 +187,6 @@ def _bands(rows: int, cells: int, factor: float, height: int) -> list[tuple[slic
     return bands
 
 
-@lru_cache(maxsize=16)
 def _taps(count: int, cells: int, factor: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """For each of ``count`` samples the cells before and after it, and the share of the second."""
     place = np.clip((np.arange(count) + 0.5) / factor - 0.5, 0, cells - 1)
@@ -169,9 +194,16 @@ def _taps(count: int, cells: int, factor: float) -> tuple[NDArray[np.int64], NDA
     return low, np.minimum(low + 1, cells - 1), (place - low).astype(np.float32)
 
 
-def _strip_height(image: Array, rows: int) -> int:
-    """Rows that stay in a processor's cache through several steps; all at once for a tensor."""
-    return 16 if isinstance(image, np.ndarray) else rows
+def _strip_height(image: Array, columns: int, most: int = 96) -> int:
+    """Rows whose arrays stay in a processor's cache through several steps, and below the 128 KB from which new memory
+    is the system's and costs more than its use; many for a tensor, whose steps cost by number."""
+    return min(most, max(4, 30_720 // columns)) if isinstance(image, np.ndarray) else 256
+
+
+def _parts(rows: int, height: int) -> Iterator[slice]:
+    """Rows in strips of ``height``."""
+    for start in range(0, rows, height):
+        yield slice(start, min(start + height, rows))
 
 
 def onto(mask: Array, plane: Array, factor: int, size: tuple[int, int]) -> Array:
@@ -189,12 +221,25 @@ def _like(reference: Array, values: NDArray[np.float32]) -> Array:
     return values if isinstance(reference, np.ndarray) else reference.new_tensor(values)
 
 
-def _clip(values: Array) -> None:
-    """Clips to [0, 1], in place."""
-    if isinstance(values, np.ndarray):
-        np.clip(values, 0.0, 1.0, out=values)
+def _empty(reference: Array, shape: tuple[int, ...]) -> Array:
+    """A new array of the kind and on the device of ``reference``."""
+    return np.empty(shape, np.float32) if isinstance(reference, np.ndarray) else reference.new_empty(shape)
+
+
+def _multiply(first: Array, second: Array, product: Array) -> None:
+    """Matrix product into ``product``."""
+    if isinstance(product, np.ndarray):
+        np.matmul(first, second, out=product)
     else:
-        values.clamp_(0.0, 1.0)
+        product.copy_(first @ second)
+
+
+def _clip(values: Array, clipped: Array) -> None:
+    """Clips to [0, 1], into ``clipped``."""
+    if isinstance(values, np.ndarray):
+        np.clip(values, 0.0, 1.0, out=clipped)
+    else:
+        clipped.copy_(values.clamp_(0.0, 1.0))
 
 
 def add_to_samples(
@@ -205,7 +250,9 @@ def add_to_samples(
     of samples; the same integers come out that came in."""
     marked = np.empty_like(plane)
     rows, columns = plane.shape
-    for part, change in strips(mask, rows, columns, block, height=_strip_height(plane, rows)):
+    height = _strip_height(plane, columns)
+    buffer = np.empty((height, columns), np.float32)
+    for part, change in strips(mask, rows, columns, block, height=height, buffer=buffer):
         change *= pattern[part]
         change += plane[part]
         np.rint(change, out=change)
@@ -214,32 +261,34 @@ def add_to_samples(
     return marked
 
 
-def add_to_rgb(frame: Array, luma: Array, blue: Array, red: Array, gain: float) -> None:
-    """Adds the patterns of Y, U, V, ``(H, W)`` in 8-bit limited-range levels, to one frame, in place: float32
-    ``(3, H, W)`` RGB, clamped to [0, 1]."""
+def _masks_of_rgb(frame: Array, factor: int) -> Array:
+    small = [pooled(channel, factor) for channel in frame]
+    levels = small[0] * (LUMA_FROM_RGB[0] * LUMA_RANGE)
+    for channel, weight in zip(small[1:], LUMA_FROM_RGB[1:], strict=True):
+        levels += channel * (weight * LUMA_RANGE)
+    levels += 16
+    return masks(levels, *small)
+
+
+def add_to_rgb(frame: Array, marked: Array, patterns: Array, gain: float) -> None:
+    """Writes one frame with the patterns of Y, U and V, clamped to [0, 1], to ``marked``, which may be the frame.
+
+    Args:
+        frame, marked: float32 ``(3, H, W)``, RGB in [0, 1].
+        patterns: float32 ``(3, H, W)`` in 8-bit limited-range levels.
+        gain: factor of the patterns.
+    """
     rows, columns = int(frame.shape[1]), int(frame.shape[2])
     factor = pool_factor(rows, columns)
-    small = [pooled(channel, factor) for channel in frame]
-    levels = sum(channel * (weight * LUMA_RANGE) for channel, weight in zip(small, LUMA_FROM_RGB, strict=True)) + 16
-    mask = visibility(levels)
-    first, second = chroma_masks(mask, *small)
-    # The strips of the colours are what red and blue gain by them; green loses a share of each.
-    (_, _, red_gain), (_, green_blue, green_red), (_, blue_gain, _) = RGB_FROM_YCBCR
-    unit = gain / CHROMA_RANGE
-    scaled = mask * (gain / LUMA_RANGE), first * (blue_gain * unit), second * (red_gain * unit)
-    height = _strip_height(frame, rows)
-    for parts in zip(*(strips(part, rows, columns, (factor, factor), height=height) for part in scaled), strict=True):
-        (part, brighter), (_, bluer), (_, redder) = parts
-        brighter *= luma[part]
-        bluer *= blue[part]
-        redder *= red[part]
-        for channel, own in ((frame[0, part], redder), (frame[2, part], bluer)):
-            channel += brighter
-            channel += own
-        bluer *= green_blue / blue_gain
-        redder *= green_red / red_gain
-        brighter += bluer
-        brighter += redder
-        green = frame[1, part]
-        green += brighter
-        _clip(frame[:, part])
+    scaled = _masks_of_rgb(frame, factor)
+    scaled[0] *= gain / LUMA_RANGE
+    scaled[1:] *= gain / CHROMA_RANGE
+    height = min(rows, _strip_height(frame, columns, most=24))
+    buffer, change = (_empty(frame, (3, height, columns)) for _ in range(2))
+    matrix = _like(frame, np.array(RGB_FROM_YCBCR, np.float32))
+    for part, values in strips(scaled, rows, columns, (factor, factor), height=height, buffer=buffer):
+        values *= patterns[:, part]
+        colour = change[:, : values.shape[1]]
+        _multiply(matrix, values.reshape(3, -1), colour.reshape(3, -1))
+        colour += frame[:, part]
+        _clip(colour, marked[:, part])

@@ -23,6 +23,7 @@ from genwm.keys import Key
 TILE = 192
 SHORT_SIDE = 512
 PLANES = ("y", "u", "v")
+_COLUMNS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +142,28 @@ def _quadrature(chips: NDArray[np.int8]) -> NDArray[np.complex128]:
     return np.asarray(pairs[:, 0] + 1j * pairs[:, 1], dtype=np.complex128)
 
 
+def waves(key: Key, payload: int, *, planes: tuple[float, float, float] = (1.0, 1.0, 1.0), highest: float = 0.5
+          ) -> NDArray[np.complex128]:
+    """The coefficients of a mark: complex ``(n,)`` in layout order, of which a tile is the sum of 2 Re(coefficient x
+    exp(2 pi i k x / TILE)). ``planes`` scales each plane's. Frequencies above ``highest`` (cycles per canonical pixel)
+    are 0: a small picture cannot hold them.
+    """
+    plan = layout()
+    values = plan.amplitude * signs(key, payload) * np.asarray(planes)[plan.plane]
+    return np.asarray(values * (np.hypot(plan.kx, plan.ky) <= highest * TILE))
+
+
 def tiles(key: Key, payload: int, *, oversampling: int = 1, planes: tuple[float, float, float] = (1.0, 1.0, 1.0),
           highest: float = 0.5) -> NDArray[np.float32]:
     """The three tiles of a mark: float32 ``(3, TILE x oversampling, TILE x oversampling)`` in 8-bit levels.
 
-    Order Y, U, V (blue and red difference), sampled at canonical positions j / oversampling. ``planes`` scales each.
-    Frequencies above ``highest`` (cycles per canonical pixel) are left out: a small picture cannot hold them.
+    Order Y, U, V (blue and red difference), sampled at canonical positions j / oversampling. ``planes`` and ``highest``
+    as of ``waves``.
     """
     plan = layout()
     size = TILE * oversampling
     spectrum = np.zeros((3, size, size), dtype=np.complex128)
-    values = plan.amplitude * signs(key, payload) * np.asarray(planes)[plan.plane]
-    values *= np.hypot(plan.kx, plan.ky) <= highest * TILE
+    values = waves(key, payload, planes=planes, highest=highest)
     np.add.at(spectrum, (plan.plane, plan.ky % size, plan.kx % size), values)
     np.add.at(spectrum, (plan.plane, -plan.ky % size, -plan.kx % size), values.conj())
     return np.asarray(fft.ifft2(spectrum, norm="forward").real, dtype=np.float32)
@@ -190,3 +201,42 @@ def pattern(
     # Separable linear interpolation: along x on the few rows of the tile, then along y.
     wide = tile[:, x0] * (1 - fx) + tile[:, x1] * fx
     return np.asarray(wide[y0] * (1 - fy[:, None]) + wide[y1] * fy[:, None], dtype=np.float32)
+
+
+def laid(values: NDArray[np.complex128], plane: int, rows: int, columns: int, *, canonical: tuple[float, float],
+         oversampling: int) -> NDArray[np.float32]:
+    """What ``pattern`` makes of one of the ``tiles``, up to rounding, without making the tile: float32
+    ``(rows, columns)``.
+
+    Interpolation is separable and so is each wave: the interpolated waves of y, times the coefficients, times those of
+    x. Two matrix products in a quarter of the time and a tenth of the memory.
+
+    Args:
+        values: of ``waves``.
+        plane: 0, 1 or 2 for Y, U, V.
+        canonical, oversampling: as of ``pattern`` and ``tiles``.
+    """
+    plan = layout()
+    mine = plan.plane == plane
+    kx, ky = plan.kx[mine], plan.ky[mine]
+    reach_x, reach_y = (int(np.abs(k).max(initial=0)) for k in (kx, ky))
+    spectrum = np.zeros((reach_y + 1, 2 * reach_x + 1), np.complex64)  # of ky >= 0: the other half is conjugate
+    spectrum[ky, kx + reach_x] = 2 * values[mine]
+    size = TILE * oversampling
+    circle = np.exp(2j * np.pi / size * np.arange(size)).astype(np.complex64)
+
+    def interpolated(k: NDArray[np.int64], place: NDArray[np.int64], length: float, count: int
+                     ) -> NDArray[np.complex64]:
+        position = (place + 0.5) * (length / count) * oversampling
+        low = np.floor(position).astype(np.int64)
+        share = (position - low).astype(np.float32)
+        return np.asarray(circle[k * low % size] * (1 - share) + circle[k * (low + 1) % size] * share)
+
+    down = interpolated(np.arange(reach_y + 1), np.arange(rows)[:, None], canonical[1], rows)
+    down_parts = np.concatenate([down.real, -down.imag], axis=1)
+    image = np.empty((rows, columns), np.float32)
+    for start in range(0, columns, _COLUMNS_AT_ONCE):
+        place = np.arange(start, min(start + _COLUMNS_AT_ONCE, columns))
+        across = spectrum @ interpolated(np.arange(-reach_x, reach_x + 1)[:, None], place, canonical[0], columns)
+        np.matmul(down_parts, np.concatenate([across.real, across.imag]), out=image[:, place[0] : place[-1] + 1])
+    return image

@@ -129,6 +129,16 @@ def test_the_pattern_grows_with_the_picture(width: int, height: int) -> None:
     assert np.corrcoef(shrunk.ravel(), small.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (135, 240), (1001, 720)])
+def test_a_pattern_is_laid_without_its_tile(width: int, height: int) -> None:
+    canonical, kept = tile.canonical_size(width, height), {"planes": (1.0, 0.5, 2.0), "highest": 0.3}
+    tiles, waves = tile.tiles(KEY, PAYLOAD, oversampling=4, **kept), tile.waves(KEY, PAYLOAD, **kept)
+    for plane in range(3):
+        expected = tile.pattern(tiles[plane], height, width, canonical=canonical)
+        found = tile.laid(waves, plane, height, width, canonical=canonical, oversampling=4)
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
 def test_the_pattern_repeats_with_the_tile() -> None:
     image = tile.pattern(tile.tiles(KEY, PAYLOAD, oversampling=4)[0], 512, 768, canonical=(768, 512))
     corner, other = image[: tile.TILE, : tile.TILE], image[tile.TILE : 2 * tile.TILE, -tile.TILE :]

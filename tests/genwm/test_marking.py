@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from genwm import Key, Mark, mark_frames
 from genwm.errors import InputError, KeyMissingError, PayloadError
+from genwm.lattice import embed
 from genwm.marking import PROFILES, STRENGTHS, Marker
 from genwm.video import Orientation, Planes, YUVFrame
 from tests.clips import KEY, PAYLOAD, psnr, scene
@@ -80,6 +82,37 @@ def test_a_batch_is_its_frames_one_by_one(clip: torch.Tensor) -> None:
     torch.testing.assert_close(torch.cat([marker.rgb(part) for part in clip.split(1)]), whole, rtol=0, atol=1e-6)
     marker = Marker(MARK, clip.shape[3], clip.shape[2])
     torch.testing.assert_close(torch.cat([marker.rgb(part) for part in clip.split(3)]), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_frames_are_marked_in_place_on_demand(clip: torch.Tensor, dtype: torch.dtype) -> None:
+    frames, marker = clip.to(dtype), Marker(MARK, 192, 144)
+    expected = marker.rgb(frames)
+    result = marker.rgb(frames, in_place=True)
+    assert result.data_ptr() == frames.data_ptr()
+    assert torch.equal(frames, expected)
+
+
+def test_other_devices_do_the_same(clip: torch.Tensor) -> None:
+    """Tensors that NumPy cannot see go through torch's own operators."""
+    frame, patterns = clip[0], torch.rand(3, 144, 192) * 4 - 2
+    arrays, tensors = np.empty(frame.shape, np.float32), torch.empty_like(frame)
+    embed.add_to_rgb(frame.numpy(), arrays, patterns.numpy(), 1.0)
+    embed.add_to_rgb(frame, tensors, patterns, 1.0)
+    np.testing.assert_allclose(tensors.numpy(), arrays, atol=1e-6)
+
+
+def test_the_first_frame_of_a_size_needs_memory_of_two_more() -> None:
+    """Its patterns are one; the later frames need half of that."""
+    frames = torch.rand(1, 3, 540, 960)
+    marker, peaks = Marker(MARK, 960, 540), []
+    for _ in range(2):
+        tracemalloc.start()
+        marker.rgb(frames, in_place=True)
+        peaks.append(tracemalloc.get_traced_memory()[1] / frames.nbytes)
+        tracemalloc.stop()
+    assert peaks[0] < 2
+    assert peaks[1] < 1
 
 
 def test_no_frames_are_no_fault(clip: torch.Tensor) -> None:

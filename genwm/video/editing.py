@@ -33,7 +33,7 @@ from genwm.video.encoding import (
     working_format,
 )
 from genwm.video.model import UPRIGHT, Source, VideoInfo, YUVFrame
-from genwm.video.opening import MAX_PIXELS, Opened, open_input
+from genwm.video.opening import MAX_PIXELS, Opened, lacks_data, open_input, stops_early
 from genwm.video.pixels import (
     FULL,
     SWS_SPACE,
@@ -161,17 +161,22 @@ class _Copier:
 
     def run(self) -> Iterator[float]:
         """Copies and edits to the end, yielding the fraction done after each frame."""
-        duration_s = self.opened.duration_s
+        duration_s, end_s = self.opened.duration_s, 0.0
         for packet in self._packets():
             if packet.stream_index != self.opened.stream.index:
                 self._copy(packet)
                 continue
             for frame in self._decode(packet):
+                shown_s = float(frame.duration * self.opened.time_base)
                 time_s = self._encode(frame)
+                end_s = max(end_s, time_s + shown_s)
                 if duration_s:
                     yield min(1.0, max(0.0, time_s / duration_s))
         if self.encoder is None:
             raise DecodeError(f"Expected frames in {self.opened.name}, got none that decodes; download the file again")
+        lost = lacks_data(self.opened) or stops_early(self.opened, end_s)
+        if lost:
+            log.warning("%s: %s; what came before was kept", self.opened.name, lost)
         with encoding_errors(self.name):
             self.output.mux(last_packets(self.encoder, self.count))
 

@@ -78,6 +78,26 @@ class Opened:
         return self.container.duration / 1_000_000 if self.container.duration else None
 
 
+def stops_early(opened: Opened, end_s: float) -> str | None:
+    """A sentence, if the last frame of a file that was read to its end ends well before what its header claims."""
+    claimed = opened.duration_s if opened.stream.duration or not opened.container.streams.audio else None
+    step_s = float(1 / opened.fps) if opened.fps else 0.04
+    if not claimed or end_s >= 0.95 * claimed - 3 * step_s:
+        return None
+    return f"the video stops at {end_s:.1f} s of the {claimed:.1f} s that its header claims"
+
+
+def lacks_data(opened: Opened) -> str | None:
+    """A sentence, if the index of a file names data beyond its end. Costs nothing; not every container has an index."""
+    entries, size = opened.stream.index_entries, opened.container.size
+    if size <= 0 or not len(entries):
+        return None
+    last = entries[len(entries) - 1]
+    if last.pos + last.size <= size:
+        return None
+    return f"the file ends after {size:,} bytes, before the data of its last frames"
+
+
 def name_of(source: Source) -> str:
     """A name for messages and records: the path, or '<stream>'."""
     if isinstance(source, str | os.PathLike):

@@ -125,5 +125,5 @@ def resized(plane: NDArray[np.uint16], rows: int, columns: int) -> NDArray[np.ui
     """A plane of 16-bit samples at another size, low-passed where it gets smaller: uint16 ``(rows, columns)``."""
     frame = VideoFrame(plane.shape[1], plane.shape[0], "gray16le")
     fill_plane(frame, 0, plane)
-    scaled = frame.reformat(width=columns, height=rows, interpolation=Interpolation.BICUBIC)
+    scaled = frame.reformat(width=columns, height=rows, interpolation=Interpolation.BICUBIC, threads=1)
     return plane_view(scaled, 0, np.uint16)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from genwm.errors import DecodeError, TruncatedError
 from genwm.video.filters import to_rgb
 from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo
-from genwm.video.opening import Opened, describe, open_input
+from genwm.video.opening import Opened, describe, lacks_data, open_input, stops_early
 from genwm.video.pixels import SWS_SPACE, color_space_of, is_full_range, orientation_of, plane_view, rgb_view
 
 _T = TypeVar("_T")
@@ -155,13 +155,17 @@ def decoded(
         return
     start, base = opened.start_s, float(opened.time_base)
     step_s = float(1 / opened.fps) if opened.fps else 0.04
-    time_s, count, failures, any_frame = -step_s, 0, 0, False
+    time_s, shown_s, count, failures, any_frame = -step_s, step_s, 0, 0, False
+    missing = lacks_data(opened)
+    if missing and missing not in opened.warnings:
+        opened.warnings.append(missing)
     for frame in _frames(opened, select == "key"):
         if frame is None:
             failures += 1
             continue
         any_frame = True
         time_s = frame.pts * base - start if frame.pts is not None else time_s + step_s
+        shown_s = max(step_s, float(frame.duration or 0) * base)
         if time_s < start_s - 1e-6:
             continue
         if stop_s is not None and time_s >= stop_s - 1e-6:
@@ -181,9 +185,9 @@ def decoded(
         raise TruncatedError(f"Expected frames in {name}, got a header without any; copy or download the file again")
     if failures:
         opened.warnings.append(f"{failures} damaged piece(s) of the video were skipped")
-    claimed = opened.duration_s if stream.duration or not opened.container.streams.audio else None
-    if select == "all" and claimed and time_s + step_s < 0.95 * claimed - 0.5:
-        opened.warnings.append(f"the video stops at {time_s:.1f} s of the {claimed:.1f} s that its header claims")
+    lost = stops_early(opened, time_s + shown_s) if select == "all" else None
+    if lost:
+        opened.warnings.append(lost)
 
 
 def _frames(opened: Opened, keys_only: bool) -> Iterator[VideoFrame | None]:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import io
-import itertools
 import os
-import resource
-import struct
-import zlib
-from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,15 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from genwm import errors, video
 from genwm.video import Orientation, Planes, YUVFrame
 from genwm.video.encoding import working_format
-from tests.clips import add_audio, audio_only, make_clip, psnr, scene
+from tests.clips import add_audio, make_clip, psnr, scene
+from tests.written import FAST, brighter, rgb_of, times_of, unchanged, written
 
-FAST = {"h264": "ultrafast", "hevc": "ultrafast", "vp9": "8", "av1": "12"}
-GOOD = {"h264": 12, "hevc": 12, "vp9": 12, "av1": 12, "mpeg4": 2}
 WHERE = [
     ("h264", "mp4"),
     ("h264", "mkv"),
@@ -49,29 +42,6 @@ WHERE = [
 @pytest.fixture(scope="module")
 def pictures() -> np.ndarray:
     return scene(192, 128, 12)
-
-
-def written(path: Path, pictures: np.ndarray, codec: Any = "h264", **options: Any) -> Path:
-    settings = {"fps": 25, "crf": GOOD.get(codec), "preset": FAST.get(codec), **options}
-    video.write_video(path, pictures, codec=codec, **settings)
-    return path
-
-
-def rgb_of(source: Any, **options: Any) -> np.ndarray:
-    return np.stack([frame for _, frame in video.read_rgb(source, **options)])
-
-
-def times_of(source: Any, **options: Any) -> list[float]:
-    return [frame.time_s for frame in video.read_planes(source, **options)]
-
-
-def brighter(frame: YUVFrame) -> YUVFrame:
-    frame.y += 4 << (frame.bit_depth - 8)
-    return frame
-
-
-def unchanged(frame: YUVFrame) -> YUVFrame:
-    return frame
 
 
 # --- writing and reading
@@ -481,283 +451,6 @@ def test_containers_that_would_lose_something_are_refused(tmp_path: Path, pictur
         with pytest.raises(errors.UnsupportedFormatError):
             video.edit_video(source, tmp_path / target, unchanged)
         assert not (tmp_path / target).exists()
-
-
-# --- nothing half-written
-
-
-class Boom(Exception):
-    pass
-
-
-@pytest.mark.parametrize("error", [Boom, KeyboardInterrupt])
-def test_a_failing_edit_leaves_nothing_behind(tmp_path: Path, pictures: np.ndarray, error: type[BaseException]) -> None:
-    path = written(tmp_path / "in.mp4", pictures)
-
-    def failing(frame: YUVFrame) -> YUVFrame:
-        if frame.index == 5:
-            raise error
-        return frame
-
-    with pytest.raises(error):
-        video.edit_video(path, tmp_path / "out.mp4", failing, preset="ultrafast")
-    assert os.listdir(tmp_path) == ["in.mp4"]
-
-
-def test_a_failing_source_of_frames_keeps_the_old_file(tmp_path: Path, pictures: np.ndarray) -> None:
-    path = written(tmp_path / "clip.mp4", pictures)
-    content = path.read_bytes()
-
-    def frames() -> Iterator[np.ndarray]:
-        yield from pictures[:3]
-        raise Boom
-
-    with pytest.raises(Boom):
-        video.write_video(path, frames(), fps=25)
-    assert path.read_bytes() == content
-    assert os.listdir(tmp_path) == ["clip.mp4"]
-
-
-def test_existing_and_same_files(tmp_path: Path, pictures: np.ndarray) -> None:
-    path, other = written(tmp_path / "in.mp4", pictures[:2]), written(tmp_path / "out.mp4", pictures[:3])
-    with pytest.raises(errors.OutputExistsError):
-        video.edit_video(path, other, unchanged)
-    video.edit_video(path, other, unchanged, overwrite=True, preset="ultrafast")
-    assert len(times_of(other)) == 2
-    link = tmp_path / "link.mp4"
-    link.symlink_to(path)
-    for same in (path, link, tmp_path / "." / "in.mp4"):
-        with pytest.raises(errors.SameFileError):
-            video.edit_video(path, same, unchanged, overwrite=True)
-    with path.open("rb") as file, pytest.raises(errors.SameFileError):
-        video.edit_video(file, path, unchanged, overwrite=True)
-
-
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file of this process may grow past 60 kB."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@pytest.mark.parametrize("target", ["out.mkv", "out.mov"])
-def test_full_disk(tmp_path: Path, pictures: np.ndarray, target: str, request: pytest.FixtureRequest) -> None:
-    path = written(tmp_path / "in.mp4", pictures)
-    request.getfixturevalue("full_disk")
-    with pytest.raises(errors.DiskFullError, match="disk"):
-        video.edit_video(path, tmp_path / target, unchanged, codec="ffv1" if target == "out.mkv" else "prores")
-    assert os.listdir(tmp_path) == ["in.mp4"]
-
-
-# --- still images
-
-
-def natural() -> np.ndarray:
-    return scene(96, 64, 1)[0]
-
-
-@pytest.mark.parametrize(("suffix", "codec"), [("png", "png"), ("jpg", "jpeg"), ("webp", "webp")])
-def test_stills_are_probed_read_and_edited(tmp_path: Path, suffix: str, codec: str) -> None:
-    path, out = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
-    video.write_image(path, natural())
-    info = video.probe(path)
-    assert (info.codec, info.is_still, info.frame_count, info.width, info.height) == (codec, True, 1, 96, 64)
-    assert psnr(rgb_of(path)[0], natural()) > 28
-    assert video.edit_image(path, out, brighter).codec == codec
-    before, after = next(video.read_planes(path)), next(video.read_planes(out))
-    scale = 1 if before.full_range else 219 / 255
-    assert after.y.mean() - before.y.mean() == pytest.approx(4 * scale, abs=0.3)
-
-
-def test_png_keeps_alpha_and_every_bit_that_is_not_edited(tmp_path: Path) -> None:
-    alpha = np.arange(96, dtype=np.uint8)[None].repeat(64, axis=0)
-    Image.fromarray(np.dstack([natural(), alpha])).save(tmp_path / "in.png")
-    video.edit_image(tmp_path / "in.png", tmp_path / "out.png", unchanged)
-    with Image.open(tmp_path / "out.png") as image:
-        assert np.array_equal(np.asarray(image), np.dstack([natural(), alpha]))
-    video.edit_image(tmp_path / "in.png", tmp_path / "out.webp", unchanged)
-    with Image.open(tmp_path / "out.webp") as image:
-        assert np.array_equal(np.asarray(image), np.dstack([natural(), alpha]))
-    with pytest.raises(errors.UnsupportedFormatError, match="transparency"):
-        video.edit_image(tmp_path / "in.png", tmp_path / "out.jpg", unchanged)
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "I;16", "CMYK"])
-def test_every_kind_of_pixels(tmp_path: Path, mode: str) -> None:
-    suffix = "jpg" if mode == "CMYK" else "png"
-    colour = Image.fromarray(natural())
-    sixteen = Image.fromarray(natural()[..., 0].astype(np.uint16) * 257)
-    (sixteen if mode == "I;16" else colour.convert(mode)).save(tmp_path / f"in.{suffix}")
-    info = video.edit_image(tmp_path / f"in.{suffix}", tmp_path / "out.png", brighter)
-    assert (info.width, info.height) == (96, 64)
-
-
-def test_jpeg_keeps_exif_and_is_turned_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a description"
-    Image.fromarray(natural()).save(tmp_path / "in.jpg", quality=97, exif=exif, icc_profile=b"profile")
-    assert video.probe(tmp_path / "in.jpg").rotation == 90
-    assert next(video.read_planes(tmp_path / "in.jpg")).y.shape == (96, 64)
-    info = video.edit_image(tmp_path / "in.jpg", tmp_path / "out.jpg", unchanged)
-    assert (info.width, info.height, info.rotation) == (64, 96, 0)
-    with Image.open(tmp_path / "out.jpg") as image:
-        assert image.getexif()[0x010E] == "a description"
-        assert 0x0112 not in image.getexif()
-        assert image.info["icc_profile"] == b"profile"
-        assert psnr(np.asarray(image), np.rot90(natural(), -1)) > 30
-
-
-def test_stills_that_are_not(tmp_path: Path, pictures: np.ndarray) -> None:
-    written(tmp_path / "in.gif", pictures[:2], "gif")
-    with pytest.raises(errors.UnsupportedFormatError, match="still"):
-        video.edit_image(tmp_path / "in.gif", tmp_path / "out.png", unchanged)
-    (tmp_path / "broken.png").write_bytes(png(96, 64)[:-20])
-    with pytest.raises(errors.InputError):
-        video.edit_image(tmp_path / "broken.png", tmp_path / "out.png", unchanged)
-    video.write_image(tmp_path / "in.png", natural())
-    with pytest.raises(errors.SameFileError):
-        video.edit_image(tmp_path / "in.png", tmp_path / "in.png", unchanged, overwrite=True)
-    assert not (tmp_path / "out.png").exists()
-
-
-def test_images_in_memory() -> None:
-    memory = io.BytesIO()
-    video.write_image(memory, natural(), format="jpeg", quality=80)
-    assert psnr(rgb_of(io.BytesIO(memory.getvalue()))[0], natural()) > 25
-
-
-# --- bad input
-
-
-def png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-    )
-
-
-def bad_inputs(folder: Path) -> dict[str, Path]:
-    clip = folder / "clip.mp4"
-    make_clip(clip, width=64, height=64, frames=4)
-    paths = {name: folder / f"{name}.mp4" for name in ("empty", "text", "noise", "headless", "playlist")}
-    paths["empty"].write_bytes(b"")
-    paths["text"].write_text("no video at all\n" * 100)
-    paths["noise"].write_bytes(np.random.default_rng(0).bytes(50_000))
-    paths["headless"].write_bytes(clip.read_bytes()[:600])
-    paths["playlist"].write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{clip}\n#EXT-X-ENDLIST\n")
-    paths["audio"] = folder / "audio.m4a"
-    audio_only(paths["audio"])
-    paths["huge"] = folder / "huge.png"
-    paths["huge"].write_bytes(png(20_000, 20_000))
-    paths["wide"] = folder / "wide.png"
-    paths["wide"].write_bytes(png(20_000, 10))
-    paths["folder"] = folder
-    paths["device"] = Path("/dev/zero")
-    paths["missing"] = folder / "missing.mp4"
-    paths["protocol"] = Path(f"concat:{clip}")
-    return paths
-
-
-BAD = {
-    "empty": errors.EmptyFileError,
-    "text": errors.NotMediaError,
-    "noise": errors.NotMediaError,
-    "headless": errors.TruncatedError,
-    "playlist": errors.NotMediaError,
-    "audio": errors.NoVideoError,
-    "huge": errors.TooLargeError,
-    "wide": errors.TooLargeError,
-    "folder": errors.NotMediaError,
-    "device": errors.NotMediaError,
-    "missing": errors.NotFoundError,
-    "protocol": errors.NotFoundError,
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_bad_input_is_one_clear_sentence(tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
-    path, out = bad_inputs(tmp_path)[kind], tmp_path / "out"
-    out.mkdir()
-    actions: list[Callable[[], object]] = [
-        lambda: video.probe(path),
-        lambda: next(video.read_planes(path)),
-        lambda: next(video.read_rgb(path, select="key")),
-        lambda: video.edit_video(path, out / "out.mp4", unchanged),
-        lambda: video.edit_image(path, out / "out.png", unchanged),
-    ]
-    for action in actions:
-        with pytest.raises(BAD[kind]) as caught:
-            action()
-        message = str(caught.value)
-        assert message.startswith("Expected ")
-        assert "; " in message
-        assert "\n" not in message
-        assert caught.value.__cause__ is None
-    assert os.listdir(out) == []
-    assert capfd.readouterr().err == ""
-
-
-def test_limits_hold_for_streams_and_headers_of_video(tmp_path: Path, pictures: np.ndarray) -> None:
-    with pytest.raises(errors.TooLargeError):
-        video.probe(io.BytesIO(png(20_000, 20_000)))
-    with pytest.raises(errors.EmptyFileError):
-        video.probe(io.BytesIO())
-    path = written(tmp_path / "clip.mp4", pictures[:2])
-    with pytest.raises(errors.TooLargeError, match="192 x 128"):
-        video.edit_video(path, tmp_path / "out.mp4", unchanged, max_pixels=1000)
-
-
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
-def test_a_truncated_file_gives_what_is_left(tmp_path: Path, suffix: str) -> None:
-    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
-    make_clip(whole, width=192, height=128, frames=60, gop=10)
-    content = whole.read_bytes()
-    cut.write_bytes(content[: len(content) // 2])
-    reader = video.read_planes(cut)
-    count = sum(1 for _ in reader)
-    assert 10 < count < 55
-    assert reader.warnings or suffix in ("ts", "avi")  # without its index, neither claims a length
-    video.edit_video(cut, tmp_path / f"out.{suffix}", unchanged, preset="ultrafast")
-    assert len(times_of(tmp_path / f"out.{suffix}")) == pytest.approx(count, abs=2)
-
-
-def test_damage_in_the_middle_is_skipped_and_reported(tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
-    make_clip(path, width=192, height=128, frames=40, gop=5)
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 2000] = np.random.default_rng(1).bytes(2000)
-    path.write_bytes(bytes(content))
-    assert sum(1 for _ in video.read_planes(path)) > 20
-
-
-def test_an_endless_stream_ends_where_the_caller_says(tmp_path: Path) -> None:
-    make_clip(tmp_path / "clip.ts", width=64, height=64, frames=10)
-    content = (tmp_path / "clip.ts").read_bytes()
-
-    class Endless(io.RawIOBase):
-        position = 0
-
-        def readable(self) -> bool:
-            return True
-
-        def seekable(self) -> bool:
-            return False
-
-        def readinto(self, buffer: Any) -> int:
-            start = self.position % len(content)
-            data = content[start : start + len(buffer)]
-            buffer[: len(data)] = data
-            self.position += len(data)
-            return len(data)
-
-    stream: Any = Endless()
-    assert len(list(itertools.islice(video.read_planes(stream, max_frames=25), 30))) == 25
 
 
 def test_reader_can_be_closed_early(tmp_path: Path, pictures: np.ndarray) -> None:

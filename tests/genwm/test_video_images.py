@@ -1,0 +1,93 @@
+"""Still images through ``genwm.video``."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genwm import errors, video
+from tests.clips import psnr, scene
+from tests.written import brighter, png, rgb_of, unchanged, written
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return scene(192, 128, 12)
+
+
+def natural() -> np.ndarray:
+    return scene(96, 64, 1)[0]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("png", "png"), ("jpg", "jpeg"), ("webp", "webp")])
+def test_stills_are_probed_read_and_edited(tmp_path: Path, suffix: str, codec: str) -> None:
+    path, out = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    video.write_image(path, natural())
+    info = video.probe(path)
+    assert (info.codec, info.is_still, info.frame_count, info.width, info.height) == (codec, True, 1, 96, 64)
+    assert psnr(rgb_of(path)[0], natural()) > 28
+    assert video.edit_image(path, out, brighter).codec == codec
+    before, after = next(video.read_planes(path)), next(video.read_planes(out))
+    scale = 1 if before.full_range else 219 / 255
+    assert after.y.mean() - before.y.mean() == pytest.approx(4 * scale, abs=0.3)
+
+
+def test_png_keeps_alpha_and_every_bit_that_is_not_edited(tmp_path: Path) -> None:
+    alpha = np.arange(96, dtype=np.uint8)[None].repeat(64, axis=0)
+    Image.fromarray(np.dstack([natural(), alpha])).save(tmp_path / "in.png")
+    video.edit_image(tmp_path / "in.png", tmp_path / "out.png", unchanged)
+    with Image.open(tmp_path / "out.png") as image:
+        assert np.array_equal(np.asarray(image), np.dstack([natural(), alpha]))
+    video.edit_image(tmp_path / "in.png", tmp_path / "out.webp", unchanged)
+    with Image.open(tmp_path / "out.webp") as image:
+        assert np.array_equal(np.asarray(image), np.dstack([natural(), alpha]))
+    with pytest.raises(errors.UnsupportedFormatError, match="transparency"):
+        video.edit_image(tmp_path / "in.png", tmp_path / "out.jpg", unchanged)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "I;16", "CMYK"])
+def test_every_kind_of_pixels(tmp_path: Path, mode: str) -> None:
+    suffix = "jpg" if mode == "CMYK" else "png"
+    colour = Image.fromarray(natural())
+    sixteen = Image.fromarray(natural()[..., 0].astype(np.uint16) * 257)
+    (sixteen if mode == "I;16" else colour.convert(mode)).save(tmp_path / f"in.{suffix}")
+    info = video.edit_image(tmp_path / f"in.{suffix}", tmp_path / "out.png", brighter)
+    assert (info.width, info.height) == (96, 64)
+
+
+def test_jpeg_keeps_exif_and_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    Image.fromarray(natural()).save(tmp_path / "in.jpg", quality=97, exif=exif, icc_profile=b"profile")
+    assert video.probe(tmp_path / "in.jpg").rotation == 90
+    assert next(video.read_planes(tmp_path / "in.jpg")).y.shape == (96, 64)
+    info = video.edit_image(tmp_path / "in.jpg", tmp_path / "out.jpg", unchanged)
+    assert (info.width, info.height, info.rotation) == (64, 96, 0)
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.getexif()[0x010E] == "a description"
+        assert 0x0112 not in image.getexif()
+        assert image.info["icc_profile"] == b"profile"
+        assert psnr(np.asarray(image), np.rot90(natural(), -1)) > 30
+
+
+def test_stills_that_are_not(tmp_path: Path, pictures: np.ndarray) -> None:
+    written(tmp_path / "in.gif", pictures[:2], "gif")
+    with pytest.raises(errors.UnsupportedFormatError, match="still"):
+        video.edit_image(tmp_path / "in.gif", tmp_path / "out.png", unchanged)
+    (tmp_path / "broken.png").write_bytes(png(96, 64)[:-20])
+    with pytest.raises(errors.InputError):
+        video.edit_image(tmp_path / "broken.png", tmp_path / "out.png", unchanged)
+    video.write_image(tmp_path / "in.png", natural())
+    with pytest.raises(errors.SameFileError):
+        video.edit_image(tmp_path / "in.png", tmp_path / "in.png", unchanged, overwrite=True)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_images_in_memory() -> None:
+    memory = io.BytesIO()
+    video.write_image(memory, natural(), format="jpeg", quality=80)
+    assert psnr(rgb_of(io.BytesIO(memory.getvalue()))[0], natural()) > 25

@@ -88,12 +88,15 @@ def rewrite(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
-        with open(part, "wb") as file:
-            file.write(_line(columns))
-            file.writelines(map(_line, rows))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        try:
+            with open(part, "wb") as file:
+                file.write(_line(columns))
+                file.writelines(map(_line, rows))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

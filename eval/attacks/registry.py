@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import partial
 
 from eval.attacks.extra import COMPARISON, EXTRA, GRID, QUICK, VIDEOSEAL_72
@@ -94,7 +95,7 @@ def attacks_named(ids: Iterable[str] | None = None) -> list[Attack]:
 
 
 def attack_named(name: str) -> Attack:
-    """The attack of that id; InputError names those there are."""
+    """The attack of that id; InputError names the sets and the nearest ids."""
     if name.startswith(AUTOENCODER):
         folder = name.removeprefix(AUTOENCODER)
         return edited(
@@ -105,6 +106,10 @@ def attack_named(name: str) -> Attack:
             whole_id=True,
         )
     if name not in ATTACKS:
-        known = f"{', '.join(ATTACKS)}, the sets {', '.join(SETS)} and {AUTOENCODER}FOLDER"
-        raise InputError(f"Expected attacks of {known}, got {name}; choose from the list")
+        near = get_close_matches(name, ATTACKS, n=3, cutoff=0.5)
+        hint = f", perhaps {' or '.join(near)}" if near else ""
+        raise InputError(
+            f"Expected an attack's id, {AUTOENCODER}FOLDER or a set ({', '.join(SETS)}), got {name!r}; "
+            f"choose from the list of --attacks list{hint}"
+        )
     return ATTACKS[name]

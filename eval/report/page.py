@@ -24,7 +24,7 @@ from eval.report.thumbnails import Thumbnails, thumbnails
 from eval.robustness import Row, read_rows
 from eval.robustness.summary import said
 from eval.tables import writing
-from genwm.errors import GenwmError
+from genwm.errors import GenwmError, InputError
 
 SCHEMA = "genwm.eval/1"
 WORST = 12
@@ -111,9 +111,12 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
     """Writes ``OUT.html``, ``OUT.json`` and ``OUT.measures.csv`` for the rows of ``OUT`` and what stands beside them.
 
     ``videos`` is the folder of the clips, for the pictures (none without it); ``sample`` the clip that is shown.
-    Returns the page's path. Errors: those of read_rows; MissingExtraError; OutputError, DiskFullError.
+    Returns the page's path. Errors: those of read_rows; InputError (no rows); MissingExtraError; OutputError,
+    DiskFullError.
     """
     rows = ours_first(read_rows(out))
+    if not rows:
+        raise InputError(f"Expected rows of a robustness run in {out}, got none; run it first")
     quality, costs = quality_by_method(read_quality(out)), read_costs(out)
     common = shared(rows)
     comparable = bool(common)

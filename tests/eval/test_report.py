@@ -321,6 +321,9 @@ def test_plots_are_drawn_where_there_is_something_to_draw(rows: list[Row]) -> No
 
 
 def test_the_report_command_needs_rows(tmp_path: Path) -> None:
+    result = CliRunner().invoke(report, [str(write(tmp_path / "bare.csv", [])), "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["error"]["code"]) == (2, "bad-input")
+    assert list(tmp_path.iterdir()) == [tmp_path / "bare.csv"]
     result = CliRunner().invoke(report, [str(tmp_path / "none.csv"), "--json"])
     assert result.exit_code == 2
     assert json.loads(result.stdout)["error"]["code"] == "not-found"

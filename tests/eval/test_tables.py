@@ -87,6 +87,11 @@ def test_a_disk_that_is_full_and_a_file_that_is_gone_are_told(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskFullError, match="free some space"):
         tables.append(out, [("a", "b")])
+    before = out.read_bytes()
+    with pytest.raises(DiskFullError, match="free some space"):
+        tables.rewrite(out, COLUMNS, [("c", "d")])
+    assert out.read_bytes() == before
+    assert list(out.parent.iterdir()) == [out]  # nothing half-written stands beside it
 
 
 def test_a_failure_is_a_code_and_one_line() -> None:

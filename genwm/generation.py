@@ -17,6 +17,7 @@ from __future__ import annotations
 import inspect
 import math
 import secrets
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from genwm.decoding import LAYOUTS, Layout, mark_decoder
 from genwm.errors import InputError, MissingExtraError
 from genwm.latents import Call, decode_parts, replaced, split_for
 from genwm.marking import Mark, Marker
-from genwm.pipelines import FRAME_COUNTS, Loaded, enough_memory, parameters_of, quiet
+from genwm.pipelines import FRAME_COUNTS, Loaded, enough_memory, parameters_of, quiet, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -371,18 +372,30 @@ def _failures(loaded: Loaded) -> Iterator[None]:
     except RuntimeError as error:
         if loaded.quantize is not None and "extension" in str(error).lower():
             raise MissingExtraError(f"Expected a C++ compiler and ninja to compile the kernel of {loaded.quantize} "
-                                    f"weights with, got '{str(error).splitlines()[0]}'; install them or use --quantize "
-                                    "int8.") from error
+                                    f"weights with, got '{shortened(error)}'; install them or use --quantize int8."
+                                    ) from error
         if not any(word in str(error).lower() for word in _MISFITS):
             raise
         if loaded.task == "text":
-            raise InputError(f"Expected sizes and a frame count that {loaded.name} was made for, got '{error}'; leave "
-                             "--width, --height and --frames out, or fetch the model again.") from error
+            raise InputError(f"Expected sizes and a frame count that {loaded.name} was made for, got "
+                             f"'{shortened(error)}'; leave --width, --height and --frames out, or fetch the model "
+                             "again.") from error
         raise InputError(f"Expected weights for making video from {loaded.task}s, got {loaded.model}, which does not "
-                         f"fit {loaded.name}: '{error}'; use a model that was trained for it.") from error
+                         f"fit {loaded.name}: '{shortened(error)}'; use a model that was trained for it.") from error
     except ValueError as error:  # the pipeline's own check of its inputs
-        raise InputError(f"Expected sizes and inputs that {loaded.name} can make a clip of, got '{error}'; "
-                         "change them as it says.") from error
+        raise InputError(f"Expected sizes, inputs and parts that {loaded.name} can make a clip of, got "
+                         f"'{shortened(error)}'; change them as it says.") from error
+    except (TypeError, AttributeError, LookupError) as error:  # settings of a scheduler, say
+        if _is_ours(error):
+            raise
+        raise InputError(f"Expected parts and settings in {loaded.model} that go together in {loaded.name}, got "
+                         f"'{type(error).__name__}: {shortened(error)}'; fetch the model again.") from error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether genwm's own code raised it, not a library that it called."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return not frames or str(frames[-1].f_globals.get("__name__")).startswith("genwm.")
 
 
 def _guarded(loaded: Loaded, frames: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:

@@ -119,6 +119,7 @@ def load(
     with quiet(), enough_memory(kind.__name__, place, quantize, savers):
         with _broken_folder(folder):
             pipe = kind.from_pretrained(str(folder), dtype=precision, local_files_only=True, **options)
+        _check_weights(pipe, folder)
         pipe.set_progress_bar_config(disable=True)
         _spare(pipe, savers, place)
         if not set(savers) & set(_OFFLOADS):
@@ -292,15 +293,27 @@ def _broken_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except ImportError as error:  # of a tokenizer, say
-        raise MissingExtraError(f"Expected the packages that {folder} needs, got '{_first_line(error)}'; "
+        raise MissingExtraError(f"Expected the packages that {folder} needs, got '{shortened(error)}'; "
                                 "install what it names.") from error
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"Expected every component that {INDEX} lists in {folder}, got '{_first_line(error)}'; "
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise InputError(f"Expected every component that {INDEX} lists in {folder}, got '{shortened(error)}'; "
                          "fetch the model again.") from error
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def shortened(error: Exception) -> str:
+    """What an error of a library says, as one line of at most 200 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _check_weights(pipe: Any, folder: Path) -> None:
+    """InputError where a part's configuration asks for weights that its files do not hold: diffusers leaves those empty
+    and says nothing."""
+    for part, model in pipe.components.items():
+        for name, value in getattr(model, "named_parameters", tuple)():
+            if value.is_meta:
+                raise InputError(f"Expected all weights of {part} in {folder}, got none for {name}; fetch the model "
+                                 "again.")
 
 
 @contextmanager

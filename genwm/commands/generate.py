@@ -21,7 +21,7 @@ import click
 
 from genwm import __version__
 from genwm.commands.embed import parse_payload
-from genwm.errors import GenwmError, InputError, UnsupportedFormatError
+from genwm.errors import GenwmError, InputError, OutputExistsError, UnsupportedFormatError
 from genwm.keys import Keyring
 from genwm.provenance import DIGITAL_SOURCE_TYPE
 
@@ -142,6 +142,9 @@ def generate(
     if report and request.frames is not None and request.frames < 3:
         raise InputError(f"Expected 3 frames or more for --report, got --frames {request.frames}; leave --report out.")
     chosen = _codec_for(out, codec)
+    if model is None and revision is not None:
+        raise InputError(f"Expected --model with --revision, got revision {revision} alone; leave it out or add "
+                         "--model.")
     source = model or _embedded()
     registry = None if no_registry else Registry()
     if registry is not None:
@@ -285,6 +288,8 @@ def _outputs(stack: ExitStack, out: str, report: bool, force: bool) -> dict[str,
     from genwm.video.encoding import atomic_output
 
     names = {"json": f"{out}.json", **({"report": f"{out}.report.json"} if report else {}), "video": out}
+    if not force and (there := [name for name in names.values() if os.path.exists(name)]):
+        raise OutputExistsError(f"Expected no file at {there[-1]}, got one; choose another name or give --force.")
     return {kind: stack.enter_context(atomic_output(name, overwrite=force)) for kind, name in names.items()}
 
 

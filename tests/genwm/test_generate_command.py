@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,8 @@ def test_outputs_that_exist_are_kept(
         status, record, _ = run(
             capsys, PROMPT, "-o", tmp_path / "out.mp4", "--model", model, *SMALL, "--report", "--json")
         assert (status, record["error"]["code"]) == (2, "output-exists")
+        assert f"no file at {tmp_path / name}, got one; " in record["error"]["message"]
+        assert "give --force" in record["error"]["message"]
         assert [path.read_text() for path in tmp_path.glob("out*")] == ["mine"]
         (tmp_path / name).unlink()
 
@@ -226,6 +229,54 @@ def test_without_an_embedded_pipeline_a_model_is_asked_for(
     monkeypatch.setattr(generate, "EMBEDDED", tmp_path / "none")
     status, _, err = run(capsys, PROMPT, "-o", tmp_path / "out.mp4")
     assert (status, "Expected --model" in err) == (2, True)
+
+
+def test_a_revision_needs_a_model(
+    tmp_path: Path, ring: Keyring, unloadable: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, PROMPT, "-o", tmp_path / "out.mp4", "--revision", "main")
+    assert (status, "error[bad-input]: Expected --model with --revision" in err) == (2, True)
+
+
+SCHEDULER, DENOISER = "scheduler/scheduler_config.json", "transformer/config.json"
+
+
+def _settings(folder: Path, file: str, **changed: Any) -> None:
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: shutil.rmtree(folder / "scheduler"), "Expected every component"),
+        (lambda folder: shutil.rmtree(folder / "tokenizer"), "Expected every component"),
+        (lambda folder: (folder / "vae" / "config.json").write_text("{"), "Expected every component"),
+        (lambda folder: _settings(folder, "model_index.json", scheduler=["diffusers", "OfTomorrowScheduler"]),
+         "Expected every component"),
+        (lambda folder: _settings(folder, "model_index.json", scheduler=["diffusers", "DDPMScheduler"]),
+         "parts that LTXPipeline can make a clip of"),
+        (lambda folder: _settings(folder, SCHEDULER, shift="fast"), "Expected"),
+        (lambda folder: _settings(folder, SCHEDULER, use_dynamic_shifting=True, base_shift=None),
+         "that go together in LTXPipeline"),
+        (lambda folder: _settings(folder, DENOISER, num_layers=2), "Expected all weights of transformer"),
+        (lambda folder: _settings(folder, DENOISER, attention_head_dim=16), "Expected every component"),
+        (lambda folder: _settings(folder, "model_index.json", vae=["diffusers", "AutoencoderKL"]), "Expected"),
+    ],
+    ids=["no scheduler", "no tokenizer", "torn settings", "unknown scheduler", "unfit scheduler", "scheduler of words",
+         "scheduler with a hole", "missing weights", "other shapes", "other autoencoder"],
+)
+def test_a_damaged_model_is_one_sentence(
+    tmp_path: Path, model: Path, ring: Keyring, damage: Any, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    damage(folder)
+    status, record, err = run(capsys, PROMPT, "-o", tmp_path / "out.mp4", "--model", folder, *SMALL, "--json")
+    assert (status, record["error"]["code"]) == (2, "bad-input"), err
+    assert words in record["error"]["message"]
+    assert len(record["error"]["message"]) < 500
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
 
 
 def test_the_embedded_pipeline_is_the_default(

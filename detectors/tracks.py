@@ -107,6 +107,9 @@ class Tracks:
         }
 
 
+_WEIGHTS = (".pt", ".onnx", ".yaml", ".torchscript")
+
+
 def load_weights(weights: str | os.PathLike[str]) -> Any:
     """A YOLO model from a file, or by one of ultralytics' names, which it downloads (``yolo26n.pt``).
 
@@ -120,6 +123,8 @@ def load_weights(weights: str | os.PathLike[str]) -> Any:
     name = os.fspath(weights)
     known = Path(name).exists()
     try:
+        if Path(name).suffix.lower() not in _WEIGHTS:  # ultralytics takes anything for a server's address
+            raise ValueError(f"a name that ends in {Path(name).suffix or 'nothing'}")
         return yolo(name, task="detect")
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

@@ -473,7 +473,7 @@ def speed(out: Path, only: tuple[str, ...], **options: Any) -> None:
             part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
             os.replace(part, out)
     except GenwmError as error:
-        click.echo(f"{error.code}: {error}", err=True)
+        click.echo(f"error[{error.code}]: {error}", err=True)
         sys.exit(2)
 
 

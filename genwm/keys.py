@@ -145,7 +145,7 @@ class Keyring:
                 return key
         known = ", ".join(key.name for key in self._keys) or "no keys"
         raise KeyMissingError(f"Expected a key named {wanted!r} in {self.path}, got {known}; "
-                              f"make it with 'genwm keys new {wanted}'.")
+                              f"check the name with 'genwm keys list', or make a new key with 'genwm keys new'.")
 
     def default(self) -> Key:
         """The newest key that is not retired: what embedding uses; ``KeyMissingError`` if there is none."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from genwm.errors import SameFileError
+from genwm.errors import OutputExistsError, SameFileError
 
 
 @click.command()
@@ -17,19 +17,21 @@ from genwm.errors import SameFileError
               help="YOLO weights: a file, or a name that ultralytics downloads. Loading runs code: trust their source.")
 @click.option("--video", "target", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT",
               help="Also write the clip with its boxes drawn, marked as derived.")
+@click.option("--overwrite", is_flag=True, help="Replace the file of --video if it exists.")
 @click.option("--only", "kinds", metavar="CLASS", multiple=True,
               help="Follow only this class; may be given more than once.")
 @click.option("--confidence", type=click.FloatRange(0, 1), default=0.25, show_default=True,
               help="Least confidence of a detection.")
 @click.option("--size", type=click.IntRange(32, 4096), default=640, show_default=True, metavar="PIXELS",
               help="Longer side that frames are looked at with.")
-@click.option("--tracker", type=click.Choice(("bytetrack", "botsort")), default="bytetrack", show_default=True)
+@click.option("--tracker", type=click.Choice(("bytetrack", "botsort")), default="bytetrack", show_default=True,
+              help="How boxes are joined into tracks.")
 @click.option("--max-frames", type=click.IntRange(1), metavar="N", help="Stop after so many frames.")
 @click.option("--no-scores", is_flag=True, help="Do not ask the classifier about each person.")
 @click.option("--json", "as_json", is_flag=True, help="Print the tracks as JSON.")
 def analyze(
-    clip: Path, weights: str, target: Path | None, kinds: tuple[str, ...], confidence: float, size: int, tracker: str,
-    max_frames: int | None, no_scores: bool, as_json: bool,
+    clip: Path, weights: str, target: Path | None, overwrite: bool, kinds: tuple[str, ...], confidence: float,
+    size: int, tracker: str, max_frames: int | None, no_scores: bool, as_json: bool,
 ) -> None:
     """Follow the people and objects of CLIP, and score each person.
 
@@ -43,6 +45,8 @@ def analyze(
     info = probe(clip)
     if target is not None and target.exists() and target.samefile(clip):
         raise SameFileError(f"Expected an output other than the input, got {target} for both; choose another name")
+    if target is not None and target.exists() and not overwrite:
+        raise OutputExistsError(f"Expected no file at {target} yet, got one; choose another name or give --overwrite")
     model = load_weights(weights)
     click.echo(LICENCE, err=True)
     length = info.duration_s or 0.0

@@ -48,6 +48,6 @@ def false_alarms(videos: Path | None, out: Path, summary_only: bool, **options: 
         with tables.writing(out):
             out.with_suffix(".md").write_text(text, encoding="utf-8")
     except GenwmError as error:
-        click.echo(f"{error.code}: {error}", err=True)
+        click.echo(f"error[{error.code}]: {error}", err=True)
         sys.exit(2)
     click.echo(text, err=True)

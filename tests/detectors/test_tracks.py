@@ -15,7 +15,7 @@ import detectors.synthetic
 from detectors import tracks
 from detectors.commands.analyze import analyze
 from detectors.tracks import Box, Track, Tracks, _pieces, _window, load_weights, score_people, write_annotated
-from genwm.errors import FetchError, InputError, MissingExtraError
+from genwm.errors import FetchError, InputError, MissingExtraError, OutputExistsError
 from genwm.video import probe, read_rgb, write_video
 from tests.clips import make_clip
 
@@ -109,6 +109,10 @@ def test_weights_that_cannot_be_had_are_one_sentence(tmp_path: Path, monkeypatch
     (tmp_path / "broken.pt").write_bytes(b"not weights")
     with pytest.raises(InputError, match="check the path"):
         load_weights(tmp_path / "broken.pt")
+    (tmp_path / "clip.mp4").write_bytes(b"a clip")
+    monkeypatch.setattr(tracks, "require", lambda *_: SimpleNamespace(YOLO=lambda *_, **__: "anything is taken"))
+    with pytest.raises(InputError, match=r"ends in \.mp4"):
+        load_weights(tmp_path / "clip.mp4")
 
 
 @pytest.mark.filterwarnings("default")
@@ -121,6 +125,10 @@ def test_the_command_states_the_licence_and_finds_nothing_with_random_weights(tm
     assert "AGPL-3.0" in result.stderr
     document = json.loads(result.stdout)
     assert (document["input"]["frames_read"], document["tracks"]) == (3, [])
+    (tmp_path / "mine.mp4").write_bytes(b"mine")
+    kept = CliRunner().invoke(analyze, [*arguments, "--video", str(tmp_path / "mine.mp4")])
+    assert isinstance(kept.exception, OutputExistsError)
+    assert (tmp_path / "mine.mp4").read_bytes() == b"mine"
     wrong = CliRunner().invoke(analyze, [*arguments, "--only", "unicorn"])
     assert isinstance(wrong.exception, InputError)
     assert str(wrong.exception).startswith("Expected classes")

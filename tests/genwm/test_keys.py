@@ -93,7 +93,7 @@ def test_a_missing_file_is_an_empty_keyring(path: Path):
     ring = Keyring.load(path)
     assert ring.keys() == ()
     assert not path.parent.exists()
-    with pytest.raises(KeyMissingError, match="genwm keys new a"):
+    with pytest.raises(KeyMissingError, match="genwm keys list"):
         ring.get("a")
     with pytest.raises(KeyMissingError, match="genwm keys new NAME"):
         ring.default()

@@ -108,7 +108,10 @@ def adapt(
 
 def _refusal(rows: Sequence[Row]) -> str:
     """Why not to write the model, '' where there is nothing against it."""
-    _, others, footage = rows
+    new, others, footage = rows
+    if new.auc_before is not None and new.auc_after is not None and new.auc_after <= new.auc_before:
+        return (f"Expected the AUC on the new generator to rise above {new.auc_before:.2f}, got {new.auc_after:.2f}; "
+                "give more clips of it, or keep the model that there is")  # fmt: skip
     if footage.alarms_after > TARGET:
         return (f"Expected at most {TARGET:.0%} of {footage.clips} real clips above the threshold, got "
                 f"{footage.alarms_after:.1%}; give clips of the generator alone, no footage among them")  # fmt: skip

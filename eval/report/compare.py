@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.attacks.registry import ATTACKS
-from eval.report.measures import Value, accuracy, known, mean, of
+from eval.report.measures import Value, accuracy, known, mean, of, ours_first
 from eval.robustness import Row
 
 ALL = "all"
@@ -87,11 +87,11 @@ class Comparison:
 
 
 def compared(a: Iterable[Row], b: Iterable[Row]) -> Comparison:
-    """The changes by method, in the registry's order of attacks, "all" first; and what could not be paired.
+    """The changes by method (ours first), in the registry's order of attacks, "all" first; and what has no pair.
 
     Rows are paired by method, attack, clip and span. Two runs of one method each are paired whatever the methods are.
     """
-    a, b = list(a), list(b)
+    a, b = ours_first(a), ours_first(b)
     methods_a, methods_b = (list(dict.fromkeys(of(row) for row in rows)) for rows in (a, b))
     renamed = None
     if len(methods_a) == len(methods_b) == 1 and methods_a != methods_b:
@@ -108,7 +108,8 @@ def compared(a: Iterable[Row], b: Iterable[Row]) -> Comparison:
         if not _forges(key[1]):
             groups[(key[0], ALL)].append((before[key], after[key]))
     places = {attack: place for place, attack in enumerate((ALL, *ATTACKS))}
-    order = sorted(groups, key=lambda key: (key[0], places.get(key[1], len(places)), key[1]))
+    methods = list(dict.fromkeys(key[0] for key in both))
+    order = sorted(groups, key=lambda key: (methods.index(key[0]), places.get(key[1], len(places)), key[1]))
     return Comparison(
         changes=tuple(_change(method, attack, groups[(method, attack)]) for method, attack in order),
         only=(*_only("A", before, after), *_only("B", after, before)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,8 +84,9 @@ def terminal(found: Comparison, made: Sequence[Setting]) -> str:
         ]
         if any(one.sure for one in changed):
             lines.append("* no chance: the interval leaves out 0, and a sign test over clips gives .05 or less")
-    same = sum(not one.moved for one in found.changes if one.attack != ALL)
-    lines += ["", f"{same} attack{'' if same == 1 else 's'} did not change.", *(said(one) for one in found.only)]
+    same = Counter(one.method for one in found.changes if one.attack != ALL and not one.moved)
+    lines += ["", *(f"{method}: {count} attacks without a change." for method, count in same.items())]
+    lines += [said(one) for one in found.only]
     return "\n".join(lines)
 
 

@@ -106,7 +106,7 @@ def attack_named(name: str) -> Attack:
             whole_id=True,
         )
     if name not in ATTACKS:
-        near = get_close_matches(name, ATTACKS, n=3, cutoff=0.5)
+        near = get_close_matches(name, ATTACKS, n=3, cutoff=0.6)
         hint = f", perhaps {' or '.join(near)}" if near else ""
         raise InputError(
             f"Expected an attack's id, {AUTOENCODER}FOLDER or a set ({', '.join(SETS)}), got {name!r}; "

@@ -182,8 +182,8 @@ def read_watermark(
         raise KeyMissingError("Expected at least one key to verify with, got none; make one with genwm keys new NAME.")
     started = time.perf_counter()
     search = Search(keys, geometry.pilot_keys(keys))
-    info = probe(rewound(source))
     warnings: list[str] = []
+    info, keyed_frames = opened(source, threads, min(KEY_FRAMES, max_frames), warnings)
     frames = 0
     if min(info.width, info.height) < SMALL_LINES:
         warnings.append(
@@ -197,7 +197,7 @@ def read_watermark(
     decided = False
     if not info.is_still:
         keyed = Accumulator(group_frames=4)
-        for frame in key_frames(source, info, threads, min(KEY_FRAMES, max_frames), warnings):
+        for frame in keyed_frames:
             keyed.add(frame)
             frames += 1
         decided = search.look(keyed.take(), thorough=False)
@@ -243,13 +243,47 @@ def read_watermark(
     )
 
 
+def opened(source: Source, threads: int, count: int, warnings: list[str]) -> tuple[VideoInfo, Iterator[Planes]]:
+    """What the file says about its video, and its ``key_frames``: the first of them says it, so that no frame is
+    decoded for that alone. Errors: those of ``probe``."""
+    reader = read_planes(rewound(source), max_short_side=WORKING_LINES, select="key", max_frames=count, threads=threads)
+    first = next(reader, None)
+    info = reader.info
+    if first is None or info is None:
+        info = probe(rewound(source))
+        return info, key_frames(source, info, threads, count, warnings)
+    if info.is_still:
+        reader.close()
+        return info, iter([first])
+
+    def frames() -> Iterator[Planes]:
+        with reader:
+            yield first
+            if _is_short(info):
+                yield from reader
+            warnings.extend(reader.warnings)
+        if not _is_short(info):
+            yield from _spread_key_frames(source, info, threads, count, warnings, skip=1)
+
+    return info, frames()
+
+
 def key_frames(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
     """Up to ``count`` key frames: all of a short file, else spread over it."""
-    if info.duration_s is None or info.duration_s <= 30:
+    if _is_short(info):
         yield from _part(source, warnings, select="key", max_frames=count, threads=threads)
-        return
-    for number in range(count):
-        start_s = info.duration_s * number / count
+    else:
+        yield from _spread_key_frames(source, info, threads, count, warnings)
+
+
+def _is_short(info: VideoInfo) -> bool:
+    return info.duration_s is None or info.duration_s <= 30
+
+
+def _spread_key_frames(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str], *, skip: int = 0
+                       ) -> Iterator[Planes]:
+    for number in range(skip, count):
+        start_s = (info.duration_s or 0) * number / count
         yield from _part(source, warnings, select="key", start_s=start_s, max_frames=1, threads=threads)
 
 

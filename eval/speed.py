@@ -32,7 +32,7 @@ from eval.tables import versions, writing
 from genwm.errors import GenwmError
 from genwm.keys import Key, Keyring
 from genwm.scenes import Frames, scene
-from genwm.video import YUVFrame, edit_video, probe, read_planes, write_video
+from genwm.video import YUVFrame, edit_video, read_planes, write_video
 
 SCHEMA = "genwm.speed/1"
 FPS = 25
@@ -340,10 +340,10 @@ def _read(path: Path, keys: Sequence[Key]) -> tuple[Cost, _Meter, int]:
 
 def _decode(path: Path, looks: int, frames: int) -> Cost:
     """The cost of decoding what a read with so many looks has read, and doing nothing with it."""
-    info = probe(path)
 
     def decode() -> None:
-        for _ in reader.key_frames(path, info, 2, reader.KEY_FRAMES, []):
+        info, keys = reader.opened(path, 2, reader.KEY_FRAMES, [])
+        for _ in keys:
             pass
         if looks > 1:
             for _ in islice(reader.stretches(path, info, 2, reader.FRAME_BUDGET, []), frames):

@@ -14,11 +14,11 @@ from PIL import Image
 
 import detectors
 from detectors import read_watermark
-from detectors.watermark import FRAME_BUDGET, SMALL_LINES
+from detectors.watermark import FRAME_BUDGET, SMALL_LINES, key_frames, opened
 from genwm import Key
 from genwm.errors import EmptyFileError, KeyMissingError, NotFoundError
 from genwm.lattice.decision import HINT_LOG10_P, THRESHOLD_LOG10_P
-from genwm.video import write_image, write_video
+from genwm.video import probe, write_image, write_video
 from tests.clips import KEY, PAYLOAD, Frames, make_clip, marked, scene
 
 OTHER = Key("other", bytes(range(1, 33)), KEY.created)
@@ -237,3 +237,12 @@ def test_public_names() -> None:
         assert getattr(detectors, name).__name__.rpartition(".")[2] == name  # scan is a package that can be called
     with pytest.raises(AttributeError, match="nothing"):
         detectors.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("fps", [25, 1])
+def test_the_first_key_frame_tells_what_the_file_is(fps: int, tmp_path: Path) -> None:
+    """Of a short file all key frames follow; of one over 30 seconds, those spread over it."""
+    path = written(tmp_path / "clip.mp4", scene(96, 64, 40), fps=fps, gop=5)
+    info, frames = opened(path, 1, 4, [])
+    assert info == probe(path)
+    assert [frame.time_s for frame in frames] == [frame.time_s for frame in key_frames(path, info, 1, 4, [])]

@@ -16,7 +16,17 @@ from scipy import ndimage, stats
 from genwm import payload as code
 from genwm.keys import Key
 from genwm.lattice import decision, decode, embed, geometry, tile
-from genwm.lattice.evidence import CLIP, EVIDENCE_LINES, Accumulator, Evidence, whiten
+from genwm.lattice.evidence import (
+    CALM_POWER,
+    CLIP,
+    EVIDENCE_LINES,
+    FRAME_WEIGHTS,
+    VARIANCE_FLOOR,
+    WINDOWS,
+    Accumulator,
+    Evidence,
+    whiten,
+)
 from genwm.lattice.spectrum import transform
 from genwm.video import Planes
 from tests.clips import KEY, PAYLOAD, scene
@@ -174,6 +184,34 @@ def test_whitening_is_bounded_and_blind_to_brightness_and_contrast() -> None:
     assert 0.3 < white.std() < 1.5
     brighter = whiten(0.5 * picture + 40, variance_floor=9.0 / 4)
     np.testing.assert_allclose(brighter, white, atol=1e-3)
+
+
+@pytest.mark.parametrize(("window", "calm_power"), [(5, 0.0), (9, 0.2)])
+def test_whitening_is_what_filters_of_scipy_give(window: int, calm_power: float) -> None:
+    picture = np.random.default_rng(1).random((70, 900), np.float32) * 200
+    wide = np.pad(picture, window, mode="edge").astype(np.float64)
+    residual = wide - ndimage.uniform_filter(wide, window)
+    deviation = np.sqrt(ndimage.uniform_filter(residual**2, window) + 4.0)
+    expected = (np.clip(residual / deviation, -CLIP, CLIP) * deviation**-calm_power)[window:-window, window:-window]
+    found = whiten(picture, variance_floor=4.0, window=window, calm_power=calm_power)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_frames_count_by_their_type() -> None:
+    """A group is its frames' weighted mean, however many are summed at once."""
+    rng = np.random.default_rng(2)
+    frames = [replace(noise_planes(rng, index), picture_type=kind) for index, kind in enumerate("IBBPBBP")]
+    weights = [FRAME_WEIGHTS[frame.picture_type] for frame in frames]
+    collected = Accumulator(group_frames=len(frames))
+    for frame in frames:
+        collected.add(frame)
+    (found,) = collected.take()
+    for number, name in enumerate("yuv"):
+        mean = sum(weight * getattr(frame, name).astype(np.float64)
+                   for weight, frame in zip(weights, frames, strict=True)) / sum(weights)
+        white = whiten(mean.astype(np.float32), variance_floor=VARIANCE_FLOOR[number] / math.sqrt(len(frames)),
+                       window=WINDOWS[number], calm_power=CALM_POWER[number])
+        np.testing.assert_allclose(found.planes[number], white * sum(weights), rtol=1e-3, atol=1e-3)
 
 
 def test_evidence_counts_frames_and_time() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import re
 import sys
@@ -251,7 +252,10 @@ def _folder(diffusers: ModuleType, model: str, revision: str | None, local_only:
 @contextmanager
 def _hub_errors(model: str, revision: str | None) -> Iterator[None]:
     from huggingface_hub import errors
+    from huggingface_hub.utils import logging as told
 
+    level = told.get_verbosity()
+    told.set_verbosity(logging.ERROR)  # it tells of every try
     at = model if revision is None else f"{model} at revision {revision}"
     try:
         yield
@@ -268,6 +272,8 @@ def _hub_errors(model: str, revision: str | None) -> Iterator[None]:
                          "version if it has one.") from None
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
         raise FetchError(f"{_unreachable(at)} ({type(error).__name__})") from None
+    finally:
+        told.set_verbosity(level)
 
 
 def _unreachable(model: str) -> str:

@@ -6,6 +6,7 @@ Built small from configuration, with random weights; no model is fetched.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,15 @@ def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fails(ConnectionError("no route")))
     with pytest.raises(FetchError, match=r"a local folder .*ConnectionError"):
         pipelines.load("nobody/no-such-model")
+    def tells(*args: object, **options: object) -> None:
+        assert logging.getLogger("huggingface_hub").level == logging.ERROR  # no line for every try
+        raise ConnectionError("no route")
+
+    before = logging.getLogger("huggingface_hub").level
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", tells)
+    with pytest.raises(FetchError):
+        pipelines.load("nobody/no-such-model")
+    assert logging.getLogger("huggingface_hub").level == before
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fails(errors.HFValidationError("bad")))
     with pytest.raises(NotFoundError, match="or a model on the hub"):
         pipelines.load("nobody/no-such-model")

@@ -66,12 +66,12 @@ def _said(rows: Sequence[Row]) -> list[tuple[str, str]]:
     if len(given) >= MESSAGES and statistics.fmean(given) < GUESSED:
         share = 100 * statistics.fmean(given)
         sentence = (
-            f"Its messages are guesses: {share:.0f} % of the bits of {len(given)} are right; guessing gives 50 %."
+            f"Its messages are no better than guesses: {share:.0f} % of the bits of {len(given)} messages are right."
         )
         found.append(("guessed", sentence))
     read = [row for row in rows if not row.error and not _forges(row)]
     if read and not any(row.right_key for row in read):
-        found.append(("nothing-found", f"It does not find its mark: in none of {len(read)} rows."))
+        found.append(("nothing-found", f"It finds its mark in none of {len(read)} rows."))
     return found
 
 

@@ -20,8 +20,9 @@ from scipy import fft
 
 from genwm.keys import Key
 from genwm.lattice import tile
+from genwm.lattice.comb import ranked
 from genwm.lattice.decision import HINT_LOG10_P, Family
-from genwm.lattice.spectrum import PlaneSpectrum, Spectrum, sample
+from genwm.lattice.spectrum import Spectrum, frequencies, sample
 
 #: Points a side of a correlation surface: enough for the pilots, whose lattice indices stay below 32.
 GRID = 64
@@ -98,18 +99,11 @@ def sample_pilots(spectrum: Spectrum, matrices: NDArray[np.float64], *, exact: b
         if min(plane.size) < 8:  # left out
             found.append(np.zeros((len(matrices), len(index)), np.complex64))
             continue
-        fx, fy = _frequencies(index, matrices)
+        fx, fy = frequencies(index, matrices)
         values = sample(plane, fx, fy, exact=exact)
         values *= weight
         found.append(values)
     return found
-
-
-def _frequencies(index: NDArray[np.float64], matrices: NDArray[np.float64]
-                 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Nominal frequencies A^T k / TILE of lattice indices: two float32 ``(len(matrices), len(index))``."""
-    thin = (index.T / tile.TILE).astype(np.float32)
-    return matrices[:, :, 0].astype(np.float32) @ thin, matrices[:, :, 1].astype(np.float32) @ thin
 
 
 def spread(samples: Sequence[NDArray[np.complex64]]) -> NDArray[np.float64]:
@@ -283,11 +277,11 @@ def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, short
     the ``shortlist`` is correlated and counted in the p-value.
     """
     hypotheses = _warps(spectrum)
-    ranked = _ranked(spectrum, hypotheses, shortlist)
+    likely = ranked(spectrum, hypotheses, shortlist, reach=GRID // 2)
     # The set of lattice lines is its own mirror image, so the ranking holds for mirrored pictures as well: the mirror
     # of a
     # turn by an angle is the opposite turn.
-    upright = hypotheses[ranked]
+    upright = hypotheses[likely]
     mirrored = _FLIPS[1] @ upright
     both = np.concatenate([upright, mirrored])
     matrices = np.concatenate([both, -both])
@@ -309,89 +303,6 @@ def _warps(spectrum: Spectrum) -> NDArray[np.float64]:
     ratios = np.sqrt(np.exp(np.arange(math.log(MIN_ASPECT), math.log(MAX_ASPECT), step)))
     squeezed = _diagonal((ratios / values[:, None]).ravel(), (1 / ratios / values[:, None]).ravel())
     return np.concatenate([rotated, squeezed])
-
-
-_COMB_CLIP = 12.0
-
-
-@lru_cache(maxsize=1)
-def _comb_lines() -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Lattice indices (n, 2), planes and weights of the lines that the key-less pass looks at: the low, strong ones,
-    which stay in place between two hypotheses."""
-    plan = tile.layout()
-    chosen = np.concatenate([
-        np.flatnonzero(plan.plane > 0),
-        np.flatnonzero((plan.plane == 0) & (np.hypot(plan.kx, plan.ky) < GRID / 2))[::3],
-    ])
-    index = np.stack([plan.kx, plan.ky], axis=1)[chosen].astype(np.float64)
-    return index, plan.plane[chosen], plan.amplitude[chosen] ** 2
-
-
-def _ranked(spectrum: Spectrum, matrices: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """The ``count`` hypotheses with the most power on the lattice's lines, without any key; the best first."""
-    maps = [_power_map(plane) for plane in spectrum.planes]
-    # A quarter of the lines tells which hypotheses are worth looking at in full.
-    likely = _highest(_comb(maps, matrices, every=4), 64 * count)
-    return likely[_highest(_comb(maps, matrices[likely], every=1), count)]
-
-
-def _highest(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Indices of the ``count`` highest scores, the highest first."""
-    count = min(count, len(scores))
-    chosen = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
-    return chosen[np.argsort(scores[chosen])[::-1]]
-
-
-def _comb(maps: Sequence[tuple[NDArray[np.float32], tuple[float, float]]], matrices: NDArray[np.float64], *, every: int
-          ) -> NDArray[np.float64]:
-    """Power on every ``every``-th line of the lattice, relative to what chance gives: float ``(n,)``."""
-    index, planes, weight = (column[::every] for column in _comb_lines())
-
-    def part(block: NDArray[np.float64]) -> NDArray[np.float64]:
-        score = np.zeros(len(block))
-        for number, (power, (cycles_x, cycles_y)) in enumerate(maps):
-            mine = planes == number
-            fx, fy = _frequencies(index[mine], block)
-            fx *= np.float32(cycles_x)
-            fy *= np.float32(cycles_y)
-            fx += np.float32(power.shape[1] // 2 + 0.5)
-            fy += np.float32(power.shape[0] // 2 + 0.5)
-            place = np.clip(fy, 0, power.shape[0] - 1).astype(np.int32)
-            place *= power.shape[1]
-            place += np.clip(fx, 0, power.shape[1] - 1).astype(np.int32)
-            score += power.ravel()[place] @ weight[mine].astype(np.float32)
-        return score
-
-    blocks = np.array_split(matrices, max(1, len(matrices) // 512))
-    with ThreadPoolExecutor(2) as pool:
-        return np.concatenate(list(pool.map(part, blocks)))
-
-
-def _power_map(plane: PlaneSpectrum) -> tuple[NDArray[np.float32], tuple[float, float]]:
-    """Whitened power minus its mean over the whole frequency plane, zero frequency in the middle, at the resolution
-    of the unpadded
-    picture; and the map's cells per cycle per nominal pixel, (x, y)."""
-    power = plane.bins.real**2 + plane.bins.imag**2
-    np.minimum(power, np.float32(_COMB_CLIP), out=power)
-    power -= np.float32(1)
-    rows, columns = power.shape[0] // 2 * 2, power.shape[1] // 2 * 2
-    # Neighbouring bins of the padded spectrum are averaged in pairs, centred on the coarse bin.
-    power = (power + np.roll(power, 1, axis=0))[:rows:2, :]
-    right = np.empty((power.shape[0], columns // 2), np.float32)
-    right[:] = power[:, :columns:2]
-    right[:, 1:] += power[:, 1 : columns - 1 : 2]
-    right *= 0.25
-    half = right.shape[0] // 2
-    right = np.roll(right, half, axis=0)
-    whole = np.concatenate([_reflected(right, half)[:, :0:-1], right], axis=1)
-    whole[[0, -1]] = 0
-    whole[:, [0, -1]] = 0
-    return whole, (plane.size[1] / 2 * plane.step[0], plane.size[0] / 2 * plane.step[1])
-
-
-def _reflected(right: NDArray[np.float32], centre: int) -> NDArray[np.float32]:
-    """Rows mirrored about the row of zero frequency."""
-    return np.roll(right[::-1], 2 * centre + 1 - right.shape[0], axis=0)
 
 
 def _best_of(

@@ -119,6 +119,13 @@ def sample(
     return np.asarray(values, dtype=np.complex64)
 
 
+def frequencies(index: NDArray[np.float64], matrices: NDArray[np.float64]
+                 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Nominal frequencies A^T k / TILE of lattice indices: two float32 ``(len(matrices), len(index))``."""
+    thin = (index.T / tile.TILE).astype(np.float32)
+    return matrices[:, :, 0].astype(np.float32) @ thin, matrices[:, :, 1].astype(np.float32) @ thin
+
+
 def coefficients(spectrum: Spectrum, matrix: NDArray[np.float64]) -> NDArray[np.complex128]:
     """Exact lattice coefficients under a geometry, not interpolated.
 

@@ -152,9 +152,15 @@ def correlate_at(signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.flo
 def turned(samples: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]) -> list[NDArray[np.complex64]]:
     """Samples of each hypothesis turned to its own shift, ``(n, 2)``: what ``in_step`` adds up needs no further turn,
     whatever the key."""
-    indices = _pilots().index
-    return [part * np.exp((shifts @ index.T) * (-2j * np.pi / tile.TILE)).astype(np.complex64)
-            for part, index in zip(samples, indices, strict=True)]
+    found = []
+    for part, index in zip(samples, _pilots().index, strict=True):
+        # Lattice indices are few integers: the turns of each are made once and looked up.
+        reach = int(np.abs(index).max(initial=0))
+        turns = np.exp((-2j * np.pi / tile.TILE) * shifts[:, :, None] * np.arange(-reach, reach + 1))
+        along_x, along_y = turns.astype(np.complex64).transpose(1, 0, 2)
+        kx, ky = index.astype(np.int64).T + reach
+        found.append(part * np.take(along_x, kx, axis=1) * np.take(along_y, ky, axis=1))
+    return found
 
 
 def in_step(turned_samples: Sequence[NDArray[np.complex64]], signs: NDArray[np.complex128]) -> NDArray[np.float64]:

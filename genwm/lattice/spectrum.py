@@ -101,11 +101,12 @@ def sample(
     y *= inside
     bins = plane.bins.ravel()
     if exact:
-        x0, y0 = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)
-        wx, wy = x - x0, y - y0
+        left, top = np.floor(x), np.floor(y)
+        wx, wy = x - left, y - top
+        x0, y0 = left.astype(np.int32), top.astype(np.int32)
         upper, lower = y0 % rows * width + x0, (y0 + 1) % rows * width + x0
-        values = (bins[upper] * (1 - wx) + bins[upper + 1] * wx) * (1 - wy) + (
-            bins[lower] * (1 - wx) + bins[lower + 1] * wx) * wy
+        above, below = (bins[row] + (bins[row + 1] - bins[row]) * wx for row in (upper, lower))
+        values = above + (below - above) * wy
     else:
         y += np.float32(rows + 0.5)  # positive, so that truncation rounds
         place = y.astype(np.int32)

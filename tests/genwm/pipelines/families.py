@@ -153,7 +153,7 @@ def cosmos() -> Run:
 
     denoiser = diffusers.CosmosTransformer3DModel(
         in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1, mlp_ratio=2,
-        text_embed_dim=_WIDTH, adaln_lora_dim=4, max_size=(8, 32, 32))
+        text_embed_dim=_WIDTH, adaln_lora_dim=4, max_size=(16, 64, 64))
     pipe = diffusers.CosmosTextToWorldPipeline(
         None, None, denoiser, autoencoder("AutoencoderKLCosmos"), diffusers.EDMEulerScheduler(), _unwatched())
     return pipe, {**_prompt(), **_SIZE, "num_frames": 9}
@@ -164,7 +164,7 @@ def cosmos2() -> Run:
 
     denoiser = diffusers.CosmosTransformer3DModel(
         in_channels=5, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1, mlp_ratio=2,
-        text_embed_dim=_WIDTH, adaln_lora_dim=4, max_size=(8, 32, 32))
+        text_embed_dim=_WIDTH, adaln_lora_dim=4, max_size=(16, 64, 64))
     pipe = diffusers.Cosmos2VideoToWorldPipeline(
         None, None, denoiser, autoencoder("AutoencoderKLWan"), _flow(use_karras_sigmas=True), _unwatched())
     return pipe, {**_prompt(), **_SIZE, "num_frames": 9, "image": _picture()}

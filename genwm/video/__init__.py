@@ -1,13 +1,21 @@
 """Video and still images: probing, streaming frames, editing in place and writing. The only package that touches a
-container (PyAV; Pillow for writing still images). Import it lazily: it loads FFmpeg."""
+container (PyAV; Pillow for writing still images). Import it lazily: it loads FFmpeg. What writes is imported when it is
+first used: a detector starts without it."""
 
-from genwm.video.editing import edit_video
-from genwm.video.encoding import VideoCodec, write_video
-from genwm.video.images import edit_image, write_image
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo, YUVFrame
 from genwm.video.opening import MAX_PIXELS, MAX_SIDE
 from genwm.video.pixels import resized
 from genwm.video.reading import FrameReader, probe, read_planes, read_rgb
+
+if TYPE_CHECKING:
+    from genwm.video.editing import edit_video
+    from genwm.video.encoding import VideoCodec, write_video
+    from genwm.video.images import edit_image, write_image
 
 __all__ = [
     "MAX_PIXELS",
@@ -29,3 +37,23 @@ __all__ = [
     "write_image",
     "write_video",
 ]
+
+_HOMES = {
+    "VideoCodec": "genwm.video.encoding",
+    "edit_image": "genwm.video.images",
+    "edit_video": "genwm.video.editing",
+    "write_image": "genwm.video.images",
+    "write_video": "genwm.video.encoding",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'genwm.video' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,13 +1,13 @@
 """A video or still image -> a reading of its watermark: sampling, sequential test, timeline.
 
 Evidence is looked at up to three times: key frames from all over the file (cheap, and the best in quality), a first
-stretch, then
-the whole frame budget with the full geometric search. Each look counts in the p-value, and the first that decodes a
+stretch, then the whole frame budget with the full geometric search. Each look counts in the p-value, and the first that decodes a
 payload ends the reading, so a clear mark costs little and an absent one the whole budget.
 """
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -155,9 +155,9 @@ class Search:
 
 
 def read_watermark(
-    source: Source,
+    source: Source | NDArray[np.uint8],
     *,
-    keys: Sequence[Key],
+    keys: Sequence[Key] | Key,
     timeline: bool = False,
     max_frames: int = FRAME_BUDGET,
     threads: int = 2,
@@ -166,8 +166,9 @@ def read_watermark(
     """Reads the mark of a video or still image.
 
     Args:
-        source: path or binary file object.
-        keys: keys to try, retired ones included.
+        source: path or binary file object; or frames, uint8 ``(frames, height, width, 3)`` RGB, which are taken as 25 a
+            second.
+        keys: keys to try, retired ones included; or one key.
         timeline: also say which seconds are marked, by which payload; reads the whole file once more.
         max_frames: frames to use at most; the cost of a long video is bounded by it.
         threads: threads of the decoder, at most 4.
@@ -176,8 +177,11 @@ def read_watermark(
 
     Raises:
         KeyMissingError: no keys.
-        InputError: the file cannot be read; see ``genwm.errors``.
+        InputError: the file cannot be read, see ``genwm.errors``; an array of another shape or type.
     """
+    keys = (keys,) if isinstance(keys, Key) else keys
+    if isinstance(source, np.ndarray):
+        source = _as_file(source)
     if not keys:
         raise KeyMissingError("Expected at least one key to verify with, got none; make one with genwm keys new NAME.")
     started = time.perf_counter()
@@ -241,6 +245,20 @@ def read_watermark(
         timing={"decode": total - search.seconds, "search": search.seconds, "total": total},
         info=info,
     )
+
+
+def _as_file(frames: NDArray[np.uint8]) -> Source:
+    """Frames as a file in memory, without loss but for the 4:2:0 that nearly every video has: so they are read as any
+    other."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise InputError(f"Expected frames of shape (frames, height, width, 3) and type uint8, got {frames.shape} and "
+                         f"{frames.dtype}; convert them")  # fmt: skip
+    from genwm.video import write_video
+
+    file = io.BytesIO()
+    write_video(file, frames, fps=25, codec="ffv1", container="matroska", threads=1)
+    file.seek(0)
+    return file
 
 
 def opened(source: Source, threads: int, count: int, warnings: list[str]) -> tuple[VideoInfo, Iterator[Planes]]:

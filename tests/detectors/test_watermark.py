@@ -16,7 +16,7 @@ import detectors
 from detectors import read_watermark
 from detectors.watermark import FRAME_BUDGET, SMALL_LINES, key_frames, opened
 from genwm import Key
-from genwm.errors import EmptyFileError, KeyMissingError, NotFoundError
+from genwm.errors import EmptyFileError, InputError, KeyMissingError, NotFoundError
 from genwm.lattice.decision import HINT_LOG10_P, THRESHOLD_LOG10_P
 from genwm.video import probe, write_image, write_video
 from tests.clips import KEY, PAYLOAD, Frames, make_clip, marked, scene
@@ -131,6 +131,15 @@ def test_a_stream_is_read_like_a_file(tmp_path: Path, clip: Frames) -> None:
 
 
 # --- keys
+
+
+def test_frames_in_memory_are_read_like_a_file(clip: Frames) -> None:
+    reading = read_watermark(clip, keys=KEY, timeline=True)
+    assert (reading.status, reading.payload) == ("detected", PAYLOAD)
+    assert [part.payload for part in reading.segments] == [PAYLOAD]
+    for wrong in (clip[0], clip.astype(np.float32), clip[:0]):
+        with pytest.raises(InputError, match=r"Expected frames of shape \(frames, height, width, 3\)"):
+            read_watermark(wrong, keys=[KEY])
 
 
 def test_without_the_key_there_is_nothing(tmp_path: Path, clip: Frames) -> None:

@@ -1,8 +1,8 @@
 """A video or still image -> a reading of its watermark: sampling, sequential test, timeline.
 
 Evidence is looked at up to three times: key frames from all over the file (cheap, and the best in quality), a first
-stretch, then the whole frame budget with the full geometric search. Each look counts in the p-value, and the first that decodes a
-payload ends the reading, so a clear mark costs little and an absent one the whole budget.
+stretch, then the whole frame budget with the full geometric search. Each look counts in the p-value, and the first that
+decodes a payload ends the reading, so a clear mark costs little and an absent one the whole budget.
 """
 
 from __future__ import annotations

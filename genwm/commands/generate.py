@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import sys
 import time
@@ -47,6 +48,18 @@ _REPORT_FRAMES = 121
 _REPORT_LINES = 320
 
 
+class Size(click.ParamType):
+    """``WIDTHxHEIGHT`` as two integers."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        found = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", str(value))
+        if found is None:
+            self.fail(f"Expected width and height such as 512x320, got {value!r}", param, ctx)
+        return int(found[1]), int(found[2])
+
+
 @click.command()
 @click.argument("prompt", default="")
 @click.option("-o", "--out", required=True, metavar="OUT", help="Video to write; its suffix chooses the container.")
@@ -60,6 +73,7 @@ _REPORT_LINES = 320
 @click.option("--strength", type=click.Choice(["invisible", "balanced", "strong"]), default="balanced",
               show_default=True, help="The stronger, the more it survives and the more can be seen.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="The same seed gives the same clip [default: random].")
+@click.option("--size", type=Size(), help="Width and height in pixels, such as 512x320 [default: the pipeline's].")
 @click.option("--width", type=click.IntRange(1), help="Pixels [default: the pipeline's].")
 @click.option("--height", type=click.IntRange(1), help="Pixels [default: the pipeline's].")
 @click.option("--frames", type=click.IntRange(1), help="Number of frames [default: the pipeline's].")
@@ -82,7 +96,8 @@ _REPORT_LINES = 320
               help="Put a signed C2PA manifest into OUT: PEM files of the certificates and of their private key.")
 @click.option("--no-registry", is_flag=True, help="Do not enter the clip into the registry.")
 @click.option("--keep-prompt", is_flag=True, help="Write the prompt into OUT.json, not only its SHA-256.")
-@click.option("--force", is_flag=True, help="Replace OUT, OUT.json and the report if they exist.")
+@click.option("--overwrite", "--force", "force", is_flag=True,
+              help="Replace OUT, OUT.json and the report if they exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record of OUT.json.")
 def generate(
     prompt: str,
@@ -96,6 +111,7 @@ def generate(
     payload: str | None,
     strength: Any,
     seed: int | None,
+    size: tuple[int, int] | None,
     width: int | None,
     height: int | None,
     frames: int | None,
@@ -128,6 +144,10 @@ def generate(
     from genwm.provenance import check_signer
     from genwm.registry import Registry
 
+    if size is not None:
+        if (width, height) != (None, None):
+            raise InputError("Expected --size or --width and --height, got both; leave one out.")
+        width, height = size
     ring = Keyring.load()
     key = ring.get(key_name) if key_name is not None else ring.default()
     mark = Mark(key, secrets.randbits(64) if payload is None else parse_payload(payload), strength)
@@ -289,7 +309,7 @@ def _outputs(stack: ExitStack, out: str, report: bool, force: bool) -> dict[str,
 
     names = {"json": f"{out}.json", **({"report": f"{out}.report.json"} if report else {}), "video": out}
     if not force and (there := [name for name in names.values() if os.path.exists(name)]):
-        raise OutputExistsError(f"Expected no file at {there[-1]}, got one; choose another name or give --force.")
+        raise OutputExistsError(f"Expected no file at {there[-1]}, got one; choose another name or give --overwrite.")
     return {kind: stack.enter_context(atomic_output(name, overwrite=force)) for kind, name in names.items()}
 
 

@@ -329,7 +329,7 @@ def test_video_options_are_refused_for_stills(
 @pytest.mark.parametrize("options", [["--strength", "loud"], ["--codec", "divx"], ["--crf", "-1"], ["--quality", "0"]])
 def test_wrong_calls(tmp_path: Path, clip: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["embed", str(clip), str(tmp_path / "out.mp4"), *options]) == 2
-    assert "Usage:" in capsys.readouterr().err
+    assert "error[usage]: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])

@@ -169,7 +169,7 @@ def test_outputs_that_exist_are_kept(
             capsys, PROMPT, "-o", tmp_path / "out.mp4", "--model", model, *SMALL, "--report", "--json")
         assert (status, record["error"]["code"]) == (2, "output-exists")
         assert f"no file at {tmp_path / name}, got one; " in record["error"]["message"]
-        assert "give --force" in record["error"]["message"]
+        assert "give --overwrite" in record["error"]["message"]
         assert [path.read_text() for path in tmp_path.glob("out*")] == ["mine"]
         (tmp_path / name).unlink()
 
@@ -179,7 +179,7 @@ def test_outputs_that_exist_are_replaced_when_asked(
 ) -> None:
     for name in ("out.mp4", "out.mp4.json"):
         (tmp_path / name).write_text("mine")
-    assert run(capsys, PROMPT, "-o", tmp_path / "out.mp4", "--model", model, *SMALL, "--force")[0] == 0
+    assert run(capsys, PROMPT, "-o", tmp_path / "out.mp4", "--model", model, *SMALL, "--overwrite")[0] == 0
     assert probe(tmp_path / "out.mp4").codec == "h264"
     assert json.loads((tmp_path / "out.mp4.json").read_text())["payload"] == HEX
 
@@ -292,6 +292,8 @@ def test_the_embedded_pipeline_is_the_default(
     [
         (("--crf", 51), "not-verified", "Expected payload"),
         (("--width", 250), "bad-size", "use --width 224 or 256"),
+        (("--size", "256x256"), "bad-input", "got both"),
+        (("--size", "256"), "usage", "such as 512x320"),
         (("--frames", 10), "bad-size", "use --frames 9 or 13"),
         (("--model", "no/such", "--local-only"), "fetch-failed", "local folder"),
     ],

@@ -201,7 +201,7 @@ def _of_score(score: SyntheticRecord | None, policy: Policy) -> tuple[Verdict, s
     verdict = score_verdict(score, policy)
     asks = f" The policy asks for {_share(policy.synthetic.false_positive_rate)}." if verdict != "no_evidence" else ""
     head = {"likely_synthetic": "finds traces of a generator", "inconclusive": "sees a hint of a generator, no more",
-            "no_evidence": "finds no trace of a generator"}[verdict]
+            "no_evidence": "sees nothing that camera footage does not show often enough"}[verdict]
     return verdict, f"The classifier {score.model} {head} (probability {score.probability:.2f}). {why}".rstrip() + asks
 
 

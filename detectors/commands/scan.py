@@ -121,17 +121,19 @@ def _local(
     from detectors.scan.pages import Pages
     from detectors.scan.pool import Pool
     from detectors.scan.run import Tally, scan_all
-    from detectors.scan.table import write_table
+    from detectors.scan.table import check_table, write_table
 
     started = time.monotonic()
+    if table is not None:
+        check_table(Path(table))
     results = [Path(name) for name in (output, pages, table) if name is not None]
     files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results))
     tally = Tally()
     with ExitStack() as stack:
+        evidence = Pages(Path(pages), settings) if pages is not None else None
         journal = stack.enter_context(Journal(output, resume=resume))
         if journal.torn:
             click.echo(f"The last line of {output} was torn; its file is scanned again.", err=True)
-        evidence = Pages(Path(pages), settings) if pages is not None else None
         pool = stack.enter_context(Pool(settings, min(workers or _all_cores(), max(len(files), 1))))
         advance = stack.enter_context(_progress(len(files), tally))
         for scanned in scan_all(files, pool, journal, tally, prepare=_writer(evidence)):

@@ -21,7 +21,7 @@ from detectors.record import VERDICTS, Record
 from detectors.scan.files import replaced
 from detectors.scan.settings import Settings
 from detectors.scan.single import Picture
-from genwm.errors import OutputError
+from genwm.errors import OutputError, OutputExistsError
 
 WORDS = {
     "watermark_detected": "watermark detected",
@@ -41,6 +41,10 @@ class Pages:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder = folder
         self._settings = settings
+        index = folder / "index.html"
+        if index.exists() and not (folder / _FOLDER).is_dir():
+            raise OutputExistsError(f"Expected a new folder or pages of an earlier scan at {folder}, got another "
+                                    f"{index.name}; choose another with --html")
         try:
             (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
         except OSError as error:

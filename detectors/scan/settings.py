@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from detectors.verdict import Policy, load_policy
 from detectors.watermark import FRAME_BUDGET
 from genwm import __version__
-from genwm.errors import KeyMissingError, NotFoundError
+from genwm.errors import InputError, KeyMissingError, NotFoundError
 from genwm.keys import VERSION, Key, Keyring
 from genwm.video import MAX_PIXELS
 
@@ -96,14 +96,16 @@ class Settings:
         return cls(keys=keys, policy=load_policy(policy), **options)
 
     def describe(self) -> dict[str, Any]:
-        """Everything that a record depends on, as JSON: keys by name and public id, never their secrets."""
+        """What a record depends on, as JSON: keys by name and public id, never their secrets. Of the registry its place
+        counts: it grows with each clip that is made, and a record stays as it was found."""
+        registry = self.registry_path()
         return {
             "keys": [{"name": key.name, "id": key.id} for key in self.keys],
             "policy": self.policy.model_dump(by_alias=True),
             "limits": asdict(self.limits),
             "detectors": sorted(self.detectors),
             "trust": None if self.trust is None else hashlib.sha256(Path(self.trust).read_bytes()).hexdigest(),
-            "registry": self.registry_path() is not None,
+            "registry": None if registry is None else str(registry.resolve()),
             "timeline": self.timeline,
             "versions": versions(self),
         }
@@ -142,6 +144,8 @@ class Settings:
         if self.trust is not None and not os.path.isfile(self.trust):
             raise NotFoundError(f"Expected a PEM file of trusted certificates at {self.trust}, got none; check the "
                                 "path.")
+        if self.trust is not None and b"-----BEGIN CERTIFICATE-----" not in Path(self.trust).read_bytes():
+            raise InputError(f"Expected certificates in PEM form in {self.trust}, got none; check the file")
         if (registry := self.registry_path()) is not None:
             from genwm.registry import Registry
 

@@ -8,12 +8,24 @@ from pathlib import Path
 
 from detectors.record import Record
 from detectors.scan.files import replaced
+from genwm.errors import OutputExistsError
 
 COLUMNS = (
     "path", "sha256", "bytes", "verdict", "watermark", "key", "payload", "log10_p", "synthetic", "probability", "model",
     "c2pa", "registry", "container", "codec", "width", "height", "fps", "duration_s", "error", "duplicate_of",
     "contradictions", "warnings", "reasons", "total_s", "settings",
 )  # fmt: skip
+
+
+def check_table(path: Path) -> None:
+    """Raises OutputExistsError if there is a file at ``path`` that no scan wrote: only such tables are replaced."""
+    head = (",".join(COLUMNS) + "\n").encode()
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        if file.read(len(head)) != head:
+            raise OutputExistsError(f"Expected no file at {path} but a table of an earlier scan, got something else; "
+                                    "choose another name for --csv")
 
 
 def write_table(path: Path, records: Iterable[Record]) -> None:

@@ -206,14 +206,20 @@ def test_a_killed_run_goes_on_without_loss_or_repeat(uploads: Path, originals: P
         (["uploads", "-o", "uploads/notes.txt"], "--resume"),
         (["uploads", "-o", "uploads/notes.txt", "--resume"], "line 1"),
         (["uploads", "--html", "uploads/notes.txt"], "notes.txt"),
+        (["uploads", "--csv", "uploads/notes.txt"], "choose another name for --csv"),
+        (["uploads", "--html", "site"], "choose another with --html"),
+        (["uploads", "--trust", "uploads/notes.txt"], "PEM"),
     ],
 )
 def test_wrong_calls_are_one_sentence(
     uploads: Path, args: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("site").mkdir()
+    Path("site/index.html").write_text("mine")
     assert run(*args) == 2
     err = capsys.readouterr().err
     assert says in err
+    assert Path("site/index.html").read_text() == "mine"
     assert "Traceback" not in err
     assert (uploads / "notes.txt").read_text() == "no video"
 

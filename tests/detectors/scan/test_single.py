@@ -92,6 +92,7 @@ def test_the_digest_follows_what_a_record_depends_on() -> None:
         Settings(), Settings(keys=(renewed,)), Settings(keys=(KEY,), timeline=True),
         Settings(keys=(KEY,), limits=Limits(time_s=1)), Settings(keys=(KEY,), detectors=("watermark",)),
         Settings(keys=(KEY,), policy=base.policy.model_copy(update={"name": "mine"})),
+        Settings(keys=(KEY,), registry="one.sqlite3"), Settings(keys=(KEY,), registry="two.sqlite3"),
     ]  # fmt: skip
     digests = {settings.digest for settings in [base, *others]}
     assert len(digests) == 1 + len(others)

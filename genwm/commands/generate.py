@@ -48,7 +48,7 @@ _REPORT_FRAMES = 121
 _REPORT_LINES = 320
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg]  # older versions of click are not generic
     """``WIDTHxHEIGHT`` as two integers."""
 
     name = "WxH"

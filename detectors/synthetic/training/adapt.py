@@ -180,7 +180,7 @@ def _known(model: Model) -> Data:
 
 def _recipe(model: Model, seed: int) -> Recipe:
     channels = model.manifest["recipe"]["channels"]
-    return Recipe(strengths={key: channels[key] for key in model.channels}, repeats=1, seed=seed)
+    return Recipe(shrinkages={key: channels[key] for key in model.channels}, repeats=1, seed=seed)
 
 
 def _auc(reals: Floats, synthetic: Floats) -> float:

@@ -27,8 +27,8 @@ from genwm import __version__
 from genwm.errors import InputError, OutputError
 
 Progress = Callable[[str], None]
-#: scikit-learn's C of each channel in use, chosen by grouped cross-validation (docs/models/synthetic.md).
-STRENGTHS = {"appearance": 0.01, "texture": 0.01, "motion": 0.01}
+#: Shrinkage of each channel in use (docs/models/synthetic.md).
+SHRINKAGES = {"appearance": 0.35, "texture": 0.35, "motion": 0.35}
 #: Deliveries that the heads also see, each with its emphasis beside clips as they come.
 AUGMENTED = {"h264-40": 0.5}
 #: Deliveries that out-of-fold scores are kept for.
@@ -60,7 +60,7 @@ class Trained:
 
 def train_detector(
     data: str | os.PathLike[str], output: str | os.PathLike[str], *, work: str | os.PathLike[str],
-    channels: Sequence[str] = tuple(STRENGTHS), settings: Settings | None = None, model_id: str = "synthetic-1",
+    channels: Sequence[str] = tuple(SHRINKAGES), settings: Settings | None = None, model_id: str = "synthetic-2",
     progress: Progress = lambda text: None,
 ) -> Trained:  # fmt: skip
     """Trains on ``data`` (clips named by ``manifest.csv``, photographs under ``photos/``) and writes a model folder.
@@ -93,7 +93,7 @@ def finish(
     channels: Sequence[str], settings: Settings, model_id: str, progress: Progress,
 ) -> Trained:  # fmt: skip
     """The part after the features: out-of-fold scores, calibration, final heads, the folder."""
-    recipe = Recipe(strengths={name: STRENGTHS.get(name, 0.01) for name in channels}, folds=settings.folds,
+    recipe = Recipe(shrinkages={name: SHRINKAGES.get(name, 0.35) for name in channels}, folds=settings.folds,
                     seed=settings.seed)
     means = [{name: values.mean(axis=0) for name, values in features.items()} for features in plain]
     labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
@@ -123,7 +123,7 @@ def finish(
     manifest: dict[str, Any] = {
         "schema": SCHEMA, "id": model_id, "licence": LICENCE, "made_with": f"genwm {__version__}",
         "recipe": {"command": "genwm train detector DATA -o MODEL", **asdict(settings),
-                   "channels": dict(recipe.strengths), "augmented": AUGMENTED,
+                   "channels": dict(recipe.shrinkages), "augmented": AUGMENTED,
                    "repeats": recipe.repeats},
         "data": {"clips": count, "synthetic": sum(labels), "sources": len(sources), "list": "clips.csv",
                  "families": sorted({clip.group for clip in clips if clip.label})},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detectors.synthetic.fusion import CUT, Fusion, Head, probability, share_as_high
+from detectors.synthetic.training import fit
 from detectors.synthetic.training.fit import (
     Data,
     Recipe,
@@ -35,18 +36,36 @@ def clips(groups: int = 12, each: int = 8, gap: float = 1.5, seed: int = 0) -> D
     )  # fmt: skip
 
 
-RECIPE = Recipe(strengths={"signal": 0.1, "noise": 0.1}, folds=4, repeats=1)
+RECIPE = Recipe(shrinkages={"signal": 0.1, "noise": 0.1}, folds=4, repeats=1)
 
 
-def test_a_head_is_scikit_learns_logistic_regression() -> None:
-    from sklearn.linear_model import LogisticRegression
+def test_a_head_is_scikit_learns_shrunken_discriminant_where_each_class_is_one_group() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.preprocessing import StandardScaler
 
-    values, labels = GENERATOR.uniform(-1, 1, (80, 5)), GENERATOR.integers(0, 2, 80)
-    head = fit_head(values, labels, np.ones(80), 0.5)
-    scaler = StandardScaler().fit(values)
-    model = LogisticRegression(C=0.5, max_iter=500).fit(scaler.transform(values), labels)
-    np.testing.assert_allclose(head.logits(values), model.decision_function(scaler.transform(values)), atol=1e-4)
+    labels = np.repeat([0, 1], 40)
+    values = GENERATOR.uniform(-1, 1, (80, 5)) + 0.3 * labels[:, None]
+    data = Data.of([{"x": row} for row in values], labels.tolist(), ["a"] * 40 + ["b"] * 40)
+    scores = fit_head(data, "x", 0.4).logits(values)
+    scaled = StandardScaler().fit_transform(values)
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.4).fit(scaled, labels)
+    assert np.corrcoef(scores, model.decision_function(scaled))[0, 1] == pytest.approx(1, abs=1e-6)
+    assert (scores.mean(), scores.std()) == (pytest.approx(0, abs=1e-9), pytest.approx(1))
+
+
+def test_what_differs_between_groups_counts_against_a_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    labels, group = np.repeat([0, 1], 60), np.tile(np.repeat(np.arange(6), 10), 2) + np.repeat([0, 6], 60)
+    shifts = generator.normal(0, 4, 12)[group]
+    values = np.stack([labels + shifts + generator.normal(0, 0.3, 120), labels + generator.normal(0, 1, 120)], axis=1)
+    data = Data.of([{"x": row} for row in values], labels.tolist(), [f"g{number}" for number in group])
+    shares = []
+    for between in (0.0, 0.1, 1.0):
+        monkeypatch.setattr(fit, "BETWEEN", between)
+        weights = np.abs(fit_head(data, "x", 0.0).weights)
+        shares.append(weights[0] / weights[1])
+    assert shares == sorted(shares, reverse=True)
+    assert shares[2] < 0.2 * shares[0]
 
 
 def test_an_odd_number_cannot_buy_certainty() -> None:
@@ -106,8 +125,8 @@ def test_out_of_fold_scores_do_not_know_their_group() -> None:
     from sklearn.metrics import roc_auc_score
 
     data = clips(gap=0.0, groups=16)
-    inside = fit_head(data.features["noise"], data.labels, data.weights(), 100.0).logits(data.features["noise"])
-    outside = channel_logits(data, Recipe(strengths={"noise": 100.0}, folds=8, repeats=2))["noise"]
+    inside = fit_head(data, "noise", 0.0).logits(data.features["noise"])
+    outside = channel_logits(data, Recipe(shrinkages={"noise": 0.0}, folds=8, repeats=2))["noise"]
     assert roc_auc_score(data.labels, inside) > 0.8
     assert roc_auc_score(data.labels, outside) < roc_auc_score(data.labels, inside) - 0.15
 
@@ -116,11 +135,22 @@ def test_out_of_fold_logits_find_what_is_there_and_are_calibrated() -> None:
     from sklearn.metrics import roc_auc_score
 
     data = clips(groups=24)
-    logits, shifted = out_of_fold(data, RECIPE, others=[{name: values + 0.1 for name, values in data.features.items()}])
+    alone = Recipe(shrinkages={"signal": 0.1}, folds=4, repeats=1)
+    logits, shifted = out_of_fold(data, alone, others=[{name: values + 0.1 for name, values in data.features.items()}])
     assert roc_auc_score(data.labels, logits) > 0.9
     assert shifted.shape == logits.shape
     chances = 1 / (1 + np.exp(-logits))
     assert abs(chances.mean() - data.labels.mean()) < 0.1
+    assert roc_auc_score(data.labels, out_of_fold(data, RECIPE)[0]) > 0.8  # a channel that knows only groups costs some
+
+
+def test_a_channel_that_says_little_is_left_out_and_the_others_count_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = clips(groups=24)
+    found = channel_logits(data, RECIPE)
+    monkeypatch.setattr(fit, "channel_logits", lambda *_: found | {"noise": -found["signal"]})
+    assert set(fit_fusion(data, RECIPE).weights) == {"signal"}
+    monkeypatch.setattr(fit, "channel_logits", lambda *_: found | {"noise": found["signal"]})
+    assert len(set(fit_fusion(data, RECIPE).weights.values())) == 1
 
 
 def test_both_classes_weigh_the_same_and_large_groups_less_a_clip() -> None:

@@ -22,8 +22,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from genwm.errors import InputError, OutputError
 from genwm.keys import Keyring
@@ -269,6 +267,8 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _detail(pictures: Frames) -> NDArray[np.float32]:
+    from scipy.ndimage import gaussian_filter  # `verify` only asks where the registry is, and has to start fast
+
     levels = pictures.astype(np.float32)
     fine: NDArray[np.float32] = levels - gaussian_filter(levels, (0, _DETAIL, _DETAIL), mode="nearest")
     return fine
@@ -285,8 +285,14 @@ def _luma(frame: Frames) -> Frames:
     if frame.dtype != np.uint8 or not (frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 3)):
         raise InputError(f"Expected uint8 frames, RGB (H, W, 3) or luma (H, W), got {frame.dtype} {frame.shape}; "
                          "convert them.")
-    return frame if frame.ndim == 2 else np.asarray(Image.fromarray(frame).convert("L"))
+    if frame.ndim == 2:
+        return frame
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(frame).convert("L"))
 
 
 def _reduced(luma: Frames, side: int) -> Frames:
+    from PIL import Image
+
     return np.asarray(Image.fromarray(luma).resize((side, side), Image.Resampling.BOX))

@@ -118,8 +118,10 @@ class Settings:
 
     def asks(self, detector: Detector) -> bool:
         """Whether this detector looks at files: it is asked for, it is installed, and has what it needs."""
-        if detector not in self.detectors or (detector == "watermark" and not self.keys):
+        if detector not in self.detectors:
             return False
+        if detector == "watermark":
+            return bool(self.keys)
         return detector in available() or (detector == "synthetic" and self.model is not None)
 
     def classifier(self) -> str | None:

@@ -458,11 +458,14 @@ def describe(item: Result) -> str:
 @click.command()
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file of results; replaced.")
 @click.option("--only", multiple=True, type=click.Choice(list(BENCHMARKS)), help="Only this one; may be given again.")
-@click.option("--width", default=1280, show_default=True, type=click.IntRange(64))
-@click.option("--height", default=720, show_default=True, type=click.IntRange(64))
-@click.option("--short-seconds", "short_s", default=10.0, show_default=True, type=click.FloatRange(1))
-@click.option("--long-seconds", "long_s", default=60.0, show_default=True, type=click.FloatRange(0), help="0: none.")
-@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--width", default=1280, show_default=True, type=click.IntRange(64), help="Of the clip, in pixels.")
+@click.option("--height", default=720, show_default=True, type=click.IntRange(64), help="Of the clip, in pixels.")
+@click.option("--short-seconds", "short_s", default=10.0, show_default=True, type=click.FloatRange(1),
+              help="Length of the clip that is verified, in seconds.")
+@click.option("--long-seconds", "long_s", default=60.0, show_default=True, type=click.FloatRange(0),
+              help="Length of the clip that memory is compared on, in seconds; 0: none.")
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1),
+              help="Times that each is measured; the median counts.")
 def speed(out: Path, only: tuple[str, ...], **options: Any) -> None:
     """Measure speed and memory on clips made on the spot; every limit that is missed is named."""
     try:

@@ -425,9 +425,11 @@ def _chosen(context: click.Context, parameter: click.Parameter, value: str) -> t
 @click.option("--configs", default=",".join(CONFIGS), show_default=True, callback=_chosen, help="Variants, by commas.")
 @click.option("--limit-clips", default=LIMIT_CLIPS, show_default=True, type=click.IntRange(1))
 @click.option("--frames", default=FRAMES, show_default=True, type=click.IntRange(1), help="First frames of each clip.")
-@click.option("--min-short-side", default=MIN_SHORT_SIDE, show_default=True, type=click.IntRange(0))
+@click.option("--min-short-side", default=MIN_SHORT_SIDE, show_default=True, type=click.IntRange(0),
+              help="Leave out clips of fewer lines on the short side.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Chooses clips, keys and payloads.")
-@click.option("--processes", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--processes", default=2, show_default=True, type=click.IntRange(1),
+              help="Clips that are measured at a time.")
 def main(
     *,
     videos: Path,

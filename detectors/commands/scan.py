@@ -88,6 +88,8 @@ def scan(
     if engine == "ray" and (output is None or pages or table or only):
         raise click.UsageError("Expected --output, and none of --html, --csv and --only, with --engine ray: it writes "
                                "shards of records.")
+    if shards != "jsonl" and engine != "ray":
+        raise click.UsageError(f"Expected --engine ray with --shards {shards}: else one file of JSON lines is written.")
     if as_json and output is None:
         raise click.UsageError("Expected --output with --json: without it, stdout is for the records.")
     settings = Settings.load(

@@ -23,10 +23,13 @@ from genwm.errors import GenwmError, InputError
 @click.option("--search-keys", default=20, show_default=True, type=click.IntRange(0), help="Of these, searched fully.")
 @click.option("--max-frames", default=72, show_default=True, type=click.IntRange(1), help="The detector's budget.")
 @click.option("--label", "labels", multiple=True, help="Only clips of this label; may be given again [default: all].")
-@click.option("--min-short-side", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--min-short-side", default=0, show_default=True, type=click.IntRange(0),
+              help="Leave out clips of fewer lines on the short side.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many clips, a fair sample of all.")
-@click.option("--processes", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1),
+              help="Clips that are measured at a time.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
+              help="Chooses keys, payloads and places of attacks.")
 @click.option("--summary-only", is_flag=True, help="Measure nothing: sum up the rows of --out.")
 def false_alarms(videos: Path | None, out: Path, summary_only: bool, **options: Any) -> None:
     """Read unmarked clips with random keys; write rows, and a summary beside them (.md and .summary.csv)."""

@@ -36,9 +36,11 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> tu
 )
 @click.option("--summary", "summary_path", type=click.Path(path_type=Path), help="Markdown file; else standard output.")
 @click.option(
-    "--strength", default="balanced", show_default=True, type=click.Choice(["invisible", "balanced", "strong"])
+    "--strength", default="balanced", show_default=True, type=click.Choice(["invisible", "balanced", "strong"]),
+    help="Of our mark.",
 )
-@click.option("--profile", default="colour", show_default=True, type=click.Choice(["colour", "luma"]))
+@click.option("--profile", default="colour", show_default=True, type=click.Choice(["colour", "luma"]),
+              help="Planes that carry the mark.")
 @click.option("--methods", default=OURS, show_default=True, callback=_names, help=f"Of {OURS}, {', '.join(BASELINES)}.")
 @click.option(
     "--metrics", default=",".join(USUAL), show_default=True, callback=_names, help=f"Of {', '.join(METRICS)}."
@@ -49,12 +51,14 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option("--full", is_flag=True, help="Every measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @click.option("--frames", default=FRAMES, show_default=True, type=click.IntRange(1), help="First frames of each clip.")
-@click.option("--min-short-side", default=480, show_default=True, type=click.IntRange(0))
-@click.option("--max-short-side", type=click.IntRange(1))
+@click.option("--min-short-side", default=480, show_default=True, type=click.IntRange(0),
+              help="Leave out clips of fewer lines on the short side.")
+@click.option("--max-short-side", type=click.IntRange(1), help="Leave out clips of more lines on the short side.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first clips of the (fair) order.")
-@click.option("--processes", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1),
+              help="Clips that are measured at a time.")
 @click.option("--retry", is_flag=True, help="Measure rows with an error again.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Chooses keys, payloads and places of attacks.")
 @click.option("--device", default="cpu", show_default=True, help="torch device of ColorVideoVDP.")
 @told
 def quality(

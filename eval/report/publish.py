@@ -32,13 +32,15 @@ _BEGIN, _END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
 @click.command()
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of clips [default: public clips, or scenes].")
 @click.option("--out", default=ROWS, show_default=True, type=click.Path(path_type=Path), help="CSV file; continued.")
-@click.option("--methods", default=",".join(METHODS), show_default=True)
+@click.option("--methods", default=",".join(METHODS), show_default=True, help="Ids with commas.")
 @click.option("--limit", default=8, show_default=True, type=click.IntRange(1), help="Clips, a fair sample of all.")
 @click.option("--max-frames", default=72, show_default=True, type=click.IntRange(1))
 @click.option("--lines", type=click.IntRange(64), help="Scale larger clips down to so many lines before marking.")
-@click.option("--min-short-side", default=480, show_default=True, type=click.IntRange(0))
-@click.option("--max-short-side", type=click.IntRange(1))
-@click.option("--processes", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--min-short-side", default=480, show_default=True, type=click.IntRange(0),
+              help="Leave out clips of fewer lines on the short side.")
+@click.option("--max-short-side", type=click.IntRange(1), help="Leave out clips of more lines on the short side.")
+@click.option("--processes", default=2, show_default=True, type=click.IntRange(1),
+              help="Clips that are measured at a time.")
 @click.option("--no-run", is_flag=True, help="Measure nothing: make page and tables of the rows that are there.")
 @told
 def publish(

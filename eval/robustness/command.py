@@ -40,12 +40,15 @@ _USUAL = {"methods": ",".join(DEFAULT_METHODS), "max_frames": 72}
 @click.option("--max-frames", type=click.IntRange(1), help="First frames of each clip [default: 72].")
 @click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Seconds instead of frames.")
 @click.option("--lines", type=click.IntRange(64), help="Scale larger clips down to so many lines before marking.")
-@click.option("--min-short-side", default=480, show_default=True, type=click.IntRange(0))
-@click.option("--max-short-side", type=click.IntRange(1))
+@click.option("--min-short-side", default=480, show_default=True, type=click.IntRange(0),
+              help="Leave out clips of fewer lines on the short side.")
+@click.option("--max-short-side", type=click.IntRange(1), help="Leave out clips of more lines on the short side.")
 @click.option("--clip", "clips", multiple=True, help="Only this clip, by its path in the folder; may be given again.")
-@click.option("--processes", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--processes", default=2, show_default=True, type=click.IntRange(1),
+              help="Clips that are measured at a time.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many clips, a fair sample of all.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
+              help="Chooses keys, payloads and places of attacks.")
 @click.option("--retry-errors", is_flag=True, help="Measure again what ended in an error.")
 @click.option("--summary-only", is_flag=True, help="Measure nothing: sum up the rows of --out.")
 @click.option("--html", is_flag=True, help="Measure quality and cost too, and write one page (.html) beside --out.")

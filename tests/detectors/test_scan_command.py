@@ -201,6 +201,7 @@ def test_a_killed_run_goes_on_without_loss_or_repeat(uploads: Path, originals: P
         (["uploads", "--resume"], "--output"),
         (["uploads", "--json"], "--output"),
         (["uploads", "--workers", "0"], "workers"),
+        (["uploads", "--shards", "parquet"], "--engine ray"),
         (["uploads", "--key", "nobody"], "nobody"),
         (["uploads", "--policy", "none.toml"], "check the path"),
         (["uploads", "-o", "uploads/notes.txt"], "--resume"),

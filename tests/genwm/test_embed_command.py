@@ -6,11 +6,9 @@ import io
 import json
 import os
 import re
-import resource
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -348,15 +346,6 @@ def test_an_open_keyring_is_refused(
 ) -> None:
     ring.path.chmod(stat.S_IRUSR | stat.S_IROTH)
     assert run(capsys, "embed", clip, tmp_path / "out.mp4", "--json")[1]["error"]["code"] == "bad-keyring"
-
-
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file of this process may grow past 60 kB."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk(

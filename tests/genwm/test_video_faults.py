@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,15 +71,6 @@ def test_existing_and_same_files(tmp_path: Path, pictures: np.ndarray) -> None:
             video.edit_video(path, same, unchanged, overwrite=True)
     with path.open("rb") as file, pytest.raises(errors.SameFileError):
         video.edit_video(file, path, unchanged, overwrite=True)
-
-
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file of this process may grow past 60 kB."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("target", ["out.mkv", "out.mov"])

@@ -12,6 +12,7 @@ from detectors.synthetic.fusion import CUT, Fusion, Head
 
 #: Weight of differences between sources or families, beside those within, in a head's covariance.
 BETWEEN = 0.1
+#: How far apart a channel has to set the classes, as a share of what the best channel does, to be used.
 LEAST = 0.25
 
 Floats = NDArray[np.float64]

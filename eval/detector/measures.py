@@ -78,6 +78,18 @@ def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = B
     return sum(count * abs(mean - share) for count, mean, share in rows) / total if total else float("nan")
 
 
+def calibration_error_by_chance(
+    probabilities: ArrayLike, bins: int = BINS, *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Median and 95th percentile of the `calibration_error` that probabilities without any fault would show on so many
+    clips, whose labels are drawn from them: a smaller error than the first cannot be shown with this sample
+    (Vaicenavicius and others, AISTATS 2019)."""
+    values = np.asarray(probabilities, np.float64)
+    generator = np.random.default_rng(seed)
+    errors = [calibration_error(generator.random(len(values)) < values, values, bins) for _ in range(draws)]
+    return float(np.median(errors)), float(np.percentile(errors, 95))
+
+
 def precision_at(true_rate: float, false_rate: float, prevalence: float) -> float | None:
     """Share of alarms that are right where ``prevalence`` of the clips are synthetic; None without any alarm."""
     right, wrong = true_rate * prevalence, false_rate * (1 - prevalence)

@@ -45,7 +45,9 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("clips", f"{all_['real']} real of {all_['sources']} sources, {all_['synthetic']} synthetic of "
                   f"{all_['families']} families"),
         ("AUC (95 % by source and family)", _interval(all_["auc"], all_["auc_95"])),
-        ("AUC by family: mean, worst", f"{_number(all_['auc_mean_of_families'])}, {_number(all_['auc_worst_family'])}"),
+        (f"AUC by family: mean, worst, worst of those with {all_['enough']} clips or more",
+         f"{_number(all_['auc_mean_of_families'])}, {_number(all_['auc_worst_family'])}, "
+         f"{_number(all_['auc_worst_known_family'])}"),
         ("AUC by generator: mean, worst",
          f"{_number(all_['auc_mean_of_generators'])}, {_number(all_['auc_worst_generator'])}"),
         *rates,
@@ -53,6 +55,8 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
          _number(precision["value"])),
         ("equal error rate, Brier score", f"{_number(all_['eer'])}, {_number(all_['brier'])}"),
         (f"calibration error ({all_['bins']} bins)", _interval(all_["ece"], all_["ece_95"])),
+        ("the same of a scorer without fault on so many clips: median, 95th percentile",
+         f"{_number(all_['ece_by_chance'][0])}, {_number(all_['ece_by_chance'][1])}"),
         ("real against real: AUC between halves of the sources, median and 95th percentile",
          f"{_number(floor['median'])}, {_number(floor['p95'])}"),
         ("container facts alone, AUC: as delivered, in canonical form",

@@ -15,6 +15,7 @@ from eval.detector.measures import (
     brier,
     by_group,
     calibration_error,
+    calibration_error_by_chance,
     equal_error_rate,
     halves_apart,
     precision_at,
@@ -29,6 +30,7 @@ from genwm.errors import InputError, MissingExtraError
 SCHEMA = "genwm.detector/1"
 RATES = (0.01, 0.001)
 PREVALENCE = 0.01
+ENOUGH = 5  # clips of a family whose AUC says something of the family
 
 
 def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -54,17 +56,21 @@ def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int =
     floor, floor_high = halves_apart(logits[labels == 0], groups[labels == 0], seed=seed)
     generators = _generators(judged, logits[labels == 0], groups[labels == 0], draws, seed)
     areas = [row["auc"] for row in generators if row["label"] == "synthetic"]
-    families = [row["auc"] for row in _families(plain, logits, labels, groups)]
+    by_family = _families(plain, logits, labels, groups)
+    families = [row["auc"] for row in by_family]
+    known = [row["auc"] for row in by_family if row["clips"] >= ENOUGH]
     overall: dict[str, Any] = {
         "clips": len(plain), "real": int((labels == 0).sum()), "synthetic": int(labels.sum()),
         "sources": len(np.unique(groups[labels == 0])), "families": len(families),
         "auc": auc(labels, logits), "auc_95": by_group(auc, labels, logits, groups, draws=draws, seed=seed),
         "auc_mean_of_families": float(np.mean(families)), "auc_worst_family": float(np.min(families)),
+        "auc_worst_known_family": float(np.min(known)) if known else None, "enough": ENOUGH,
         "auc_mean_of_generators": float(np.mean(areas)), "auc_worst_generator": float(np.min(areas)),
         "tpr": {f"{rate:g}": _rate(labels, logits, groups, rate, draws, seed) for rate in RATES},
         "eer": equal_error_rate(labels, logits), "brier": brier(labels, chances),
         "ece": calibration_error(labels, chances),
         "ece_95": by_group(calibration_error, labels, chances, groups, draws=draws, seed=seed), "bins": BINS,
+        "ece_by_chance": calibration_error_by_chance(chances, seed=seed),
         "real_against_real": {"median": floor, "p95": floor_high},
     }  # fmt: skip
     at_one = overall["tpr"]["0.01"]["value"]
@@ -140,7 +146,7 @@ def _generators(
 def _families(
     rows: Sequence[Score], logits: NDArray[np.float64], labels: NDArray[np.int64], groups: NDArray[np.str_]
 ) -> list[dict[str, Any]]:
-    return [{"family": name, "auc": auc(labels[keep], logits[keep])}
+    return [{"family": name, "clips": int((groups == name).sum()), "auc": auc(labels[keep], logits[keep])}
             for name in np.unique(groups[labels == 1]) if (keep := (labels == 0) | (groups == name)).any()]  # fmt: skip
 
 

@@ -54,6 +54,15 @@ def test_calibration_error_is_nought_for_true_chances_and_known_for_false_ones()
     assert m.calibration_error(np.array([0, 0, 1, 1]), np.full(4, 0.9)) == pytest.approx(0.4)
 
 
+def test_what_calibration_error_chance_alone_shows() -> None:
+    few, many = GENERATOR.uniform(size=300), GENERATOR.uniform(size=30_000)
+    median, high = m.calibration_error_by_chance(few, draws=300)
+    # By hand: 20 clips in each of 15 bins, where a share has a deviation of sqrt(p (1 - p) / 20), 0.8 of it on average.
+    assert median == pytest.approx(0.8 * np.mean(np.sqrt(few * (1 - few) / 20)), rel=0.1)
+    assert median < high < 2 * median
+    assert m.calibration_error_by_chance(many, draws=30)[1] < 0.2 * median
+
+
 def test_a_rate_that_the_clips_cannot_show_is_refused() -> None:
     labels, scores = np.r_[np.zeros(999, int), np.ones(50, int)], GENERATOR.normal(size=1049)
     assert m.tpr_at(labels, scores, 0.001) is None

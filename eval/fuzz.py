@@ -2,8 +2,9 @@
 
 ``python -m eval.fuzz --count 5000 --out docs/results/scan-fuzz.csv`` makes a tiny marked clip in each format, damages
 copies of it at random (seeded: the same files on every run with the same versions), and scans them in a pool of
-workers. The summary says what the records were; a missing record, a worker that did not answer in time, or the end of
-this process would be a fault of the scanner.
+workers under the limits of ``genwm scan``. The summary says what the records were; a missing record, a worker that did
+not answer in time, or the end of this process would be a fault of the scanner. The classifier needs ``--frames 12`` or
+more to judge what survives.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.scan import Limits, Pool, Settings
-from detectors.scan.settings import MIB
+from detectors.scan import Pool, Settings
 from eval.tables import versions, writing
 from genwm.commands.embed import mark_file
 from genwm.keys import Key
@@ -53,9 +53,9 @@ FORMATS: tuple[tuple[str, str, str, str], ...] = (
     ("image2", "jpg", "mjpeg", "yuvj420p"), ("image2", "webp", "libwebp", "yuv420p"),
     ("image2", "bmp", "bmp", "bgr24"), ("image2", "tiff", "tiff", "rgb24"),
 )  # fmt: skip
-COLUMNS = ("container", "codec", "outcome", "files", "slowest_s")
+COLUMNS = ("container", "codec", "outcome", "files", "classified", "slowest_s")
 _KEY = Key("fuzz", bytes(range(32)), "2026-01-31T12:00:00+00:00")
-_FRAMES, _WIDTH, _HEIGHT = 6, 320, 256
+_WIDTH, _HEIGHT = 320, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +70,27 @@ class Sample:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What became of the files, by (container, codec, outcome): how many, and seconds of the slowest."""
+    """What became of the files, by (container, codec, outcome): how many, how many of them the classifier judged, and
+    seconds of the slowest."""
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    classified: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     slowest_s: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
-    def add(self, sample: Sample, outcome: str, seconds: float) -> None:
+    def add(self, sample: Sample, outcome: str, seconds: float, *, classified: bool = False) -> None:
         name = (sample.container, sample.codec, outcome)
         self.counts[name] += 1
+        self.classified[name] += classified
         self.slowest_s[name] = max(seconds, self.slowest_s.get(name, 0.0))
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         for name, count in sorted(self.counts.items()):
-            yield *name, count, round(self.slowest_s[name], 2)
+            yield *name, count, self.classified[name], round(self.slowest_s[name], 2)
 
 
-def samples() -> tuple[list[Sample], list[str]]:
+def samples(frame_count: int = 6) -> tuple[list[Sample], list[str]]:
     """A tiny marked clip in every format that this build can write, and the formats that it cannot."""
-    frames = _marked_frames()
+    frames = _marked_frames(frame_count)
     made, missing = [], []
     with tempfile.TemporaryDirectory() as folder:
         for container, suffix, codec, layout in FORMATS:
@@ -115,6 +118,7 @@ def fuzz(
     *,
     seed: int = 0,
     workers: int = 1,
+    frame_count: int = 6,
     folder: Path | None = None,
     tell: Callable[[int], None] | None = None,
 ) -> Outcomes:
@@ -123,11 +127,10 @@ def fuzz(
     ``folder`` keeps files whose record is a crash or a limit, for a closer look. Errors: those of `Pool`; TimeoutError
     where no record comes; AssertionError where it is one of another file.
     """
-    whole, _ = samples()
+    whole, _ = samples(frame_count)
     others = [sample.content for sample in whole]
     outcomes = Outcomes()
-    limits = Limits(time_s=30, memory_bytes=768 * MIB)
-    settings = Settings(keys=(_KEY,), limits=limits, timeline=True, pictures=2)
+    settings = Settings(keys=(_KEY,), timeline=True, pictures=2)
     with tempfile.TemporaryDirectory() as scratch, Pool(settings, workers) as pool:
         for number in range(count):
             sample = whole[number % len(whole)]
@@ -135,11 +138,13 @@ def fuzz(
             path = Path(scratch) / f"{number}.{sample.suffix}"
             path.write_bytes(damaged(sample.content, others, dice))
             started = time.monotonic()
-            record = pool.submit(path).result(timeout=2 * limits.time_s + 60).record
+            record = pool.submit(path).result(timeout=2 * settings.limits.time_s + 60).record
             seconds = time.monotonic() - started
             assert record.input.path == str(path), f"expected a record of {path}, got one of {record.input.path}"
             outcome = record.verdict if record.error is None else record.error.code
-            outcomes.add(sample, outcome, seconds)
+            score = record.synthetic
+            outcomes.add(sample, outcome, seconds,
+                         classified=score is not None and score.false_positive_rate is not None)
             if folder is not None and outcome in _STRIKING:
                 folder.mkdir(parents=True, exist_ok=True)
                 path.rename(folder / f"{outcome}-{path.name}")
@@ -205,11 +210,11 @@ _WOUNDS: tuple[Callable[[bytearray, Sequence[bytes], random.Random], None], ...]
 )  # fmt: skip
 
 
-def _marked_frames() -> list[NDArray[np.uint8]]:
+def _marked_frames(count: int) -> list[NDArray[np.uint8]]:
     """RGB frames uint8 ``(height, width, 3)`` with a strong mark: a scan of what survives has something to find."""
     with tempfile.TemporaryDirectory() as folder:
         plain, marked = Path(folder) / "plain.mkv", Path(folder) / "marked.mkv"
-        write_video(plain, scene(_WIDTH, _HEIGHT, _FRAMES), fps=25, codec="ffv1")
+        write_video(plain, scene(_WIDTH, _HEIGHT, count), fps=25, codec="ffv1")
         mark_file(plain, marked, Mark(_KEY, 0x0123456789ABCDEF, strength="strong"), verify=False)
         return [frame for _, frame in read_rgb(marked)]
 
@@ -238,20 +243,22 @@ _FAST = {"libx264": {"preset": "veryfast"}, "libx265": {"preset": "ultrafast", "
 @click.option("--count", type=click.IntRange(1), default=5000, show_default=True, help="Damaged files to scan.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other files.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Reading processes.")
+@click.option("--frames", type=click.IntRange(1), default=6, show_default=True,
+              help="Frames of each clip; the classifier judges 12 and more.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="CSV file of the summary.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder for files that crashed a worker or hit a limit.")
-def main(count: int, seed: int, workers: int, out: Path, keep: Path | None) -> None:
+def main(count: int, seed: int, workers: int, frames: int, out: Path, keep: Path | None) -> None:
     """Scan damaged files of every container and codec, and count what became of them."""
     started = time.monotonic()
-    whole, missing = samples()
+    whole, missing = samples(frames)
     for line in missing:
         click.echo(f"not written by this build: {line}", err=True)
 
     def tell(done: int) -> None:
-        if done % 500 == 0:
+        if done % 100 == 0:
             click.echo(f"{done} of {count} after {time.monotonic() - started:.0f} s", err=True)
 
-    outcomes = fuzz(count, seed=seed, workers=workers, folder=keep, tell=tell)
+    outcomes = fuzz(count, seed=seed, workers=workers, frame_count=frames, folder=keep, tell=tell)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         table = io.StringIO()
@@ -259,7 +266,8 @@ def main(count: int, seed: int, workers: int, out: Path, keep: Path | None) -> N
         writer.writerow(COLUMNS)
         writer.writerows(outcomes.rows())
         out.write_text(table.getvalue())
-    click.echo(f"{outcomes.counts.total()} files in {len(whole)} formats, {time.monotonic() - started:.0f} s, "
+    click.echo(f"{outcomes.counts.total()} files in {len(whole)} formats, "
+               f"{outcomes.classified.total()} judged by the classifier, {time.monotonic() - started:.0f} s, "
                f"slowest {max(outcomes.slowest_s.values()):.1f} s; {versions('av', 'python')}")
 
 

@@ -38,5 +38,5 @@ def test_outcomes_are_counted_by_format() -> None:
     made, _ = samples()
     outcomes = Outcomes()
     for seconds in (1.0, 3.0, 2.0):
-        outcomes.add(made[0], "truncated", seconds)
-    assert list(outcomes.rows()) == [(made[0].container, made[0].codec, "truncated", 3, 3.0)]
+        outcomes.add(made[0], "truncated", seconds, classified=seconds > 1)
+    assert list(outcomes.rows()) == [(made[0].container, made[0].codec, "truncated", 3, 2, 3.0)]

@@ -5,8 +5,9 @@ Names are imported when they are first used, so ``import genwm`` costs nothing a
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from genwm.lazy import lazily
 
 if TYPE_CHECKING:
     from genwm.decoding import mark_decoder
@@ -18,23 +19,11 @@ __all__ = ["GenwmError", "Key", "Keyring", "Mark", "__version__", "mark_decoder"
 
 __version__ = "0.1.0"
 
-_HOMES = {
+__getattr__, __dir__ = lazily(__name__, {
     "GenwmError": "genwm.errors",
     "Key": "genwm.keys",
     "Keyring": "genwm.keys",
     "Mark": "genwm.marking",
     "mark_decoder": "genwm.decoding",
     "mark_frames": "genwm.marking",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'genwm' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+})

@@ -10,24 +10,15 @@ A scan that decodes a file anyway feeds a collector and hands it over::
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from genwm.lazy import lazily
 
 if TYPE_CHECKING:
     from detectors.synthetic.canonical import Collector, Segment
     from detectors.synthetic.inference import SegmentReading, SyntheticReading, classify, new_collector
     from detectors.synthetic.model import Model, load_model
 
-_HOMES = {
-    "Collector": "canonical",
-    "Model": "model",
-    "Segment": "canonical",
-    "SegmentReading": "inference",
-    "SyntheticReading": "inference",
-    "classify": "inference",
-    "load_model": "model",
-    "new_collector": "inference",
-}
 __all__ = [
     "Collector",
     "Model",
@@ -39,10 +30,13 @@ __all__ = [
     "new_collector",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'detectors.synthetic' has no attribute {name!r}")
-    value = getattr(import_module(f"detectors.synthetic.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazily(__name__, {
+    "Collector": "detectors.synthetic.canonical",
+    "Model": "detectors.synthetic.model",
+    "Segment": "detectors.synthetic.canonical",
+    "SegmentReading": "detectors.synthetic.inference",
+    "SyntheticReading": "detectors.synthetic.inference",
+    "classify": "detectors.synthetic.inference",
+    "load_model": "detectors.synthetic.model",
+    "new_collector": "detectors.synthetic.inference",
+})

@@ -4,9 +4,9 @@ first used: a detector starts without it."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from genwm.lazy import lazily
 from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo, YUVFrame
 from genwm.video.opening import MAX_PIXELS, MAX_SIDE
 from genwm.video.pixels import resized
@@ -38,22 +38,10 @@ __all__ = [
     "write_video",
 ]
 
-_HOMES = {
+__getattr__, __dir__ = lazily(__name__, {
     "VideoCodec": "genwm.video.encoding",
     "edit_image": "genwm.video.images",
     "edit_video": "genwm.video.editing",
     "write_image": "genwm.video.images",
     "write_video": "genwm.video.encoding",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'genwm.video' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+})

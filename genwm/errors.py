@@ -16,6 +16,8 @@ records, exit statuses and scripts rely on it.
 
 from __future__ import annotations
 
+import errno
+
 
 class GenwmError(Exception):
     """Base of everything that genwm raises on purpose; ``code`` is stable, the message is for people."""
@@ -129,3 +131,8 @@ class JournalError(GenwmError):
 
 class WorkerError(GenwmError):
     code = "worker-failed"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the system refused to write for want of room: the disk's, a quota's, or the largest file's."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

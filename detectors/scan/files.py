@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from genwm.errors import DiskFullError, OutputError
+from genwm.errors import DiskFullError, OutputError, is_disk_full
 from genwm.video.encoding import atomic_output
 
 
@@ -20,6 +19,6 @@ def replaced(path: Path) -> Iterator[TextIO]:
         with atomic_output(path, overwrite=True) as part, open(part, "w", encoding="utf-8", newline="") as file:
             yield file
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise DiskFullError(f"Expected room on the disk for {path}, got none left; free some space") from None
         raise OutputError(f"Expected to write {path}, got '{error.strerror}'; choose another folder") from None

@@ -6,7 +6,6 @@ absent: its file is scanned again. One run at a time writes to a journal.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import sys
@@ -20,7 +19,7 @@ from typing import BinaryIO, Self
 from pydantic import ValidationError
 
 from detectors.record import SCHEMA, Record
-from genwm.errors import DiskFullError, GenwmError, JournalError, OutputError, OutputExistsError
+from genwm.errors import DiskFullError, GenwmError, JournalError, OutputError, OutputExistsError, is_disk_full
 
 #: Codes of errors that the machine's state brought about, not the file's content.
 TRANSIENT = {"worker-killed", "worker-failed", "changed-while-read", "internal"}
@@ -180,7 +179,7 @@ def _keep_name(path: Path) -> None:
 
 def _explained(error: OSError, path: Path | None) -> GenwmError:
     where = "the temporary folder" if path is None else str(path)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DiskFullError(f"Expected room on the disk for the records in {where}, got none left; free some space "
                              "and run again with --resume")
     return OutputError(f"Expected to write records to {where}, got '{error.strerror}'; choose another name or folder")

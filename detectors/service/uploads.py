@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from detectors.record import printable
 from detectors.service.config import MIB
 from detectors.service.errors import ServiceError, StorageFullError, UnsupportedBodyError, UploadTooLargeError
+from genwm.errors import is_disk_full
 
 _FIELD_BYTES = 4096
 _JSON_BYTES = 16 * 1024
@@ -89,7 +90,7 @@ async def receive(
     except FormParserError:
         raise ServiceError("Expected a multipart body, got one that cannot be parsed; check how it is made") from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_disk_full(error):
             raise StorageFullError("Expected room on the server's disk for the upload, got none left; try again "
                                    "later") from None
         raise

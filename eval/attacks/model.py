@@ -55,9 +55,6 @@ class Encode:
         return file
 
     def _rate(self) -> dict[str, str]:
-        if self.codec == "mpeg4" and self.crf is not None:
-            # Its quantiser is taken from each frame, or else is the least that is allowed.
-            return {"qmin": f"{self.crf:.0f}", "qmax": f"{self.crf:.0f}"}
         if self.bitrate_kbps is None:
             return {}
         rate = f"{self.bitrate_kbps}k"

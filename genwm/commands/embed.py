@@ -37,7 +37,8 @@ _SMALL_LINES = 256
               help="Planes that carry the mark; luma alone is for comparison with papers.")
 @click.option("--codec", type=click.Choice(["h264", "hevc", "vp9", "av1", "prores", "ffv1"]),
               help="Codec of a video [default: the input's family].")
-@click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor of a video [default: visually lossless].")
+@click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor of a video: 0 to 51 of h264 and hevc, to 63 of "
+              "vp9 and av1 [default: visually lossless].")
 @click.option("--quality", type=click.IntRange(1, 100), help="Quality of a JPEG or WebP [default: 95].")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--no-verify", is_flag=True, help="Do not read the mark back from the output.")
@@ -163,7 +164,7 @@ def _check(found: Readback, mark: Mark, info: VideoInfo) -> None:
     if found.payload == mark.payload:
         return
     short = min(info.width, info.height)
-    why = (f"at {short} lines it is too small to hold one reliably" if short < _SMALL_LINES
+    why = (f"at {short} line{'s' if short != 1 else ''} it is too small to hold one reliably" if short < _SMALL_LINES
            else "it is too short, too flat or too strongly compressed")
     remedy = "use a larger picture" if short < _SMALL_LINES else "raise --strength or lower --crf"
     if mark.profile == "luma":

@@ -89,7 +89,8 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # older versions of clic
     ["tiling", "slicing", "attention-slicing", "offload", "group-offload", "sequential-offload"]))
 @click.option("--codec", type=click.Choice(["h264", "hevc", "vp9", "av1", "prores", "ffv1"]),
               help="Codec [default: vp9 for .webm, else h264].")
-@click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor [default: visually lossless].")
+@click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor: 0 to 51 of h264 and hevc, to 63 of vp9 "
+              "and av1 [default: visually lossless].")
 @click.option("--report", is_flag=True,
               help="Write OUT.report.json: flicker, warping error, unsteadiness of motion, with their units.")
 @click.option("--sign", nargs=2, metavar="CERT KEY",
@@ -161,7 +162,7 @@ def generate(
     check_request(request)
     if report and request.frames is not None and request.frames < 3:
         raise InputError(f"Expected 3 frames or more for --report, got --frames {request.frames}; leave --report out.")
-    chosen = _codec_for(out, codec)
+    chosen = _codec_for(out, codec, crf)
     if model is None and revision is not None:
         raise InputError(f"Expected --model with --revision, got revision {revision} alone; leave it out or add "
                          "--model.")
@@ -283,17 +284,17 @@ def _embedded() -> str:
     return str(EMBEDDED)
 
 
-def _codec_for(out: str, asked: str | None) -> str:
-    """The codec; an error where the container does not take it, found out by writing a frame to memory."""
+def _codec_for(out: str, asked: str | None, crf: float | None) -> str:
+    """The codec; an error where it does not take the rate factor, or the container not the codec, which is found out by
+    writing a frame to memory."""
     import numpy as np
 
     from genwm.video import write_video
-    from genwm.video.encoding import container_for
+    from genwm.video.encoding import check_crf, container_for
 
     container = container_for(out)
-    if container == "gif":
-        raise UnsupportedFormatError(f"Expected a video such as .mp4, .mkv or .webm, got {out}; rename the output.")
     codec: Any = asked or ("vp9" if container == "webm" else "h264")
+    check_crf(codec, crf)
     blank = np.zeros((64, 64, 3), np.uint8)
     try:
         write_video(io.BytesIO(), [blank, blank], fps=16, codec=codec, container=container)

@@ -102,19 +102,19 @@ def edit_video(
     ``edit`` gets a :class:`YUVFrame` whose arrays it may change in place, and returns it or one of the same shapes.
     The container follows the suffix of ``target`` (.mp4 .m4v .mov .mkv .webm .avi .ts). ``codec`` defaults to the
     input's family where the container takes it (VP9 of more than 8 bits becomes AV1: the encoder at hand has only 8).
-    ``crf`` defaults to one at which the copy looks like the source: h264 16, hevc 18, vp9 20, av1 22; ProRes and FFV1
-    have none. Carried over: every audio stream (copied, not encoded again), subtitles that the container takes, times
-    of frames, rotation, sample aspect, colour tags, chapters, metadata, bit depth and chroma resolution as far as the
-    codec can. Odd sizes lose their last row or column where the codec needs even ones (all but vp9 and ffv1).
+    ``crf`` defaults to one at which the copy looks like the source: h264 16, hevc 18 (of 0 to 51), vp9 20, av1 22 (of 0
+    to 63); ProRes and FFV1 have none. Carried over: every audio stream (copied, not encoded again), subtitles that the
+    container takes, times of frames, rotation, sample aspect, colour tags, chapters, metadata, bit depth and chroma
+    resolution as far as the codec can. Odd sizes lose their last row or column where the codec needs even ones (all but
+    vp9 and ffv1).
     ``progress`` is called with the fraction done. Returns what :func:`probe` says about the result.
 
-    The output appears under its name only when complete. Errors: those of :func:`probe`, OutputExistsError,
-    SameFileError, UnsupportedFormatError, EncodeError, DiskFullError, OutputError.
+    The output appears under its name only when complete. Errors: those of :func:`probe`, InputError (a ``crf`` that the
+    codec does not take), OutputExistsError, SameFileError, UnsupportedFormatError, EncodeError, DiskFullError,
+    OutputError.
     """
     name = os.fspath(target)
     container = container_for(target)
-    if container == "gif":
-        raise UnsupportedFormatError(f"Expected a container for true colour, got {name}; write an .mp4 or .webm file")
     with (
         open_input(source, threads=threads, max_pixels=max_pixels) as opened,
         atomic_output(target, source=source, overwrite=overwrite) as part,

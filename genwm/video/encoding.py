@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from genwm.errors import (
     DiskFullError,
     EncodeError,
+    InputError,
     OutputError,
     OutputExistsError,
     SameFileError,
@@ -47,13 +48,14 @@ _QUIET_X265 = "log-level=none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """One codec's encoder. ``faithful`` is the rate factor at which an edited copy looks like its source, ``usual`` the
-    encoder's own default; ``preset_option`` is the name of its speed option and ``preset`` its default here."""
+    """One codec's encoder. ``rates`` are the least and the largest rate factor that it takes (None: it has none),
+    ``faithful`` is the one at which an edited copy looks like its source, ``usual`` the encoder's own default;
+    ``preset_option`` is the name of its speed option and ``preset`` its default here."""
 
     name: str
+    rates: tuple[int, int] | None = None
     faithful: float | None = None
     usual: float | None = None
-    quality_option: str = "crf"
     preset_option: str | None = None
     preset: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
@@ -62,10 +64,11 @@ class Encoder:
 
 
 ENCODERS: dict[str, Encoder] = {
-    "h264": Encoder(name="libx264", faithful=16, usual=23, preset_option="preset", preset="medium"),
-    "hevc": Encoder(name="libx265", faithful=18, usual=28, preset_option="preset", preset="medium"),
+    "h264": Encoder(name="libx264", rates=(0, 51), faithful=16, usual=23, preset_option="preset", preset="medium"),
+    "hevc": Encoder(name="libx265", rates=(0, 51), faithful=18, usual=28, preset_option="preset", preset="medium"),
     "vp9": Encoder(
         name="libvpx-vp9",
+        rates=(0, 63),
         faithful=20,
         usual=31,
         preset_option="cpu-used",
@@ -74,10 +77,10 @@ ENCODERS: dict[str, Encoder] = {
         container="webm",
         odd_sizes=True,
     ),
-    "av1": Encoder(name="libsvtav1", faithful=22, usual=35, preset_option="preset", preset="8"),
+    "av1": Encoder(name="libsvtav1", rates=(0, 63), faithful=22, usual=35, preset_option="preset", preset="8"),
     "prores": Encoder(name="prores_ks", container="mov"),
     "ffv1": Encoder(name="ffv1", options={"level": "3", "slices": "4"}, container="matroska", odd_sizes=True),
-    "mpeg4": Encoder(name="mpeg4", faithful=2, usual=4, quality_option="q"),
+    "mpeg4": Encoder(name="mpeg4", rates=(1, 31), faithful=2, usual=4),  # of its quantiser
     "gif": Encoder(name="gif", container="gif", odd_sizes=True),
 }
 
@@ -102,15 +105,28 @@ def encoder_for(codec: str) -> Encoder:
         raise UnsupportedFormatError(f"Expected a codec of {', '.join(ENCODERS)}, got {codec!r}; choose one") from None
 
 
-def container_for(target: str | os.PathLike[str]) -> str:
-    """FFmpeg's name of the container that the suffix of ``target`` asks for."""
+def container_for(target: str | os.PathLike[str], *, palettes: bool = False) -> str:
+    """FFmpeg's name of the container that the suffix of ``target`` asks for; ``palettes``: .gif is one too."""
     suffix = os.path.splitext(os.fspath(target))[1].lower()
-    try:
-        return _SUFFIXES[suffix]
-    except KeyError:
+    known = {ending: container for ending, container in _SUFFIXES.items() if palettes or container != "gif"}
+    if suffix not in known:
         raise UnsupportedFormatError(
-            f"Expected an output name ending in {', '.join(_SUFFIXES)}, got {os.fspath(target)}; rename the output"
-        ) from None
+            f"Expected an output name ending in {', '.join(known)}, got {os.fspath(target)}; rename the output"
+        )
+    return known[suffix]
+
+
+def check_crf(codec: str, crf: float | None) -> None:
+    """InputError where the codec's encoder does not take that rate factor; None is the encoder's own."""
+    if crf is None:
+        return
+    rates = encoder_for(codec).rates
+    if rates is None:
+        raise InputError(f"Expected no rate factor (CRF) for {codec}, which has none, got {crf:g}; leave it out")
+    if not rates[0] <= crf <= rates[1]:
+        raise InputError(
+            f"Expected a rate factor (CRF) of {rates[0]} to {rates[1]} for {codec}, got {crf:g}; choose one in between"
+        )
 
 
 def encoder_options(
@@ -122,12 +138,15 @@ def encoder_options(
     threads: int,
     extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The options to open the encoder with; ``extra`` wins, and joins what it may not replace."""
+    """The options to open the encoder with; ``extra`` wins, and joins what it may not replace. Errors: those of
+    `check_crf`."""
     encoder = encoder_for(codec)
+    check_crf(codec, crf)
     options = dict(encoder.options)
-    if crf is not None and encoder.usual is not None:
-        whole = codec != "h264" and codec != "hevc"
-        options[encoder.quality_option] = str(round(crf)) if whole else f"{crf:g}"
+    if crf is not None:
+        rate = f"{crf:g}" if codec in ("h264", "hevc") else str(round(crf))
+        # The quantiser of MPEG-4 is each frame's own, which PyAV cannot set, or else the least that is allowed.
+        options |= {"flags": "+qscale", "qmin": rate, "qmax": rate} if codec == "mpeg4" else {"crf": rate}
     speed = preset or encoder.preset
     if encoder.preset_option and speed is not None:
         options[encoder.preset_option] = speed
@@ -138,9 +157,6 @@ def encoder_options(
     if codec in own:
         key, value = own[codec]
         options[key] = f"{value}:{options[key]}" if options.get(key) else value
-    if codec == "mpeg4" and "q" in options:
-        quality = float(options.pop("q"))
-        options |= {"flags": "+qscale", "global_quality": str(round(quality * 118))}  # FF_QP2LAMBDA
     return options
 
 
@@ -268,6 +284,8 @@ def add_video_stream(
     sample_aspect: Fraction = SQUARE,
 ) -> VideoStream:
     """Adds an encoder; ``colors`` are the H.273 numbers of (matrix, primaries, transfer)."""
+    if codec == "ffv1" and min(width, height) < 4:
+        options = {**options, "slices": "1"}  # there is no room for more
     stream = output.add_stream(encoder_for(codec).name, rate=rate, options=dict(options))
     assert isinstance(stream, VideoStream)
     context = stream.codec_context
@@ -338,19 +356,21 @@ def write_video(
     A path is replaced if it exists, and only once the whole video is written; a binary stream must be seekable and
     needs ``container`` where the codec's usual one (mp4; webm for VP9, mov for ProRes, matroska for FFV1) will not do.
     Sizes are cropped to even numbers at the right and bottom, except for vp9, ffv1 and gif. ``crf`` defaults to the
-    encoder's own (x264 23, x265 28, vp9 31, av1 35; for mpeg4 it is the quantiser, 4). ``preset`` is the encoder's
-    speed: a name for h264 and hevc, a number for vp9 (cpu-used) and av1. ``gop`` is the longest distance of key frames.
+    encoder's own (x264 23 and x265 28 of 0 to 51, vp9 31 and av1 35 of 0 to 63; for mpeg4 it is the quantiser, 4 of 1
+    to 31); prores, ffv1 and gif have none. ``preset`` is the encoder's speed: a name for h264 and hevc, a number for
+    vp9 (cpu-used) and av1. ``gop`` is the longest distance of key frames.
     ``chroma`` is the resolution of colour that is stored, where the codec has it (Planes are enlarged for it).
     ``times_s`` gives each frame its own time (variable frame rate). RGB is converted with the matrix ``color_space``
     (default: BT.709 from 1280 columns or 577 lines, BT.601 below), and the stream is tagged with it; for Planes,
     ``color_space`` and ``full_range`` are those of the first frame. ``sample_aspect`` (width / height of one sample)
     and ``rotation`` (degrees clockwise, a multiple of 90) are written as tags for players.
 
-    Errors: UnsupportedFormatError, EncodeError, DiskFullError, OutputError.
+    Errors: InputError (a ``crf`` that the codec does not take), UnsupportedFormatError, EncodeError, DiskFullError,
+    OutputError.
     """
     is_path = isinstance(target, str | os.PathLike)
     name = os.fspath(target) if isinstance(target, str | os.PathLike) else "<stream>"
-    kind = container or (container_for(name) if is_path else encoder_for(codec).container)
+    kind = container or (container_for(name, palettes=codec == "gif") if is_path else encoder_for(codec).container)
     job = _Job(
         name=name,
         rate=Fraction(fps).limit_denominator(1_000_000),

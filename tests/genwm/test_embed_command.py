@@ -21,7 +21,7 @@ from genwm.errors import NotVerifiedError, PayloadError
 from genwm.keys import Keyring
 from genwm.marking import Mark
 from genwm.readback import read_back
-from genwm.video import probe, read_rgb, write_image
+from genwm.video import probe, read_rgb, write_image, write_video
 from tests.clips import KEY, PAYLOAD, audio_only, make_clip, marked, psnr, scene
 
 HEX = f"{PAYLOAD:016x}"
@@ -297,6 +297,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         ("out.png", [], "unsupported-format"),
         ("out.gif", [], "unsupported-format"),
         ("out.mp4", ["--quality", "9"], "bad-input"),
+        ("out.mp4", ["--crf", "60"], "bad-input"),
+        ("out.mkv", ["--codec", "ffv1", "--crf", "20"], "bad-input"),
         ("out.mp4", ["--payload", "xyz"], "bad-payload"),
     ],
 )
@@ -313,6 +315,34 @@ def test_bad_output(
     assert source.read_bytes() == clip.read_bytes()
     assert (tmp_path / "taken.mp4").read_bytes() == b"old"
     assert sorted(os.listdir(tmp_path)) == ["in.mp4", "keyring", "taken.mp4"]
+
+
+def test_suffixes_that_are_offered_can_be_written(
+    tmp_path: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = tmp_path / "in.mp4"
+    make_clip(clip, width=64, height=64, frames=2)
+    _, record, _ = run(capsys, "embed", clip, tmp_path / "out.xyz", "--json")
+    offered = re.findall(r"\.\w+(?=,)", record["error"]["message"].split("got")[0])
+    assert len(offered) > 5
+    for suffix in offered:
+        status, record, _ = run(capsys, "embed", clip, tmp_path / f"out{suffix}", "--no-verify", "--json")
+        assert (status, record["path"]) == (0, str(tmp_path / f"out{suffix}"))
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "png"])
+def test_one_pixel(tmp_path: Path, ring: Keyring, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    dot = np.full((1, 1, 3), 90, np.uint8)
+    if suffix == "png":
+        write_image(source, dot)
+    else:
+        write_video(source, [dot] * 3, fps=25, codec="ffv1")
+    status, record, _ = run(capsys, "embed", source, target, "--json")
+    assert (status, record["error"]["code"]) == (2, "not-verified")
+    assert "at 1 line it is too small to hold one reliably; use a larger picture" in record["error"]["message"]
+    status, record, _ = run(capsys, "embed", source, target, "--no-verify", "--json")
+    assert (status, record["width"], record["height"]) == (0, 1, 1)
 
 
 def test_video_options_are_refused_for_stills(

@@ -193,6 +193,7 @@ def test_outputs_that_exist_are_replaced_when_asked(
         (("-o", "OUT/out.gif"), "unsupported-format", "got"),
         (("-o", "OUT/none/out.mp4"), "bad-output", "create it first"),
         (("-o", "OUT/out.webm", "--codec", "h264"), "unsupported-format", "codec that fits into out.webm"),
+        (("--crf", "60"), "bad-input", "0 to 51 for h264, got 60"),
         (("--sign", "OUT/none.pem", "OUT/none.pem"), "not-found", "PEM file of certificates"),
         (("--frames", "2", "--report"), "bad-input", "Expected 3 frames or more for --report"),
         (("--image", "OUT/none.png"), "not-found", "none.png"),

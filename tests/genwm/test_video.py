@@ -237,6 +237,40 @@ def test_writing_nothing_or_nonsense(tmp_path: Path, pictures: np.ndarray) -> No
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(("codec", "least", "most"), [("h264", 0, 51), ("hevc", 0, 51), ("vp9", 0, 63), ("av1", 0, 63),
+                                                      ("mpeg4", 1, 31)])  # fmt: skip
+def test_rate_factors_are_those_of_the_codec(
+    tmp_path: Path, pictures: np.ndarray, codec: Any, least: int, most: int
+) -> None:
+    coarse, fine = (written(tmp_path / f"{crf}.mkv", pictures[:2], codec, crf=crf) for crf in (most, least + 10))
+    assert coarse.stat().st_size < fine.stat().st_size
+    for crf in (least - 1, most + 1):
+        with pytest.raises(errors.InputError, match=f"of {least} to {most} for {codec}, got {crf};"):
+            video.write_video(tmp_path / "a.mkv", pictures, fps=25, codec=codec, crf=crf)
+        with pytest.raises(errors.InputError, match=f"of {least} to {most} for {codec}, got {crf};"):
+            video.edit_video(coarse, tmp_path / "a.mkv", unchanged, codec=codec, crf=crf)
+    assert not (tmp_path / "a.mkv").exists()
+
+
+@pytest.mark.parametrize("codec", ["prores", "ffv1", "gif"])
+def test_codecs_without_a_rate_factor_refuse_one(tmp_path: Path, pictures: np.ndarray, codec: Any) -> None:
+    with pytest.raises(errors.InputError, match=f"Expected no rate factor .* for {codec}"):
+        video.write_video(tmp_path / f"a.{'gif' if codec == 'gif' else 'mov'}", pictures, fps=25, codec=codec, crf=20)
+    assert os.listdir(tmp_path) == []
+
+
+def test_mpeg4_without_a_quantiser_has_the_usual_one(tmp_path: Path, pictures: np.ndarray) -> None:
+    usual, same = (written(tmp_path / f"{crf}.avi", pictures[:4], "mpeg4", crf=crf) for crf in (None, 4))
+    assert usual.read_bytes() == same.read_bytes()
+
+
+def test_gif_is_a_name_for_gif_alone(tmp_path: Path, pictures: np.ndarray) -> None:
+    with pytest.raises(errors.UnsupportedFormatError, match=r"ending in .*\.ts, got"):
+        video.write_video(tmp_path / "a.gif", pictures, fps=25)
+    with pytest.raises(errors.UnsupportedFormatError, match=r"ending in .*\.gif, got"):
+        video.write_video(tmp_path / "a.xyz", pictures, fps=25, codec="gif")
+
+
 def test_encoders_say_nothing(tmp_path: Path, pictures: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
     for codec, suffix in (("h264", "mp4"), ("hevc", "mp4"), ("av1", "mp4"), ("vp9", "webm")):
         written(tmp_path / f"{codec}.{suffix}", pictures[:2], codec)
@@ -438,9 +472,17 @@ def test_odd_sizes_and_tiny_ones(tmp_path: Path, pictures: np.ndarray) -> None:
     assert (info.width, info.height) == (190, 126)
     dot = written(tmp_path / "dot.gif", pictures[:2, :1, :1], "gif")
     assert next(video.read_planes(dot)).y.shape == (1, 1)
-    with pytest.raises(errors.UnsupportedFormatError):
+    with pytest.raises(errors.UnsupportedFormatError, match=r"use ffv1 in \.mkv"):
         video.edit_video(dot, tmp_path / "dot.mp4", unchanged)
     assert not (tmp_path / "dot.mp4").exists()
+    assert (video.edit_video(dot, tmp_path / "dot.mkv", unchanged, codec="ffv1").frame_count or 2) == 2
+    assert next(video.read_planes(tmp_path / "dot.mkv")).y.shape == (1, 1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (9, 1), (3, 3), (4, 4)])
+def test_ffv1_keeps_the_smallest_pictures(tmp_path: Path, pictures: np.ndarray, height: int, width: int) -> None:
+    small = written(tmp_path / "small.mkv", pictures[:3, :height, :width], "ffv1")
+    assert rgb_of(small).shape == (3, height, width, 3)
 
 
 def test_containers_that_would_lose_something_are_refused(tmp_path: Path, pictures: np.ndarray) -> None:

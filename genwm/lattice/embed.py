@@ -6,6 +6,7 @@ output on its own device. Levels are 8-bit levels of limited-range Y'CbCr throug
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -34,6 +35,10 @@ SHADE_GAIN, SHADE_LEVEL, BRIGHT_SLOPE, BLACK_SLOPE = 0.41, 0.17, 0.94, 2.6
 COLOUR_FLOOR, COLOUR_CAP = 0.25, 1.2
 #: How much of the red-green signal's change is the red channel's; the rest is the green's.
 RED_SHARE = 0.5
+
+#: Multiply-adds of a matrix product up to which OpenBLAS keeps to one thread: with more, products as small as these
+#: cost many times the processor's time and end no sooner.
+PRODUCT = 1 << 18
 
 
 def pool_factor(rows: int, columns: int) -> int:
@@ -157,19 +162,38 @@ def strips(mask: Array, rows: int, columns: int, block: tuple[float, float], *, 
 
     Args:
         mask: float32 ``(h, w)``, or ``(n, h, w)`` for n masks at once.
-        height: rows of a strip.
+        height: rows of a strip, at most.
         buffer: float32 ``(height, columns)`` or ``(n, height, columns)``, in which the values come, each strip's until
             the next; without it they are new arrays, which cost more than filling them.
     """
+    tall, broad = int(mask.shape[-2]), int(mask.shape[-1])
+
+    def empty(part: slice) -> Array:
+        values = _empty(mask, (*mask.shape[:-2], height, columns)) if buffer is None else buffer
+        return values[..., : part.stop - part.start, :]
+
+    if (tall, broad, *block) == (rows, columns, 1, 1):
+        for part in _parts(rows, height):
+            values = empty(part)
+            values[:] = mask[..., part, :]
+            yield part, values
+        return
     # Along x first, on the few rows of the mask; small matrix products are several times faster than gathering.
     wide = _empty(mask, (*mask.shape[:-1], columns))
-    for part, cells, weights in _bands(columns, mask.shape[-1], block[1], 48 if isinstance(mask, np.ndarray) else 256):
+    width = min(48, _band_height(tall, block[1])) if isinstance(mask, np.ndarray) else 256
+    for part, cells, weights in _bands(columns, broad, block[1], width):
         _multiply(mask[..., cells], _like(mask, weights.T), wide[..., part])
-    for part, cells, weights in _bands(rows, mask.shape[-2], block[0], height):
-        values = _empty(mask, (*mask.shape[:-2], height, columns)) if buffer is None else buffer
-        values = values[..., : part.stop - part.start, :]
+    highest = min(height, _band_height(columns, block[0])) if isinstance(mask, np.ndarray) else height
+    for part, cells, weights in _bands(rows, tall, block[0], highest):
+        values = empty(part)
         _multiply(_like(mask, weights), wide[..., cells, :], values)
         yield part, values
+
+
+def _band_height(samples: int, factor: float) -> int:
+    """Rows, each between cells of ``factor`` rows, whose matrix times ``samples`` columns is no more than ``PRODUCT``:
+    of h rows it has at most h / factor + 3 columns."""
+    return max(1, int(factor / 2 * (math.sqrt(9 + 4 * PRODUCT / (samples * factor)) - 3)))
 
 
 @lru_cache(maxsize=32)
@@ -195,9 +219,10 @@ def _taps(count: int, cells: int, factor: float) -> tuple[NDArray[np.int64], NDA
 
 
 def _strip_height(image: Array, columns: int, most: int = 96) -> int:
-    """Rows whose arrays stay in a processor's cache through several steps, and below the 128 KB from which new memory
-    is the system's and costs more than its use; many for a tensor, whose steps cost by number."""
-    return min(most, max(4, 30_720 // columns)) if isinstance(image, np.ndarray) else 256
+    """Rows whose arrays stay in a processor's cache through several steps, below the 128 KB from which new memory is
+    the system's and costs more than its use, and within ``PRODUCT`` for a 3 x 3 matrix times them; many for a tensor,
+    whose steps cost by number."""
+    return min(most, max(1, PRODUCT // 9 // columns)) if isinstance(image, np.ndarray) else 256
 
 
 def _parts(rows: int, height: int) -> Iterator[slice]:

@@ -423,6 +423,32 @@ def test_strips_are_rows_of_the_whole(height: int) -> None:
     assert [part.start for part, _ in parts] == list(range(0, 27, height))
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(240, 428), (360, 640), (854, 480), (720, 1280), (1080, 1920),
+                                               (60, 9000)])  # fmt: skip
+def test_products_stay_small_enough_for_one_thread(rows: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenBLAS shares larger ones among threads, which wait for one another at the processor's expense."""
+    sizes, multiply = [], embed._multiply
+
+    def counted(first: Any, second: Any, product: Any) -> None:
+        sizes.append(first.shape[-2] * first.shape[-1] * second.shape[-1])
+        multiply(first, second, product)
+
+    monkeypatch.setattr(embed, "_multiply", counted)
+    frame = np.full((3, rows, columns), 0.5, np.float32)
+    embed.add_to_rgb(frame, frame.copy(), np.zeros_like(frame), 1.0)
+    factor = embed.pool_factor(rows, columns)
+    mask = np.ones((rows // factor, columns // factor), np.float32)
+    embed.add_to_samples(np.zeros((rows, columns), np.uint8), frame[0], mask, (factor, factor), 255)
+    half = np.zeros((rows // 2, columns // 2), np.uint8)
+    embed.add_to_samples(half, frame[0, ::2, ::2], mask, (factor / 2, factor / 2), 255)
+    assert max(sizes) <= 4 * 65_536
+
+
+def test_a_mask_at_full_size_is_laid_as_it_is() -> None:
+    mask = np.random.default_rng(1).random((9, 14), np.float32)
+    assert np.array_equal(embed.enlarged(mask, 9, 14, (1, 1)), mask)
+
+
 def test_enlarging_keeps_a_ramp() -> None:
     ramp = np.arange(8, dtype=np.float32)[:, None] * np.ones((1, 6), np.float32)
     wide = embed.enlarged(ramp, 16, 12, (2, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Recipe:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """Rows to fit on: ``features`` ``(rows, numbers)`` a channel, ``labels`` ``(rows,)`` (1 synthetic), ``groups``
     ``(rows,)``, and ``emphasis`` ``(rows,)``, by which a row's weight is multiplied."""
@@ -60,8 +61,9 @@ class Data:
         return Data(features={name: values[rows] for name, values in self.features.items()}, labels=self.labels[rows],
                     groups=self.groups[rows], emphasis=self.emphasis[rows])  # fmt: skip
 
+    @cached_property
     def weights(self) -> Floats:
-        """Both classes weigh the same in all; within one, a group of n rows weighs as sqrt(n)."""
+        """Of the rows: both classes weigh the same in all; within one, a group of n rows weighs as sqrt(n)."""
         _, place, count = np.unique(self.groups, return_inverse=True, return_counts=True)
         weights = self.emphasis / np.sqrt(count[place])
         for label in (0, 1):
@@ -91,7 +93,7 @@ def fit_head(data: Data, name: str, shrinkage: float) -> Head:
     `BETWEEN` (after within-class covariance normalisation; Hatch, Kajarekar and Stolcke 2006). The covariance is pulled
     towards a multiple of the identity by ``shrinkage`` in [0, 1] (Friedman 1989).
     """
-    values, weights = data.features[name], data.weights()
+    values, weights = data.features[name], data.weights
     mean = np.average(values, axis=0, weights=weights)
     deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights)) + 1e-6
     scaled = np.clip((values - mean) / deviation, -CUT, CUT)
@@ -135,7 +137,7 @@ def fit_fusion(data: Data, recipe: Recipe) -> Fusion:
     from sklearn.linear_model import LogisticRegression
 
     alone = channel_logits(data, recipe)
-    weights = data.weights()
+    weights = data.weights
     apart = {name: float(weights * (2 * data.labels - 1) @ scores) for name, scores in alone.items()}
     used = [name for name in alone if apart[name] >= LEAST * max(apart.values())] or list(alone)[:1]
     total = np.sum([alone[name] for name in used], axis=0)

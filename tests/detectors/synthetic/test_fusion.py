@@ -155,6 +155,6 @@ def test_a_channel_that_says_little_is_left_out_and_the_others_count_alike(monke
 
 def test_both_classes_weigh_the_same_and_large_groups_less_a_clip() -> None:
     data = Data.of([{"a": np.zeros(1)}] * 8, [1, 0, 0, 0, 0, 0, 0, 0], ["x", "big", "big", "big", "big", "y", "y", "z"])
-    weights = data.weights()
+    weights = data.weights
     assert weights[0] == pytest.approx(weights[1:].sum()) == pytest.approx(4)
     assert weights[1] < weights[5] < weights[7]

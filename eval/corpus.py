@@ -50,7 +50,8 @@ def list_videos(
     folder: str | os.PathLike[str], *, min_short_side: int = 0, max_short_side: int | None = None, seed: int = 0
 ) -> list[Video]:
     """The clips of a folder, interleaved: those its ``manifest.csv`` names (columns path, label, group, family, width,
-    height, frames, sha256; only the first is needed), else every video file below it.
+    height, frames, sha256; only the first is needed), else every video file below it, links that lead nowhere included:
+    whoever reads them says so.
 
     Only clips with ``min_short_side <= short side <= max_short_side`` are listed, and those whose size is unknown.
     Errors: NotFoundError (no folder), InputError (no clips, a manifest without paths).
@@ -146,7 +147,7 @@ def _count(text: str | None) -> int:
 
 def _from_files(root: Path) -> list[Video]:
     videos = []
-    for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()):
+    for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and _is_clip(path)):
         name = path.relative_to(root)
         group = name.parent.as_posix() if len(name.parts) > 1 else ""
         width = height = frames = 0
@@ -157,3 +158,7 @@ def _from_files(root: Path) -> list[Video]:
             pass  # whoever reads it will say what is wrong
         videos.append(Video(path=path, id=name.as_posix(), group=group, width=width, height=height, frames=frames))
     return videos
+
+
+def _is_clip(path: Path) -> bool:
+    return path.is_file() or (path.is_symlink() and not path.exists())

@@ -28,6 +28,7 @@ from unittest.mock import patch
 import click
 
 from detectors import watermark as reader
+from eval.commands.telling import say, show_json, told, write_html
 from eval.tables import versions, writing
 from genwm.errors import GenwmError
 from genwm.keys import Key, Keyring
@@ -455,6 +456,39 @@ def describe(item: Result) -> str:
     return f"{item.name:28}{figures}{cpu}{limit}{kept}{'; ' + item.note if item.note else ''}"
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """A report as a page of Markdown, what misses its limit first."""
+    machine, results = report["machine"], report["results"]
+    head = ("what", "unit", "wall clock", "processor", "limit", "kept", "note")
+    missed = [one for one in results if one["met"] is False or one["error"]]
+    lines = [
+        "# Speed and memory",
+        "",
+        f"{machine['processor']}, {machine['cores']} cores, load {machine['load_before']:.2f} before and "
+        f"{machine['load_after']:.2f} after; Python {machine['python']}, {report['versions']}; "
+        f"{', '.join(f'{name} {value:g}' for name, value in report['settings'].items())}; {report['started']}. "
+        "Machines are shared, so times are given by the wall clock and in processor time over all threads; what is "
+        "kept in processor time alone is said.",
+        "",
+    ]
+    for title, rows in (("Limits that are missed, and failures", missed), ("All figures", results)):
+        if rows:
+            lines += [f"## {title}", "", *(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head)))]
+            lines += [f"| {' | '.join(_cells(one))} |" for one in rows]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _cells(one: dict[str, Any]) -> tuple[str, ...]:
+    def figure(value: float | None) -> str:
+        return "" if value is None else f"{value:g}"
+
+    kept = "" if one["met"] is None else "yes" if one["met"] else "in processor time" if one["met_cpu"] else "no"
+    note = f"failed: {one['error']}" if one["error"] else one["note"]
+    figures = (figure(one[name]) for name in ("wall", "cpu", "limit"))
+    return (one["name"], one["unit"], *figures, kept, note.replace("|", "/"))
+
+
 @click.command()
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file of results; replaced.")
 @click.option("--only", multiple=True, type=click.Choice(list(BENCHMARKS)), help="Only this one; may be given again.")
@@ -466,18 +500,21 @@ def describe(item: Result) -> str:
               help="Length of the clip that memory is compared on, in seconds; 0: none.")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1),
               help="Times that each is measured; the median counts.")
-def speed(out: Path, only: tuple[str, ...], **options: Any) -> None:
+@click.option("--html", is_flag=True, help="Also write one page (.html) beside --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@told
+def speed(out: Path, only: tuple[str, ...], html: bool, as_json: bool, **options: Any) -> None:
     """Measure speed and memory on clips made on the spot; every limit that is missed is named."""
-    try:
-        report = run(Settings(**options), only=only, progress=lambda item: click.echo(describe(item), err=True))
-        with writing(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            part = out.with_name(f".{out.name}.part")
-            part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-            os.replace(part, out)
-    except GenwmError as error:
-        click.echo(f"error[{error.code}]: {error}", err=True)
-        sys.exit(2)
+    report = run(Settings(**options), only=only, progress=lambda item: say(describe(item)))
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_name(f".{out.name}.part")
+        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, out)
+    if html:
+        write_html(out, markdown(report))
+    if as_json:
+        show_json(report)
 
 
 if __name__ == "__main__":

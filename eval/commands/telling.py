@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 import time
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from genwm.errors import GenwmError
+from genwm.errors import GenwmError, InputError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -52,3 +54,33 @@ def duration(seconds: float) -> str:
 
 def say(text: str) -> None:
     click.echo(text, err=True)
+
+
+def write_html(out: Path, text: str) -> None:
+    """Writes a summary in Markdown as a page beside ``out``. Errors: those of `eval.report.words.write_page`."""
+    from eval.report.words import write_page
+
+    page = out.with_suffix(".html")
+    write_page(page, text)
+    say(f"wrote {page}")
+
+
+def show_json(document: Any) -> None:
+    """Prints a result on stdout. What is no number in JSON, infinity and NaN, is null."""
+    click.echo(json.dumps(_finite(document), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def check_measured(errors: Sequence[str], out: Path) -> None:
+    """InputError where everything that a run measured ended in an error. ``errors`` has what each row of ``out`` says
+    of its error, '' where it has none."""
+    if errors and all(errors):
+        raise InputError(f"Expected clips that can be measured, got nothing but errors ({len(errors)}) in {out}, the "
+                         f"first '{errors[0]}'; give other clips")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from eval import tables
+from eval.commands.telling import check_measured, duration, say, show_json, told, write_html
+from eval.corpus import default_videos
 from eval.false_alarms.summary import markdown, summarize, write_summary
 from eval.false_alarms.table import run
 from eval.false_alarms.trials import ClipResult
-from genwm.errors import GenwmError, InputError
+
+SCHEMA = "genwm.eval.false-alarms/1"
 
 
 @click.command()
-@click.option("--videos", type=click.Path(path_type=Path), help="Folder of unmarked clips, with or without manifest.")
+@click.option("--videos", type=click.Path(path_type=Path),
+              help="Folder of unmarked clips, with or without manifest [default: public clips, or scenes].")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="CSV file of results; continued if there.")
 @click.option("--keys", default=1000, show_default=True, type=click.IntRange(1), help="Keys a clip.")
 @click.option("--search-keys", default=20, show_default=True, type=click.IntRange(0), help="Of these, searched fully.")
@@ -31,26 +35,31 @@ from genwm.errors import GenwmError, InputError
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
               help="Chooses keys, payloads and places of attacks.")
 @click.option("--summary-only", is_flag=True, help="Measure nothing: sum up the rows of --out.")
-def false_alarms(videos: Path | None, out: Path, summary_only: bool, **options: Any) -> None:
+@click.option("--html", is_flag=True, help="Also write one page (.html) beside --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@told
+def false_alarms(
+    videos: Path | None, out: Path, summary_only: bool, html: bool, as_json: bool, **options: Any
+) -> None:
     """Read unmarked clips with random keys; write rows, and a summary beside them (.md and .summary.csv)."""
     started = time.monotonic()
 
     def report(done: int, total: int, result: ClipResult) -> None:
         left = (time.monotonic() - started) / done * (total - done)
         outcome = result.message or f"least log10 p {result.min_log10_p:.2f}, {result.seconds:.0f} s"
-        click.echo(f"{done}/{total} clips, {left / 60:.0f} min left: {result.clip}: {outcome}", err=True)
+        say(f"{done}/{total} clips, {duration(left)} left: {result.clip}: {outcome}")
 
-    try:
-        if not summary_only:
-            if videos is None:
-                raise InputError("Expected a folder of clips, got none; give one with --videos")
-            run(videos, out, progress=report, **options)
-        summary = summarize(out)
-        text = markdown(summary)
-        write_summary(summary, out.with_suffix(".summary.csv"))
-        with tables.writing(out):
-            out.with_suffix(".md").write_text(text, encoding="utf-8")
-    except GenwmError as error:
-        click.echo(f"error[{error.code}]: {error}", err=True)
-        sys.exit(2)
-    click.echo(text, err=True)
+    if not summary_only:
+        run(videos or default_videos(say), out, progress=report, **options)
+    summary = summarize(out)
+    text = markdown(summary)
+    write_summary(summary, out.with_suffix(".summary.csv"))
+    with tables.writing(out):
+        out.with_suffix(".md").write_text(text, encoding="utf-8")
+    say(text)
+    if html:
+        write_html(out, text)
+    if not summary.clips:
+        check_measured([f"{one.error}: {one.message}" for one in summary.errors], out)
+    if as_json:
+        show_json({"schema": SCHEMA, **asdict(summary)})

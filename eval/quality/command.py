@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from eval.baselines import BASELINES
-from eval.commands.telling import say, told
+from eval.commands.telling import check_measured, say, show_json, told, write_html
 from eval.corpus import default_videos, list_videos
 from eval.quality.measures import METRICS, USUAL, Metric
 from eval.quality.reporting import DIGITS, summary
-from eval.quality.running import FRAMES, OURS, VALUES, Row, Settings, read_rows, run
+from eval.quality.running import FRAMES, OURS, VALUES, Row, Settings, read_rows, run, typed
 from eval.tables import writing
 from eval.workers import use_one_thread
 
@@ -34,7 +33,8 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> tu
     type=click.Path(path_type=Path),
     help="CSV file, one row a clip and method.",
 )
-@click.option("--summary", "summary_path", type=click.Path(path_type=Path), help="Markdown file; else standard output.")
+@click.option("--summary", "summary_path", type=click.Path(path_type=Path),
+              help="Markdown file [default: OUT with .md].")
 @click.option(
     "--strength", default="balanced", show_default=True, type=click.Choice(["invisible", "balanced", "strong"]),
     help="Of our mark.",
@@ -49,6 +49,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option("--clip", "names", multiple=True, help="Only this clip, by its path in the folder; may be given again.")
 @click.option("--quick", is_flag=True, help="8 clips of at most 480 lines, PSNR, SSIM, ColorVideoVDP and flicker.")
 @click.option("--full", is_flag=True, help="Every measure.")
+@click.option("--html", is_flag=True, help="Also write one page (.html) beside --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @click.option("--frames", default=FRAMES, show_default=True, type=click.IntRange(1), help="First frames of each clip.")
 @click.option("--min-short-side", default=480, show_default=True, type=click.IntRange(0),
@@ -82,10 +83,14 @@ def quality(
     device: str,
     quick: bool,
     full: bool,
+    html: bool,
     as_json: bool,
 ) -> None:
-    """Measure how visible marks are. Rows that OUT has already are kept: the same command goes on after a kill, and
-    baselines can be added on a subset with --methods and --limit."""
+    """Measure how visible marks are; write rows, and a summary beside them (.md).
+
+    Rows that OUT has already are kept: the same command goes on after a kill, and baselines can be added on a subset
+    with --methods and --limit.
+    """
     if quick:
         metrics, limit, lines = ("psnr", "ssim", "jod", "flicker"), limit or 8, lines or 480
     metrics = METRICS if full else metrics
@@ -106,15 +111,15 @@ def quality(
     run(clips, out, methods=methods, settings=settings, processes=processes, retry=retry, on_row=_show)
     rows = read_rows(out)
     text = summary(rows)
-    if summary_path:
-        with writing(summary_path):
-            summary_path.write_text(text, encoding="utf-8")
-    elif as_json:
-        say(text)
-    else:
-        click.echo(text)
+    summary_path = summary_path or out.with_suffix(".md")
+    with writing(summary_path):
+        summary_path.write_text(text, encoding="utf-8")
+    say(text)
+    if html:
+        write_html(out, text)
+    check_measured([row["error"] and f"{row['error']}: {row['message']}" for row in rows], out)
     if as_json:
-        click.echo(json.dumps(rows))
+        show_json([typed(row) for row in rows])
 
 
 def _show(row: Row) -> None:

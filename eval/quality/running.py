@@ -44,6 +44,7 @@ COLUMNS = (
     *("seconds", "versions", "error", "message"),
     *ADDED,
 )
+_COUNTS = ("width", "height", "short_side", "frames", "rgb_frames", "seed", "lines")
 _IDENTITY = ("clip", "method", "strength", "profile", "seed", "lines")
 
 _PACKAGES = ("python", "av", "numpy", "scipy", "torch", "cvvdp", "imageio-ffmpeg", "invisible-watermark")
@@ -249,6 +250,12 @@ def _require_packages(methods: Sequence[str], metrics: Sequence[str]) -> None:
     if any(method in BASELINES for method in methods):
         require("imwatermark", "baselines")
         require("onnxruntime", "baselines")
+
+
+def typed(row: Row) -> dict[str, str | float | None]:
+    """The row with its numbers as numbers; one that is not there is None."""
+    numbers = dict.fromkeys(_COUNTS, int) | dict.fromkeys((*VALUES, "fps", "seconds"), float)
+    return {name: cell if name not in numbers else numbers[name](cell) if cell else None for name, cell in row.items()}
 
 
 def read_rows(path: Path) -> list[Row]:

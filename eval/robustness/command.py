@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from eval.attacks import ATTACKS, SETS
-from eval.commands.telling import reporter, say, told
+from eval.commands.telling import check_measured, reporter, say, show_json, told
 from eval.corpus import default_videos, list_videos
 from eval.methods import DEFAULT_METHODS, METHODS, QUICK_METHODS, methods_named
 from eval.robustness.runner import run
@@ -93,8 +92,9 @@ def robustness(
     say(text)
     if html:
         _page(out, videos, rows, given)
+    check_measured([row.error and f"{row.error}: {row.message}" for row in rows], out)
     if as_json:
-        click.echo(json.dumps([asdict(cell) for cell in cells]))
+        show_json([asdict(cell) for cell in cells])
 
 
 def _page(out: Path, videos: Path | None, rows: list[Row], given: dict[str, Any]) -> None:

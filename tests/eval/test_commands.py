@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from data import fetch
 from eval.commands import COMMANDS, group
-from eval.commands.telling import duration, told
+from eval.commands.telling import check_measured, duration, show_json, told
 from eval.corpus import default_videos, list_videos
 from genwm.cli import run
 from genwm.errors import FetchError, InputError
@@ -65,6 +66,18 @@ def test_told_passes_results_and_ends_on_errors() -> None:
     assert command(as_json=False) == 7
     with pytest.raises(SystemExit):
         command(as_json=False, wrong=True)
+
+
+def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"psnr": math.inf, "rows": [(1.5, math.nan)], "met": True, "clip": "a"})
+    assert json.loads(capsys.readouterr().out) == {"psnr": None, "rows": [[1.5, None]], "met": True, "clip": "a"}
+
+
+def test_one_row_without_an_error_is_enough(tmp_path: Path) -> None:
+    check_measured([], tmp_path)
+    check_measured(["", "not-media: no"], tmp_path)
+    with pytest.raises(InputError, match=r"nothing but errors \(2\) in .*, the first 'not-media: no'; "):
+        check_measured(["not-media: no", "truncated: no"], tmp_path)
 
 
 def test_durations_are_as_exact_as_they_need_to_be() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,7 +215,9 @@ def test_summary_of_a_known_sample(tmp_path: Path) -> None:
     assert "**1** of 200" in fa.markdown(summary)
 
 
-def test_the_command_writes_its_summary(videos: Path, table: Path) -> None:
+def test_the_command_writes_its_summary(
+    videos: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = CliRunner().invoke(fa.false_alarms, ["--out", str(table), "--summary-only"])
     assert done.exit_code == 0
     text = table.with_suffix(".md").read_text()
@@ -224,5 +227,28 @@ def test_the_command_writes_its_summary(videos: Path, table: Path) -> None:
     assert {line["table"] for line in lines(table.with_suffix(".summary.csv"))} == {
         "measured/claimed", "effective/claimed"
     }  # fmt: skip
-    failed = CliRunner().invoke(fa.false_alarms, ["--out", str(table)])
+    monkeypatch.setattr("eval.false_alarms.command.default_videos", lambda say: tmp_path)  # an empty folder
+    failed = CliRunner().invoke(fa.false_alarms, ["--out", str(table), "--json"])
     assert failed.exit_code == 2
+    assert json.loads(failed.stdout)["error"]["code"] == "bad-input"
+
+
+def test_the_command_prints_json_and_writes_a_page(table: Path) -> None:
+    pytest.importorskip("jinja2", reason="pages are not tested: they need the extra 'report'")
+    done = CliRunner().invoke(fa.false_alarms, ["--out", str(table), "--summary-only", "--json", "--html"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["schema"] == "genwm.eval.false-alarms/1"
+    assert document["known"]["trials"] + document["whole"]["trials"] == 12
+    assert [(one["clip"], one["tests_near"]) for one in document["errors"]] == [("broken.mp4", None)]
+    page = table.with_suffix(".html").read_text(encoding="utf-8")
+    assert "<title>False alarms on unmarked clips</title>" in page
+    assert "<h2>Measured against claimed</h2>" in page
+
+
+def test_a_folder_without_a_readable_clip_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    arguments = ["--videos", str(tmp_path), "--out", str(tmp_path / "fa.csv"), "--keys", "1", "--search-keys", "0"]
+    done = CliRunner().invoke(fa.false_alarms, arguments)
+    assert done.exit_code == 2
+    assert "nothing but errors (1)" in done.stderr.splitlines()[-1]

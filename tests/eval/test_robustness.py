@@ -253,6 +253,17 @@ def test_a_folder_without_a_manifest_is_searched(videos: Path) -> None:
     assert listed == {"a/one.mp4": ("a", 160, 128), "a/two.mp4": ("a", 176, 128), "three.mp4": ("", 160, 128)}
 
 
+def test_a_link_that_leads_nowhere_is_a_row_and_a_folder_is_no_clip(tmp_path: Path) -> None:
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "loop.mkv").symlink_to("loop.mkv")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "linked.mp4").symlink_to(tmp_path / "folder.mp4")
+    assert {video.id for video in list_videos(tmp_path)} == {"gone.mp4", "loop.mkv"}
+    rows = run(tmp_path, tmp_path / "out.csv", attacks=["none"], methods=[Toy()], processes=1)
+    assert {row.clip for row in rows} == {"gone.mp4", "loop.mkv"}
+    assert all(row.error and "Expected a" in row.message for row in rows)
+
+
 @given(
     counts=st.lists(st.integers(1, 30), min_size=1, max_size=6),
     seed=st.integers(0, 9),
@@ -370,3 +381,16 @@ def test_the_command_lists_attacks_and_says_what_is_wrong(tmp_path: Path) -> Non
         result = CliRunner().invoke(robustness, ["--out", out, *arguments])
         assert result.exit_code == 2
         assert result.stderr.startswith(f"error[{code}]: Expected ")
+
+
+def test_a_folder_without_a_readable_clip_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    out = tmp_path / "out.csv"
+    arguments = ["--videos", str(tmp_path), "--out", str(out), "--attacks", ",".join(TWO), "--processes", "1"]
+    result = CliRunner().invoke(robustness, [*arguments, "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["error"]["code"]) == (2, "bad-input")
+    assert "nothing but errors (2)" in result.stderr.splitlines()[-1]
+    assert "not-media: Expected a video" in result.stderr.splitlines()[-1]
+    assert len(read_rows(out)) == 2  # one record each all the same
+    make_clip(tmp_path / "good.mp4", width=320, height=256, frames=4)
+    assert CliRunner().invoke(robustness, [*arguments, "--min-short-side", "0"]).exit_code == 0

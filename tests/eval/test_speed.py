@@ -96,6 +96,7 @@ def test_the_report_goes_on_past_a_benchmark_that_fails(tmp_path: Path, monkeypa
     arguments = ["--out", str(out), "--width", "160", "--height", "128", "--short-seconds", "1", "--long-seconds", "0"]
     done = CliRunner().invoke(speed.speed, arguments)
     assert done.exit_code == 0, done.output
+    assert done.stdout == ""
     report = json.loads(out.read_text())
     assert report["schema"] == "genwm.speed/1"
     assert [(item["name"], item["error"], item["met"]) for item in report["results"]] == [
@@ -104,3 +105,20 @@ def test_the_report_goes_on_past_a_benchmark_that_fails(tmp_path: Path, monkeypa
     ]
     assert report["settings"]["width"] == 160
     assert report["machine"]["cores"]
+
+
+def test_the_report_is_a_page_and_json_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jinja2", reason="pages are not tested: they need the extra 'report'")
+    figures = [speed.result("help", "s", 9.0, 0.1), speed.result("decode", "ms a frame", 1.5, 1.5, "a | note")]
+    monkeypatch.setattr(speed, "make_clips", lambda folder, settings: None)
+    monkeypatch.setattr(speed, "BENCHMARKS", {"one": lambda clips, settings: figures})
+    out = tmp_path / "speed.json"
+    done = CliRunner().invoke(speed.speed, ["--out", str(out), "--html", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads(out.read_text())
+    page = out.with_suffix(".html").read_text()
+    missed, everything = page.split("<section>")[1:]
+    assert "<h2>Limits that are missed, and failures</h2>" in missed
+    assert "in processor time" in missed
+    assert "decode" not in missed
+    assert "a / note" in everything

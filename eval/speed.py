@@ -473,7 +473,7 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     for title, rows in (("Limits that are missed, and failures", missed), ("All figures", results)):
         if rows:
-            lines += [f"## {title}", "", *(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head)))]
+            lines += [f"## {title}", "", f"| {' | '.join(head)} |", "|---|:---|---|---|---|:---|:---|"]
             lines += [f"| {' | '.join(_cells(one))} |" for one in rows]
             lines.append("")
     return "\n".join(lines)

@@ -72,7 +72,7 @@ def _table(groups: Mapping[tuple[str, str, str], Sequence[Row]]) -> str:
 
 def _bars(rows: Sequence[Row], bars: Mapping[str, tuple[float | None, float | None]]) -> str:
     lines = [["measure", "mean", "bar", "worst", "bar", "clips under it", "lowest clips"]]
-    lines.append(["---"] * len(lines[0]))
+    lines.append([*["---"] * (len(lines[0]) - 1), ":---"])
     for column, (mean_bar, worst_bar) in bars.items():
         ranked = sorted((float(row[column]), row["clip"]) for row in rows if row[column])
         if not ranked:

@@ -13,7 +13,7 @@ from eval.report.measures import Measure, Overall, Value
 from genwm.extras import require
 
 #: M. Okabe, K. Ito: colours that people of every colour vision tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7a7a7a")
+COLOURS = ("#0072b2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7a7a7a")
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "genwm",
@@ -30,8 +30,9 @@ _STYLE = {
 }
 
 
-#: Colours of what is no mark of a method, and the page's own names for them: they follow light and dark.
-_THEME = {"#30343b": "--ink", "#000000": "--ink", "#8a8f98": "--axis", "#f3f5f8": "--band", "#dfe3e8": "--line"}
+#: Colours that follow light and dark, and the page's own names for them.
+_THEME = {"#30343b": "--ink", "#000000": "--ink", "#8a8f98": "--axis", "#f3f5f8": "--band", "#dfe3e8": "--line",
+          "#0072b2": "--blue"}  # fmt: skip
 
 
 def colour(methods: Sequence[str], method: str) -> str:

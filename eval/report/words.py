@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,10 @@ from eval.tables import writing
 from genwm.extras import require
 
 
-def page(text: str, *, plots: Sequence[str] = ()) -> str:
+def page(text: str) -> str:
     """The page: its title is the first heading, each further heading of the second level begins a section.
 
-    Args:
-        text: Markdown with tables; HTML in it is shown as it stands.
-        plots: SVG, shown before the first section.
-
-    Errors: MissingExtraError.
+    HTML in the text is shown as it stands. Errors: MissingExtraError.
     """
     markdown: Any = require("markdown_it", "report").MarkdownIt("commonmark", {"html": False}).enable("table")
     body: str = markdown.render(text)
@@ -26,12 +21,12 @@ def page(text: str, *, plots: Sequence[str] = ()) -> str:
     lead, *sections = body.split("<h2>")
     markup = require("markupsafe", "report").Markup
     title = text.partition("\n")[0].lstrip("# ")
-    return rendered("words.html.j2", title=title, lead=markup(lead), plots=[markup(plot) for plot in plots],
+    return rendered("words.html.j2", title=title, lead=markup(lead),
                     sections=[markup(f"<h2>{section}") for section in sections])
 
 
-def write_page(path: Path, text: str, *, plots: Sequence[str] = ()) -> None:
+def write_page(path: Path, text: str) -> None:
     """Writes `page` to a file. Errors: MissingExtraError; OutputError, DiskFullError."""
-    made = page(text, plots=plots)
+    made = page(text)
     with writing(path):
         put(path, made)

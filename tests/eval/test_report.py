@@ -484,3 +484,12 @@ def test_the_full_table_begins_with_what_ours_loses(rows: list[Row], tmp_path: P
     assert "| h264.crf40 | bit accuracy | 0.83 | 0.98 | Video Seal, Video Seal's" in text
     assert "| h264.crf40 | 67 [21, 94] / 67; 0.83 | 0 [0, 56] / 0; 0.50 |" in text
     assert "| combined.crf40 | 1.00 | 0.62 | 0.50 | 0.51 | 0.51 | 0.53 | 0.57 |" in text
+
+
+def test_every_colour_that_follows_the_page_is_there_in_light_and_dark() -> None:
+    style = Path(plots.__file__).with_name("style.html.j2").read_text(encoding="utf-8")
+    light, dark = re.findall(r":root \{([^}]*)\}", style)
+    for name in {*plots._THEME.values(), *re.findall(r"var\((--[a-z-]+)\)", style)} - {"--method"}:
+        assert f"{name}: " in light
+        assert f"{name}: " in dark
+    assert plots.themed(f"fill: {plots.COLOURS[0]}") == "fill: var(--blue, #0072b2)"

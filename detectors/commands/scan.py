@@ -70,11 +70,12 @@ def scan(
     memory_limit: int,
     as_json: bool,
 ) -> None:
-    """Scan each PATH: a file, a folder, a quoted pattern, or '-' for a list of paths on stdin.
+    """Scan each PATH: a file, a folder, a quoted pattern, the URL of one (s3://...), or '-' for a list on stdin.
 
     Every file gets one record, whatever it is; files with the same bytes are read once. Exit status 0: every file was
     read. 1: every file has a record, and at least one is an error. 2: the run did not finish; --resume goes on.
     """
+    from detectors.scan.objects import is_url
     from detectors.scan.settings import MIB, Limits, Settings
     from detectors.verdict import default_policy_text
 
@@ -85,13 +86,16 @@ def scan(
         raise click.UsageError("Expected at least one path, or '-' for a list on stdin.")
     if resume and output is None:
         raise click.UsageError("Expected --output with --resume: it is the journal to go on with.")
-    if engine == "ray" and (output is None or pages or table or only):
-        raise click.UsageError("Expected --output, and none of --html, --csv and --only, with --engine ray: it writes "
-                               "shards of records.")
+    if engine == "ray" and output is None:
+        raise click.UsageError("Expected --output with --engine ray: it writes shards of records.")
     if shards != "jsonl" and engine != "ray":
         raise click.UsageError(f"Expected --engine ray with --shards {shards}: else one file of JSON lines is written.")
     if as_json and output is None:
         raise click.UsageError("Expected --output with --json: without it, stdout is for the records.")
+    for option, place in (("--html", pages), ("--csv", table), ("--output", output if engine == "local" else None)):
+        if place is not None and is_url(place):
+            raise click.UsageError(f"Expected a path of this machine for {option}, got {place}; only --output with "
+                                   "--engine ray takes a URL.")
     settings = Settings.load(
         key_names=names, policy=policy, model=model, trust=trust,
         timeline=timeline or pages is not None, pictures=6 if pages else 0,
@@ -101,7 +105,7 @@ def scan(
     if not settings.keys:
         click.echo("Warning: the keyring is empty, so no mark is looked for.", err=True)
     if engine == "ray":
-        tally = _on_ray(paths, settings, output, resume, workers, shards, as_json)
+        tally = _on_ray(paths, settings, output, resume, workers, shards, only, pages, table, as_json)
     else:
         tally = _local(paths, settings, output, resume, workers, only, pages, table, as_json)
     ctx.exit(EXIT_SOME_FAILED if tally.errors else 0)
@@ -158,16 +162,25 @@ def _on_ray(
     resume: bool,
     workers: int | None,
     shards: str,
+    only: tuple[str, ...],
+    pages: str | None,
+    table: str | None,
     as_json: bool,
 ) -> Tally:
-    from detectors.scan.distributed import scan_distributed
-    from detectors.scan.inputs import listed_names
+    from detectors.scan.distributed import read_shards, scan_distributed
+    from detectors.scan.inputs import expand
+    from detectors.scan.table import check_table, write_table
 
     assert output is not None  # checked with the options
     started = time.monotonic()
-    names = listed_names(paths, sys.stdin.buffer)
-    tally = scan_distributed(names, settings, output, workers=workers, shards=shards, resume=resume,
+    if table is not None:
+        check_table(Path(table))
+    results = [name for name in (output, pages, table) if name is not None]
+    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results))
+    tally = scan_distributed(files, settings, output, workers=workers, shards=shards, resume=resume, pages=pages,
                              progress=sys.stderr.isatty())
+    if table is not None:
+        write_table(Path(table), read_shards(output))
     _summarise(tally, time.monotonic() - started, output, as_json)
     return tally
 

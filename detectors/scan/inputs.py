@@ -1,4 +1,4 @@
-"""What to scan: files, folders, patterns, and lists on standard input -> paths, each once."""
+"""What to scan: files, folders, patterns, URLs, and lists on standard input -> paths and URLs, each once."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
 
+from detectors.scan.objects import is_url, objects_of
+
 STDIN = "-"
 
 
 def expand(
-    names: Iterable[str], *, listed: BinaryIO | None = None, only: Sequence[str] = (), skip: Iterable[Path] = ()
+    names: Iterable[str], *, listed: BinaryIO | None = None, only: Sequence[str] = (), skip: Iterable[str | Path] = ()
 ) -> Iterator[str]:
     """The files that ``names`` stand for, each path once, in a stable order.
 
     A folder stands for all files below it but hidden ones; a pattern (``*``, ``**``, ``?``, ``[...]``) for what it
-    matches; ``-`` for the paths on ``listed``, one a line or, with a zero byte anywhere in them, zero-terminated. What
-    does not exist is passed on, so that it gets its record. ``only`` are patterns, one of which a file found in a
-    folder must match; nothing in ``skip`` (files or folders of results) is taken from a folder.
+    matches; ``-`` for the paths on ``listed``, one a line or, with a zero byte anywhere in them, zero-terminated. All
+    of it holds for fsspec URLs, too. What does not exist is passed on, so that it gets its record. ``only`` are
+    patterns, one of which a file found in a folder must match; nothing in ``skip`` (files or folders of results) is
+    taken from a folder.
+
+    Errors: those of `objects_of`.
     """
     seen: set[str] = set()
-    left_out = {os.path.realpath(path) for path in skip}
+    left_out = {str(path) if is_url(str(path)) else os.path.realpath(path) for path in skip}
     for path in _expanded(names, listed, only, left_out):
         if path not in seen:
             seen.add(path)
@@ -36,6 +41,8 @@ def _expanded(
     for name in names:
         if name == STDIN and listed is not None:
             yield from _expanded(_lines(listed), None, only, left_out)
+        elif is_url(name):
+            yield from objects_of(name, only, sorted(left_out))
         elif os.path.isdir(name):
             yield from _files_below(name, only, left_out)
         elif glob.has_magic(name) and not os.path.lexists(name):
@@ -56,12 +63,6 @@ def _files_below(folder: str, only: Sequence[str], left_out: set[str]) -> Iterat
                 continue
             if not only or any(fnmatch(name, pattern) for pattern in only):
                 yield path
-
-
-def listed_names(names: Iterable[str], listed: BinaryIO) -> Iterator[str]:
-    """The names, with those on ``listed`` in the place of ``-``."""
-    for name in names:
-        yield from _lines(listed) if name == STDIN else [name]
 
 
 def _lines(listed: BinaryIO) -> Iterator[str]:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from detectors.record import Record
 from detectors.scan.journal import Journal, is_transient, outcome_of
+from detectors.scan.objects import Fetched, fetch, unfetched
 from detectors.scan.pool import Pool
-from detectors.scan.single import Fingerprint, Scanned, fingerprint, name_of
+from detectors.scan.single import Fingerprint, Scanned, name_of
+from genwm.errors import GenwmError
 
 #: Files a worker that are hashed and queued ahead of it: enough to keep it busy, few enough to hold in memory.
 AHEAD = 3
@@ -51,12 +53,13 @@ def scan_all(
 ) -> Iterator[Scanned]:
     """Scans files as workers become free and yields them once their records are in the journal, as they finish.
 
-    A file that has a record of its present bytes under the pool's settings is skipped. A file whose bytes were read
-    under another name gets that record, with ``duplicate_of``. ``prepare`` is called before a record is written: what
-    must be there when it is. Errors: those of `Journal.append`; WorkerError.
+    ``paths`` are files or fsspec URLs, whose objects are copied to this machine as they are needed. A file that has a
+    record of its present bytes under the pool's settings is skipped. A file whose bytes were read under another name
+    gets that record, with ``duplicate_of``. ``prepare`` is called before a record is written: what must be there when
+    it is. Errors: those of `Journal.append`; WorkerError.
     """
     settings = pool.settings.digest
-    running: dict[Future[Scanned], Fingerprint] = {}
+    running: dict[Future[Scanned], Fetched] = {}
     alike: dict[str, deque[tuple[str, Fingerprint]]] = {}  # same bytes as a file that is being read
 
     def finished(scanned: Scanned) -> Scanned:
@@ -66,43 +69,61 @@ def scan_all(
         tally.duplicates += scanned.record.duplicate_of is not None
         return scanned
 
+    def skipped(path: str, known: Fingerprint) -> bool:
+        outcome = journal.outcome(name_of(path), known.sha256, settings)
+        if outcome is not None:
+            tally.count(outcome)
+            tally.skipped += 1
+        return outcome is not None
+
+    def taken(path: str) -> Iterator[Scanned]:
+        try:
+            file = fetch(path)
+        except GenwmError as error:
+            if not skipped(path, Fingerprint()):
+                yield finished(Scanned(unfetched(path, error, pool.settings)))
+            return
+        known = file.known
+        if skipped(path, known):
+            file.close()
+            return
+        if known.sha256 is not None:
+            if known.sha256 in alike:
+                alike[known.sha256].append((path, known))
+                file.close()
+                return
+            if (earlier := journal.of_content(known.sha256, settings)) is not None:
+                file.close()
+                yield finished(Scanned(repeated(earlier, path, known)))
+                return
+            alike[known.sha256] = deque()
+        running[pool.submit(file.place, known)] = file
+
     def drained(limit: int) -> Iterator[Scanned]:
         while len(running) > limit:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                known = running.pop(future)
-                yield finished(scanned := future.result())
-                others = alike.pop(known.sha256 or "", deque())
-                if others and known.sha256 and is_transient(scanned.record):
-                    path, known = others.popleft()
-                    alike[known.sha256 or ""] = others
-                    running[pool.submit(path, known)] = known
-                    continue
-                for path, other in others:
-                    yield finished(_repeated(scanned.record, path, other))
+                file = running.pop(future)
+                file.close()
+                yield finished(scanned := file.named(future.result()))
+                for path, known in alike.pop(file.known.sha256 or "", ()):
+                    if is_transient(scanned.record):
+                        yield from taken(path)
+                    else:
+                        yield finished(Scanned(repeated(scanned.record, path, known)))
 
-    for path in paths:
-        known = fingerprint(path)
-        if (outcome := journal.outcome(name_of(path), known.sha256, settings)) is not None:
-            tally.count(outcome)
-            tally.skipped += 1
-            continue
-        if known.sha256 is not None:
-            if known.sha256 in alike:
-                alike[known.sha256].append((path, known))
-                continue
-            if (earlier := journal.of_content(known.sha256, settings)) is not None:
-                yield finished(_repeated(earlier, path, known))
-                continue
-            alike[known.sha256] = deque()
-        running[pool.submit(path, known)] = known
-        yield from drained(AHEAD * pool.workers)
-    yield from drained(0)
+    try:
+        for path in paths:
+            yield from taken(path)
+            yield from drained(AHEAD * pool.workers)
+        yield from drained(0)
+    finally:
+        for file in running.values():
+            file.close()
 
 
-def _repeated(record: Record, path: str, known: Fingerprint) -> Scanned:
+def repeated(record: Record, path: str, known: Fingerprint) -> Record:
+    """The record of another file with the same bytes."""
     source = record.input.model_copy(update={"path": name_of(path), "sha256": known.sha256, "bytes": known.bytes})
     original = record.duplicate_of or record.input.path
-    return Scanned(record.model_copy(update={"input": source, "duplicate_of": original}))
-
-
+    return record.model_copy(update={"input": source, "duplicate_of": original})

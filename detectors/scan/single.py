@@ -136,6 +136,18 @@ def failed(
     )
 
 
+def renamed(record: Record, old: str, new: str) -> Record:
+    """A record under another name of its file, also where words name it; ``old`` is how the words call it."""
+    def said(text: str) -> str:
+        return text.replace(old, new)
+
+    error = record.error and record.error.model_copy(update={"message": said(record.error.message)})
+    return record.model_copy(update={
+        "input": record.input.model_copy(update={"path": new}), "error": error,
+        "reasons": tuple(map(said, record.reasons)), "warnings": tuple(map(said, record.warnings)),
+    })
+
+
 def out_of_memory(name: str) -> str:
     """What the record of a file that needs too much memory says."""
     return (f"Expected {name} to be readable within the memory limit, got one that needs more; scale it down first, or "

@@ -19,6 +19,7 @@ from sqlalchemy import Row, select, update
 
 from detectors.record import Record
 from detectors.scan import Fingerprint, Scanned, Settings, fingerprint
+from detectors.scan.single import renamed
 from detectors.service import scans
 from detectors.service.config import Config
 from detectors.service.database import Database
@@ -153,6 +154,7 @@ class Runner:
         self._running.pop(scan_id, None)
 
     def _keep(self, row: Row[Any], scanned: Scanned) -> None:
+        # Where it lies on the server is nobody's business: the sender knows it by another name.
         record = renamed(scanned.record, row.path, row.name)
         folder = self._config.evidence / row.id
         times = []
@@ -166,25 +168,14 @@ class Runner:
 
     def _keep_leases(self) -> None:
         now = time.monotonic()
-        if self._running and now - self._renewed > self._config.lease_s / 3:
-            scans.renew(self._database, self._owner, list(self._running), self._config.lease_s)
+        if now - self._renewed > self._config.lease_s / 3:
             self._renewed = now
+            if self._running:
+                scans.renew(self._database, self._owner, list(self._running), self._config.lease_s)
+            scans.requeue(self._database)  # what another server left when it died
         if now - self._kept > _HOUSEKEEPING_S:
             self._kept = now
-            scans.requeue(self._database)
             forget(self._database, self._config)
-
-
-def renamed(record: Record, path: str, name: str) -> Record:
-    """The record under the name that the sender knows the file by; where it lies on the server is nobody's business."""
-    def said(text: str) -> str:
-        return text.replace(path, name)
-
-    error = record.error and record.error.model_copy(update={"message": said(record.error.message)})
-    return record.model_copy(update={
-        "input": record.input.model_copy(update={"path": name}), "error": error,
-        "reasons": tuple(map(said, record.reasons)), "warnings": tuple(map(said, record.warnings)),
-    })
 
 
 def playable(record: Record) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import shutil
@@ -17,10 +18,20 @@ pytest.importorskip("ray", reason="needs the extra 'ray'")
 
 from detectors.record import Record
 from detectors.scan import Settings
-from detectors.scan.distributed import _done, _Scanner, _tally, _write_shard, expand_urls, is_url, read_shards
-from genwm.errors import OutputExistsError
+from detectors.scan.distributed import (
+    _before,
+    _explained,
+    _repeated_records,
+    _Scanner,
+    _table,
+    _tally,
+    _write_shard,
+    read_shards,
+)
+from genwm.errors import DiskFullError, GenwmError, OutputError, OutputExistsError, WorkerError
 from genwm.video import write_video
 from tests.clips import KEY, PAYLOAD, marked, scene
+from tests.detectors.scan.records import DIGEST, record_of
 
 ROOT = Path(__file__).parents[3]
 # In a process of its own: Ray leaves threads, sockets and warnings behind.
@@ -48,11 +59,10 @@ def uploads(tmp_path: Path, own_keyring: Path) -> Path:
     return folder
 
 
-def run(*args: object) -> tuple[int, dict[str, object], str]:
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    environment.pop("RAY_ADDRESS", None)
+def run(*args: object, engine: str = "ray", address: str = "") -> tuple[int, dict[str, object], str]:
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "RAY_ADDRESS": address}
     result = subprocess.run(
-        [sys.executable, "-c", CODE.format(root=str(ROOT)), "scan", *map(str, args), "--engine", "ray", "--json"],
+        [sys.executable, "-c", CODE.format(root=str(ROOT)), "scan", *map(str, args), "--engine", engine, "--json"],
         capture_output=True, text=True, check=False, env=environment, cwd=ROOT,
     )  # fmt: skip
     summary = json.loads(result.stdout.splitlines()[-1]) if result.stdout.strip() else {}
@@ -66,8 +76,9 @@ def outcomes(folder: Path) -> dict[str, str]:
 
 
 def test_a_local_cluster(uploads: Path, tmp_path: Path) -> None:
-    names = [f"file://{uploads}", tmp_path / "missing.mp4", f"file://{tmp_path}/gone.mp4"]
-    status, summary, err = run(*names, "-o", tmp_path / "shards", "--workers", 1, "--shards", "parquet")
+    names = [f"file://{uploads}", tmp_path / "missing.mp4", f"file://{tmp_path}/gone.mp4", tmp_path / "missing.mp4"]
+    results = ("--html", tmp_path / "pages", "--csv", tmp_path / "table.csv", "--only", "*.mp4")
+    status, summary, err = run(*names, "-o", tmp_path / "shards", "--workers", 1, "--shards", "parquet", *results)
     expected = {
         f"file://{uploads}/again.mp4": "watermark_detected", f"file://{uploads}/marked.mp4": "watermark_detected",
         f"file://{uploads}/empty.mp4": "empty-file", str(tmp_path / "missing.mp4"): "not-found",
@@ -75,12 +86,30 @@ def test_a_local_cluster(uploads: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert status == 1, err
     assert summary["verdicts"] == {"error": 3, "watermark_detected": 2}
+    assert summary["duplicates"] == 1
     assert outcomes(tmp_path / "shards") == expected
-    for record in read_shards(str(tmp_path / "shards")):
-        assert isinstance(record, Record)
+    found = {record.input.path: record for record in read_shards(str(tmp_path / "shards"))}
+    for record in found.values():
         assert "genwm-scan-" not in record.to_json()  # where the copy was is nobody's business
         if record.watermark is not None:
             assert record.watermark.payload == f"{PAYLOAD:016x}"
+    again, first = found[f"file://{uploads}/again.mp4"], found[f"file://{uploads}/marked.mp4"]
+    assert (again.duplicate_of, first.duplicate_of) in ((first.input.path, None), (None, again.input.path))
+    pages = {path.name: path.read_text() for path in (tmp_path / "pages" / "files").iterdir()}
+    assert len(pages) == 4  # the duplicate shares its page
+    assert sum("data:image/jpeg" in page for page in pages.values()) == 1
+    assert (tmp_path / "pages" / "index.html").read_text().count("<tr data-verdict") == 5
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        assert {row["path"] for row in csv.DictReader(file)} == set(expected)
+
+    # The same records as on one machine.
+    status, _, err = run(*names, "-o", tmp_path / "local.jsonl", *results, engine="local")
+    local = [Record.from_json(line) for line in (tmp_path / "local.jsonl").read_text().splitlines()]
+    assert (status, len(local)) == (1, len(found)), err
+    # Which came first may differ, and so may the classifier's own encode.
+    apart = {"timing": True, "synthetic": True, "reasons": True, "duplicate_of": True}
+    for record in local:
+        assert record.model_dump(exclude=apart) == found[record.input.path].model_dump(exclude=apart)
 
     # Without being told to, nothing is added to records that are there.
     status, _, err = run(uploads, "-o", tmp_path / "shards")
@@ -91,25 +120,53 @@ def test_going_on_leaves_out_what_has_a_record(uploads: Path, tmp_path: Path) ->
     """What an actor does, without a cluster."""
     settings = Settings(keys=(KEY,), detectors=("watermark",))
     folder = str(tmp_path / "shards")
-    paths = [f"file://{uploads}/marked.mp4", str(uploads / "empty.mp4"), str(tmp_path / "none"), "file:///none.mp4"]
-    with contextlib.closing(_Scanner(settings, {})) as scanner:
+    paths = [f"file://{uploads}/marked.mp4", "empty.mp4", str(tmp_path / "none"), "file:///none.mp4"]
+    with contextlib.closing(_Scanner(settings, {}, folder=str(uploads))) as scanner:
         table = scanner(_batch(paths))
         assert table.column_names == ["path", "sha256", "settings", "verdict", "error", "record"]
         _write_shard(folder, "records-1-000000.jsonl", table.slice(0, 3))
         _write_shard(folder, "records-1-000001.parquet", table.slice(3))
-    assert [record.input.path for record in read_shards(folder)] == paths
-    done = _done(folder, resume=True)
-    with contextlib.closing(_Scanner(settings, done)) as scanner:
+    records = list(read_shards(folder))
+    assert [record.input.path for record in records] == paths
+    assert str(uploads) not in records[1].to_json()  # a relative path is relative in the words, too
+    before = _before(folder, True, settings.digest)
+    assert list(before.contents.values()) == [paths[0], paths[1]]
+    with contextlib.closing(_Scanner(settings, before.done, folder=str(uploads))) as scanner:
         assert scanner(_batch(paths)).num_rows == 0
         shutil.copy(uploads / "marked.mp4", uploads / "empty.mp4")
         again = scanner(_batch(paths))
-        assert again["path"].to_pylist() == [str(uploads / "empty.mp4")]
+        assert again["path"].to_pylist() == ["empty.mp4"]
     _write_shard(folder, "records-2-000000.jsonl", again)
     tally = _tally(folder, set(paths), settings.digest, before=4)
     assert (dict(tally.verdicts), dict(tally.errors)) == ({"watermark_detected": 2, "error": 2}, {"not-found": 2})
     assert (tally.files, tally.scanned, tally.skipped) == (4, 1, 3)
     with pytest.raises(OutputExistsError, match="--resume"):
-        _done(folder, resume=False)
+        _before(folder, False, settings.digest)
+
+
+def test_bytes_that_failed_for_another_reason_are_read_again(tmp_path: Path) -> None:
+    """A worker that was killed says nothing about the file: its duplicates are read, each for itself."""
+    folder = str(tmp_path)
+    records = [record_of("first", "good"), record_of("killed", "bad", code="worker-killed")]
+    _write_shard(folder, "records-1-000000.jsonl", _table(records))
+    sources = [record.input.model_copy(update={"path": f"like {record.input.path}"}) for record in records]
+    made, left = _repeated_records(folder, [source.model_dump_json() for source in sources], DIGEST)
+    assert [(record.input.path, record.duplicate_of) for record in made] == [("like first", "first")]
+    assert left == ["like killed"]
+
+
+@pytest.mark.parametrize(("cause", "kind", "said"), [
+    (OSError(28, "No space left on device"), DiskFullError, "free some space"),
+    (PermissionError(13, "Permission denied"), OutputError, "'Permission denied'"),
+    (WorkerError("Expected this, got that"), WorkerError, "Expected this, got that"),
+    (RuntimeError("the cluster\nis gone"), WorkerError, "RuntimeError: the cluster;"),
+])  # fmt: skip
+def test_what_goes_wrong_in_the_cluster_is_one_sentence(cause: Exception, kind: type[GenwmError], said: str) -> None:
+    told = RuntimeError("a trace\nof many lines")
+    told.__cause__ = cause
+    error = _explained(told, "out")
+    assert type(error) is kind
+    assert said in str(error)
 
 
 def _batch(paths: list[str]) -> Any:
@@ -123,11 +180,7 @@ def test_wrong_calls(uploads: Path, tmp_path: Path) -> None:
     assert (status, "--output" in err) == (2, True)
     status, _, err = run(uploads, "-o", uploads / "marked.mp4")
     assert (status, "folder" in err) == (2, True)
-
-
-def test_urls_and_folders(uploads: Path) -> None:
-    files = [f"{uploads}/{name}" for name in ("again.mp4", "empty.mp4", "marked.mp4")]
-    assert list(expand_urls([f"file://{uploads}"])) == [f"file://{name}" for name in files]
-    assert list(expand_urls([f"file://{uploads}/*a*.mp4"])) == [f"file://{files[0]}", f"file://{files[2]}"]
-    assert list(expand_urls([str(uploads), "file:///none.mp4"])) == [*files, "file:///none.mp4"]
-    assert [is_url(name) for name in ("s3://bucket/a.mp4", "/a/b", "a:b")] == [True, False, False]
+    status, _, err = run(uploads, "-o", tmp_path / "shards", "--html", "s3://bucket/pages")
+    assert (status, "--html" in err) == (2, True)
+    status, _, err = run(uploads, "-o", tmp_path / "shards", address="127.0.0.1:1")
+    assert (status, "RAY_ADDRESS" in err) == (2, True)

@@ -2,6 +2,8 @@
 
 ``python -m eval.service_load --out docs/results/service-load.json`` makes small marked and unmarked clips, submits 200
 of them at once to ``genwm serve`` with the real scan, kills it while they come in and again while it scans, and counts.
+With ``--servers 2`` half of them goes to each of two servers on one database (``--database``, an empty one; default:
+SQLite), one of which is killed half-way and started again.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,37 @@ def storm(
         server.kill()
         server.wait()
     return _counted(files, ids, states, at_kill, 1 + (kill_again is not None), accept_s, time.monotonic() - began)
+
+
+def relay(
+    start: Callable[[int], subprocess.Popen[bytes]], ports: Sequence[int], token: str, files: Sequence[bytes], *,
+    kill_after: int, restart: bool = True,
+) -> Outcome:
+    """Submits ``files`` in turn to servers on one database, which ``start`` starts by number; kills the first with
+    SIGKILL after ``kill_after`` records, and starts it again, or leaves its scans to the others."""
+    clients = [_Client(port, token) for port in ports]
+    servers = [start(number) for number in range(len(ports))]
+    try:
+        for client in clients:
+            client.wait()
+        began = time.monotonic()
+        with ThreadPoolExecutor(len(files)) as threads:
+            jobs = [threads.submit(clients[number % len(clients)].submit, content, f"key-{number}")
+                    for number, content in enumerate(files)]
+            ids = dict(enumerate(job.result() for job in jobs))
+        accept_s = time.monotonic() - began
+        clients[-1].finished(kill_after)
+        servers[0].kill()
+        servers[0].wait()
+        if restart:
+            servers[0] = start(0)
+        clients[-1].finished(len(files))
+        states = clients[-1].all()
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+    return _counted(files, ids, states, len(files), 1, accept_s, time.monotonic() - began)
 
 
 def _killed(server: subprocess.Popen[bytes], start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
@@ -192,36 +224,73 @@ def free_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--submissions", type=int, default=200)
+    parser.add_argument("--servers", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--database", help="SQLAlchemy URL of an empty database, for --servers 2")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        outcome = _real(Path(temporary), options.submissions)
-    report = {"schema": "genwm.service-load/1", **asdict(outcome), "cores": len(os.sched_getaffinity(0)),
-              "python": platform.python_version(), "database": "SQLite",
+        folder = Path(temporary)
+        if options.servers == 1:
+            report = asdict(_real(folder, options.submissions))
+        else:
+            url = options.database or f"sqlite:///{folder / 'shared.sqlite'}"
+            report = asdict(_two(folder, options.submissions, url)) | {"servers": 2} | _attempts(url)
+    report = {"schema": "genwm.service-load/1", **report, "cores": len(os.sched_getaffinity(0)),
+              "python": platform.python_version(),
+              "database": (options.database or "SQLite").split("://")[0],
               "clips": "0.48 s, 320 x 256, H.264; every other one marked; each of other bytes"}
     options.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report))
-    sys.exit(outcome.lost or outcome.repeated or outcome.wrong)
+    sys.exit(report["lost"] or report["repeated"] or report["wrong"])
 
 
 def _real(folder: Path, submissions: int) -> Outcome:
     """The storm with ``genwm serve`` itself."""
+    environment, files, token = _prepared(folder, submissions, {"GENWM_SERVE_DATA": str(folder / "data")})
+    port = free_port()
+    with (folder / "server.log").open("ab") as log:
+        return storm(lambda: subprocess.Popen([*_SERVE, "--port", str(port)], env=environment, stderr=log), port, token,
+                     files, kill_after=submissions // 3, kill_again=submissions // 2)
+
+
+def _two(folder: Path, submissions: int, url: str) -> Outcome:
+    """The relay with two of ``genwm serve`` itself, one worker each."""
+    shared = {"GENWM_SERVE_DATABASE": url, "GENWM_SERVE_DATA": str(folder / "data-0"),
+              "GENWM_SERVE_SECRET": secrets.token_hex(32)}
+    environment, files, token = _prepared(folder, submissions, shared)
+    ports = [free_port(), free_port()]
+    with (folder / "server.log").open("ab") as log:
+        def start(number: int) -> subprocess.Popen[bytes]:
+            place = ["--data", str(folder / f"data-{number}"), "--files", str(folder / "files"), "--workers", "1"]
+            return subprocess.Popen([*_SERVE, *place, "--port", str(ports[number])], env=environment, stderr=log)
+
+        return relay(start, ports, token, files, kill_after=submissions // 2)
+
+
+def _attempts(url: str) -> dict[str, int]:
+    """How many scans were begun more than once: those that the killed server had in hand."""
+    from detectors.service.database import Database, scans
+
+    database = Database(url)
+    with database.read() as connection:
+        again = connection.execute(scans.select().where(scans.c.attempts > 1)).all()
+    database.close()
+    return {"begun_again": len(again)}
+
+
+_SERVE = (sys.executable, "-m", "genwm", "serve")
+
+
+def _prepared(folder: Path, submissions: int, settings: dict[str, str]) -> tuple[dict[str, str], list[bytes], str]:
+    """Environment of the servers, files to submit, and a token for it."""
     from genwm.keys import Keyring
 
-    environment = {**os.environ, "GENWM_KEYRING": str(folder / "keyring.json"),
-                   "GENWM_SERVE_DATA": str(folder / "data")}
+    environment = {**os.environ, "GENWM_KEYRING": str(folder / "keyring.json"), **settings}
     key = Keyring.load(folder / "keyring.json").new("studio")
     files = [_clip(folder, number, key if number % 2 else None) for number in range(submissions)]
-    command = [sys.executable, "-m", "genwm", "serve"]
-    made = subprocess.run([*command, "token", "new", "load", "--json"], env=environment, check=True,
+    made = subprocess.run([*_SERVE, "token", "new", "load", "--json"], env=environment, check=True,
                           stdout=subprocess.PIPE)
-    port = free_port()
-    log = (folder / "server.log").open("ab")
-    with log, suppress(KeyboardInterrupt):
-        return storm(lambda: subprocess.Popen([*command, "--port", str(port)], env=environment, stderr=log),
-                     port, json.loads(made.stdout)["token"], files, kill_after=submissions // 3,
-                     kill_again=submissions // 2)
-    raise SystemExit(130)
+    return environment, files, json.loads(made.stdout)["token"]
 
 
 def _clip(folder: Path, number: int, key: Any) -> bytes:

@@ -1,4 +1,6 @@
-"""A scanner that needs no video: its record follows from the first word of a file. ``python -m`` serves with it."""
+"""A scanner that needs no video: its record follows from the first word of a file. ``python -m`` serves with it:
+``FOLDER PORT``, and for one of several servers ``FILES DATABASE``, which it then has in common with the others; what it
+scans is told in ``scanned`` in FILES."""
 
 from __future__ import annotations
 
@@ -81,6 +83,21 @@ def settings() -> Settings:
     return Settings(keys=(KEY,))
 
 
+class _TellingScanner(StubScanner):
+    """Writes the name of each file that it scans to a list that servers share."""
+
+    def _scan(self, path: Path) -> Scanned:
+        with (path.parents[1] / "scanned").open("a") as file:
+            file.write(f"{path.name}\n")
+        return super()._scan(path)
+
+
+def main(folder: str, port: str, files: str | None = None, database: str | None = None) -> None:
+    config = Config(folder=Path(folder), files=Path(files) if files else None, database=database, secure_cookies=False,
+                    min_free_bytes=0, lease_s=30.0 if files is None else 3.0)
+    kind, delay_s = (StubScanner, 0.01) if files is None else (_TellingScanner, 0.1)
+    run(config, settings(), "127.0.0.1", int(port), lambda given, workers: kind(given, workers, delay_s=delay_s))
+
+
 if __name__ == "__main__":
-    run(Config(folder=Path(sys.argv[1]), secure_cookies=False, min_free_bytes=0), settings(), "127.0.0.1",
-        int(sys.argv[2]), lambda given, workers: StubScanner(given, workers, delay_s=0.01))
+    main(*sys.argv[1:])

@@ -4,6 +4,7 @@
 ``python -m eval.scanning cost --out docs/results/scan-cost.json``: CPU of a scan over that of its parts alone.
 ``python -m eval.scanning kills --kills 10 --out docs/results/scan-kills.json``: is anything lost or repeated?
 ``python -m eval.scanning workers --out docs/results/scan-workers.json``: files a second by workers and engine.
+``python -m eval.scanning decoding --out docs/results/scan-decoding.json``: how often a scan opens and decodes a file.
 
 The files are copies of a few clips of 5 s and 480 lines, a third of them marked, each with bytes of its own where no
 reader looks, so that none counts as a duplicate.
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +34,13 @@ from detectors.record import Record
 from detectors.scan import Settings, scan
 from detectors.scan.pool import cores
 from detectors.scan.settings import DETECTORS
+from detectors.scan.single import examine
 from eval.tables import versions, writing
 from genwm.commands.embed import mark_file
 from genwm.keys import Key, Keyring
 from genwm.marking import Mark
 from genwm.scenes import scene
-from genwm.video import read_planes, write_video
+from genwm.video import read_planes, reading, write_video
 
 _KEY_NAME = "bench"
 _SECONDS, _FPS, _WIDTH, _HEIGHT = 5, 25, 854, 480
@@ -237,6 +240,49 @@ def kills(files: int, wanted: int, seed: int, out: Path) -> None:
         "lost": len({str(path) for path in made} - set(paths)), "repeated": len(paths) - len(set(paths)),
         "journal_rewritten": changed, "verdicts": summary["verdicts"],
     })  # fmt: skip
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def decoding(out: Path) -> None:
+    """Containers opened and frames decoded by one scan, for clips of 5 and 20 s with near and far key frames."""
+    rows = []
+    with _workplace() as (folder, key):
+        for seconds, gop in ((5, 250), (20, 50), (20, 250)):
+            plain, marked = folder / "plain.mp4", folder / "marked.mp4"
+            frames = scene(_WIDTH, _HEIGHT, seconds * _FPS)
+            write_video(plain, frames, fps=_FPS, crf=23, preset="veryfast", gop=gop)
+            mark_file(plain, folder / "lossless.mkv", Mark(key, 1), codec="ffv1", overwrite=True, verify=False)
+            with read_planes(folder / "lossless.mkv") as reader:
+                write_video(marked, reader, fps=_FPS, crf=23, preset="veryfast", gop=gop)
+            for path, pages in ((plain, False), (marked, False), (marked, True)):
+                settings = Settings(keys=(key,), timeline=pages, pictures=6 if pages else 0)
+                with _counted() as counts:
+                    record = examine(path, settings).record
+                rows.append({"seconds": seconds, "frames": len(frames), "frames_a_key_frame": gop, "pages": pages,
+                             "verdict": record.verdict, "opened": counts["opened"], "decoded": counts["decoded"]})
+    _write(out, {"clip": f"{_WIDTH} x {_HEIGHT}, {_FPS} frames a second, H.264", "scans": rows})
+
+
+@contextmanager
+def _counted() -> Iterator[Counter[str]]:
+    """Counts files that readers open, and frames that come out of their decoder, wanted or not. What the classifier
+    encodes and reads again in memory does not count."""
+    counts: Counter[str] = Counter()
+    plain = reading._frames
+
+    def counted(opened: Any, keys_only: bool) -> Iterator[Any]:
+        on_disk = os.path.exists(opened.name)
+        counts["opened"] += on_disk
+        for frame in plain(opened, keys_only):
+            counts["decoded"] += on_disk and frame is not None
+            yield frame
+
+    reading._frames = counted
+    try:
+        yield counts
+    finally:
+        reading._frames = plain
 
 
 @contextmanager

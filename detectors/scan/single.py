@@ -357,11 +357,25 @@ def _timed(timing: dict[str, float], part: str) -> Iterator[None]:
 
 def _pictures(path: str | os.PathLike[str], record: Record, count: int, threads: int) -> tuple[Picture, ...]:
     """Evidence pictures: of the moments that the classifier looked at, the most suspicious first, then of others."""
+    moments = _moments(record, count)
+    return tuple(Picture(round(time_s, 3), _jpeg(rgb)) for time_s, rgb in _glimpses(path, moments, threads))
+
+
+def _moments(record: Record, count: int) -> list[float]:
+    """Seconds to take pictures at, in order: the middle of what the classifier looked at, the most suspicious first,
+    then always the one that is farthest from all others."""
     looked_at = () if record.synthetic is None else record.synthetic.segments
     ranked = sorted(looked_at, key=lambda part: -part.probability)[:count]
     moments = [(part.start + part.end) / 2 for part in ranked]
-    moments += _spread(record.input.duration, count - len(moments))
-    return tuple(Picture(round(time_s, 3), _jpeg(rgb)) for time_s, rgb in _glimpses(path, sorted(moments), threads))
+    if not moments:
+        return _spread(record.input.duration, count)
+    last_s = (record.input.duration or 0.0) - 1.5 / (record.input.fps or 25.0)  # behind it there may be no frame
+    others = [time_s for time_s in _spread(record.input.duration, 4 * count) if time_s <= last_s]
+    while others and len(moments) < count:
+        farthest = max(others, key=lambda other: min(abs(other - moment) for moment in moments))
+        moments.append(farthest)
+        others.remove(farthest)
+    return sorted(moments)
 
 
 def _spread(duration_s: float | None, count: int) -> list[float]:

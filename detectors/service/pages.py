@@ -23,22 +23,25 @@ _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a clip: ``left`` and ``width`` in per cent of its length, seconds, and words for it."""
+    """A stretch of a clip: ``left`` and ``width`` in per cent of its length, seconds, words for it, and its ``weight``
+    between 0 and 1, which is how full it is drawn."""
 
     left: float
     width: float
     start_s: float
     stop_s: float
     words: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Marked and suspicious seconds of a clip, and where the axis has its marks: (per cent, words)."""
+    """Marked seconds of a clip, those that the classifier looked at, and where the axis has its marks: (per cent,
+    words)."""
 
     length_s: float
     marked: tuple[Span, ...]
-    suspicious: tuple[Span, ...]
+    looked_at: tuple[Span, ...]
     ticks: tuple[tuple[float, str], ...]
 
     @classmethod
@@ -53,23 +56,24 @@ class Timeline:
                 "payload too weak to read" if part.payload is None else f"payload {part.payload}")
                 + f", p = 10^{part.log10_p:g}")
             for part in (mark.segments if mark else ()))
-        suspicious = tuple(_span(part.start, part.end, length, f"probability {part.probability:.2f}")
-                           for part in (score.segments if score else ()))
+        looked_at = tuple(_span(part.start, part.end, length, f"probability {part.probability:.2f}", part.probability)
+                          for part in (score.segments if score else ()))
         step = next((step for step in _STEPS_S if length / step <= 10), length)
         ticks = tuple((100 * number * step / length, clock(number * step)) for number in range(int(length / step) + 1))
-        return cls(length, marked, suspicious, ticks)
+        return cls(length, marked, looked_at, ticks)
 
 
-def _span(start_s: float, stop_s: float, length_s: float, words: str) -> Span:
+def _span(start_s: float, stop_s: float, length_s: float, words: str, weight: float = 1.0) -> Span:
     left = min(max(start_s / length_s, 0.0), 1.0)
     right = min(max(stop_s / length_s, left), 1.0)
-    return Span(100 * left, max(100 * (right - left), 0.4), start_s, stop_s, words)
+    return Span(100 * left, max(100 * (right - left), 0.4), start_s, stop_s, words, weight)
 
 
 def clock(seconds: float) -> str:
-    """``1:05``, with a decimal under ten seconds where there is one."""
-    if seconds < 10 and seconds % 1:
-        return f"0:0{seconds:.1f}"
+    """``1:05``, with a decimal under a minute where there is one."""
+    seconds = round(seconds, 1)
+    if seconds < 60 and seconds % 1:
+        return f"0:{seconds:04.1f}"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
 
@@ -83,6 +87,8 @@ def size(count: int | None) -> str:
     """Bytes for people."""
     if count is None:
         return "unknown size"
+    if count < 1000:
+        return f"{count} bytes"
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 

@@ -10,21 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 import detectors
 from detectors import read_watermark
-from detectors.record import Record, json_schema
+from detectors.record import InputRecord, Record, SuspectRecord, SyntheticRecord, json_schema
 from detectors.scan import Limits, Settings, scan
 from detectors.scan.settings import available
-from detectors.scan.single import examine
+from detectors.scan.single import _moments, examine
 from detectors.synthetic import classify
 from genwm import Key
 from genwm.errors import KeyMissingError
 from genwm.keys import Keyring
 from genwm.video import read_planes, write_image, write_video
 from tests.clips import KEY, PAYLOAD, marked, scene
+from tests.detectors.scan.records import record_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -147,6 +149,19 @@ def test_a_still_cannot_be_judged_and_that_is_no_hint(tmp_path: Path) -> None:
     assert record.verdict == "no_evidence"
     if record.synthetic is not None:
         assert any("could not judge" in reason for reason in record.reasons)
+
+
+def test_pictures_show_different_moments() -> None:
+    parts = [SuspectRecord(start=start, end=start + 2, probability=score) for start, score in ((4, 0.2), (0, 0.9))]
+    score = SyntheticRecord(status="no_evidence", probability=0.5, model="m", segments=tuple(parts))
+    record = record_of("a.mp4", synthetic=score, input=InputRecord(path="a.mp4", duration=10.0))
+    assert _moments(record, 1) == [1.0]
+    moments = _moments(record, 6)
+    assert len(moments) == 6
+    assert moments == sorted(moments)
+    assert {1.0, 5.0} < set(moments)
+    assert min(np.diff(moments)) > 1
+    assert max(np.diff([0.0, *moments, 10.0])) < 2.6
 
 
 def test_evidence_pictures(clip: Path) -> None:

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from detectors.service import decisions
 from detectors.service.app import create_app
 from detectors.service.config import Config
-from detectors.service.pages import HERE, Timeline, clock
+from detectors.service.pages import HERE, Timeline, clock, size
 from detectors.service.tokens import new_token, revoke_token
 from tests.detectors.service.stub import StubScanner, record_of, settings
 
@@ -181,7 +181,15 @@ def test_a_timeline_is_in_per_cent_of_the_clip() -> None:
     assert (span.left, span.width) == (25.0, 50.0)
     assert timeline.ticks[0] == (0.0, "0:00")
     assert timeline.ticks[-1] == (100.0, "0:04")
-    assert [clock(value) for value in (0.5, 9.0, 65.4, 3600)] == ["0:00.5", "0:09", "1:05", "60:00"]
+    suspected = Timeline.of(record_of(Path("x"), b"fake", settings()))
+    assert suspected is not None
+    assert [(span.left, span.width, span.weight) for span in suspected.looked_at] == [(0.0, 50.0, 0.95)]
+
+
+def test_times_and_sizes_for_people() -> None:
+    seconds = (0.5, 9.0, 10.24, 59.97, 65.4, 3600)
+    assert [clock(value) for value in seconds] == ["0:00.5", "0:09", "0:10.2", "1:00", "1:05", "60:00"]
+    assert [size(value) for value in (None, 8, 1500, 2_340_000)] == ["unknown size", "8 bytes", "1.5 kB", "2.3 MB"]
 
 
 def test_colours_keep_their_contrast() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from detectors.record import VERDICTS, Record
 from detectors.scan.files import replaced
+from detectors.scan.objects import is_url
 from detectors.scan.settings import Settings
 from detectors.scan.single import Picture
 from genwm.errors import OutputError, OutputExistsError
@@ -31,8 +32,11 @@ WORDS = {
     "error": "error",
 }
 _FOLDER = "files"
-#: Width of a timeline in its own units, and of the labels left of it.
-_WIDTH, _LABELS, _LANE = 1000, 110, 22
+#: Columns of the index, and which of them are numbers.
+_HEADS = ("File", "Verdict", "Mark, log10 p", "Payload", "Classifier", "Seconds", "Remarks")
+_NUMBERS = {"Mark, log10 p", "Classifier", "Seconds"}
+#: Pixels of a lane of the timeline, and in it of its label and its bar.
+_LANE, _LABEL, _BAR = 46, 20, 18
 
 
 class Pages:
@@ -104,7 +108,6 @@ def page(record: Record, pictures: Sequence[Picture], settings: Settings) -> str
 
 def timeline(record: Record) -> str:
     """Marked and suspicious seconds as SVG, one lane each; what the classifier looked at is as filled as suspicious."""
-    length = record.input.duration or 0.0
     lanes: list[tuple[str, str, list[tuple[float, float, float, str]]]] = []
     if record.watermark is not None:
         lanes.append(("marked", "marked", [
@@ -113,32 +116,30 @@ def timeline(record: Record) -> str:
             for part in record.watermark.segments
         ]))
     if record.synthetic is not None:
-        lanes.append(("suspicious", "suspect", [
+        lanes.append(("classifier, the more filled the more suspicious", "suspect", [
             (part.start, part.end, part.probability, f"probability {part.probability:.2f}")
             for part in record.synthetic.segments
         ]))
-    length = max([length, *(end for _, _, spans in lanes for _, end, _, _ in spans)])
-    scale = (_WIDTH - _LABELS - 10) / length
-    height = _LANE * len(lanes) + 30
+    length = max([record.input.duration or 0.0, *(end for _, _, spans in lanes for _, end, _, _ in spans)])
+    share = 100 / length
+    bottom = _LANE * len(lanes)
     shapes = []
     for number, (label, kind, spans) in enumerate(lanes):
-        top = number * _LANE + 4
-        shapes.append(f'<text x="0" y="{top + 13}">{label}</text><rect class="lane" x="{_LABELS}" y="{top}" '
-                      f'width="{length * scale:.1f}" height="{_LANE - 6}"/>')
+        top = number * _LANE + _LABEL
+        shapes.append(f'<text x="0" y="{top - 5}">{label}</text><rect class="lane" x="0" y="{top}" width="100%" '
+                      f'height="{_BAR}"/>')
         shapes += [
-            f'<rect class="{kind}" x="{_LABELS + start * scale:.1f}" y="{top}" '
-            f'width="{max((end - start) * scale, 2):.1f}" height="{_LANE - 6}" fill-opacity="{weight:.2f}">'
+            f'<rect class="{kind}" x="{start * share:.2f}%" y="{top}" width="{max((end - start) * share, 0.3):.2f}%" '
+            f'height="{_BAR}" fill-opacity="{weight:.2f}">'
             f"<title>{start:.1f} - {end:.1f} s: {_text(says)}</title></rect>"
             for start, end, weight, says in spans
         ]
-    bottom = height - 20
-    for step in range(6):
-        place = _LABELS + (_WIDTH - _LABELS - 10) * step / 5
-        anchor = "end" if step == 5 else "middle" if step else "start"
-        shapes.append(f'<line class="tick" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{bottom}"/>'
-                      f'<text x="{place:.1f}" y="{height - 4}" text-anchor="{anchor}">{length * step / 5:.1f} s</text>')
+    for step, anchor in enumerate(("start", "middle", "middle", "middle", "end")):
+        place = f"{25 * step}%"
+        shapes.append(f'<line class="tick" x1="{place}" x2="{place}" y1="{bottom}" y2="{bottom + 6}"/>'
+                      f'<text x="{place}" y="{bottom + 20}" text-anchor="{anchor}">{length * step / 4:.1f} s</text>')
     empty = "" if any(spans for _, _, spans in lanes) else '<p class="soft">No second stands out.</p>'
-    return f'<svg class="timeline" viewBox="0 0 {_WIDTH} {height}" role="img">{"".join(shapes)}</svg>{empty}'
+    return f'<svg class="timeline" height="{bottom + 26}" role="img">{"".join(shapes)}</svg>{empty}'
 
 
 def _evidence(record: Record) -> list[tuple[str, str]]:
@@ -191,7 +192,10 @@ def _reproduce(record: Record, settings: Settings) -> str:
     options = " --timeline" if settings.timeline else ""
     if settings.policy.name != "default":
         options += " --policy POLICY.toml"
-    command = f"sha256sum {shlex.quote(record.input.path)}\ngenwm scan{options} {shlex.quote(record.input.path)}"
+    path = shlex.quote(record.input.path)
+    command = f"genwm scan{options} {path}"
+    if not is_url(record.input.path):
+        command = f"sha256sum {path}\n{command}"
     return f"<pre>{_text(command)}</pre>" + _facts([
         ("Keys (public ids)", keys), ("Policy", record.policy or "default"), ("Settings", record.settings or "none"),
         ("Versions", versions),
@@ -231,16 +235,22 @@ def _row(record: Record) -> str:
     says = record.error.code if record.error else "; ".join(record.contradictions)
     if record.duplicate_of is not None:
         says = f"same bytes as {record.duplicate_of}" + (f"; {says}" if says else "")
-    cells = [
-        f'<td><a href="{page_name(record)}">{_text(record.input.path)}</a></td>',
-        f'<td class="verdict {record.verdict}">{WORDS[record.verdict]}</td>',
-        f'<td class="number">{"" if mark is None else f"{mark.log10_p:.1f}"}</td>',
-        f"<td><code>{_text((mark.payload if mark else None) or '')}</code></td>",
-        f'<td class="number">{"" if score is None else f"{score.probability:.2f}"}</td>',
-        f'<td class="number">{f"{record.input.duration:.1f}" if record.input.duration else ""}</td>',
-        f"<td>{_text(says)}</td>",
-    ]
-    return f'<tr data-verdict="{record.verdict}">{"".join(cells)}</tr>'
+    values = (
+        f'<a href="{page_name(record)}">{_text(record.input.path)}</a>',
+        f'<span class="verdict {record.verdict}">{WORDS[record.verdict]}</span>',
+        "" if mark is None else f"{mark.log10_p:.1f}",
+        f"<code>{mark.payload}</code>" if mark and mark.payload else "",
+        "" if score is None else f"{score.probability:.2f}",
+        f"{record.input.duration:.1f}" if record.input.duration else "",
+        _text(says),
+    )
+    cells = "".join(f'<td data-label="{head}"{_kind(head)}>{value}</td>'
+                    for head, value in zip(_HEADS, values, strict=True))
+    return f'<tr data-verdict="{record.verdict}">{cells}</tr>'
+
+
+def _kind(head: str) -> str:
+    return ' class="number"' if head in _NUMBERS else ""
 
 
 def _index(rows: Sequence[str]) -> str:
@@ -250,15 +260,13 @@ def _index(rows: Sequence[str]) -> str:
         f'<span class="verdict {verdict}">{WORDS[verdict]}</span> {counts[verdict]}</label>'
         for verdict in VERDICTS
     )
-    heads = ["File", "Verdict", "Mark, log10 p", "Payload", "Classifier", "Seconds", "Remarks"]
-    numbers = {"Mark, log10 p", "Classifier", "Seconds"}
-    head = "".join(f'<th class="{"number" if name in numbers else ""}">{name}</th>' for name in heads)
+    head = "".join(f"<th{_kind(name)}>{name}</th>" for name in _HEADS)
     return _document("genwm scan", (
         f'<h1>Scan of {len(rows)} files</h1><div class="filters">{boxes}'
         '<input type="search" placeholder="name, payload, error code" aria-label="Search">'
         f'<span class="soft"><span id="shown">{len(rows)}</span> shown</span></div>'
         '<p class="soft">No evidence does not mean that a video is camera footage.</p>'
-        f'<table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        f'<table class="index"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
         f"<script>{_asset('index.js')}</script>"
     ))
 

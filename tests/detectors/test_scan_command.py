@@ -260,11 +260,10 @@ def test_a_page_tells_everything(tmp_path: Path) -> None:
     assert KEY.secret.hex() not in document
     assert '<rect x="2" y="1" width="4" height="3" fill-opacity="0.30">' in document
     drawn = timeline(record)
-    bars = re.findall(r'class="(marked|suspect)" x="([\d.]+)" y="\d+" width="([\d.]+)"', drawn)
+    bars = re.findall(r'class="(marked|suspect)" x="([\d.]+)%" y="\d+" width="([\d.]+)%"', drawn)
     assert re.findall(r'fill-opacity="([\d.]+)"', drawn) == ["1.00", "0.50"]
-    # 880 units stand for 4 s, from 110 on.
     assert [(kind, float(x), float(width)) for kind, x, width in bars] == [
-        ("marked", 330.0, 440.0), ("suspect", 110.0, 440.0)]  # fmt: skip
+        ("marked", 25.0, 50.0), ("suspect", 0.0, 50.0)]  # fmt: skip
 
 
 def test_a_table_is_no_spreadsheet_program(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
-"""From channel features to one calibrated logit: a logistic regression a channel, one over the channels. NumPy only.
+"""From channel features to one calibrated logit: a linear head a channel, and their sum, calibrated. NumPy only.
 
-Everything is linear in the standardised features, so a clip's logit is the mean of its segments' logits, and a sum of
-one contribution a channel and a constant.
+It is linear in the standardised features, so a clip's logit is the mean of its segments' logits, and a sum of one
+contribution a channel and a constant. What an adapted model adds (`Likeness`) is the same for all segments of a clip.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 #: Standardised features are cut at so many deviations: an odd clip must not buy certainty with one odd number.
 CUT = 3.0
+#: Likeness up to one deviation says nothing, each further one so much (chosen on 12 families: docs/results/adapt.md).
+MARGIN, GAIN = 1.0, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +45,48 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """How much more a clip is like one generator's clips than camera footage is, in deviations of camera footage: the
+    sum of a linear ``head`` a channel. Beyond `MARGIN` it raises a clip's logit, by ``gain`` a deviation."""
+
+    heads: Mapping[str, Head]
+    gain: float = GAIN
+
+    def values(self, features: Mapping[str, ArrayLike]) -> Floats:
+        """Features ``(..., numbers)`` a channel -> likeness ``(...)``."""
+        return np.asarray(sum((head.logits(features[name]) for name, head in self.heads.items()), np.float64(0)))
+
+    def raised(self, values: ArrayLike) -> Floats:
+        """What likeness adds to logits, 0 or more."""
+        return np.asarray(self.gain * np.maximum(np.asarray(values, np.float64) - MARGIN, 0))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"gain": self.gain, "channels": {name: head.to_json() for name, head in self.heads.items()}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(heads={name: Head.from_json(head) for name, head in data["channels"].items()},
+                   gain=float(data["gain"]))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fusion:
-    """Heads by channel, the weight of each channel's logit, and a constant; the sum is a calibrated logit."""
+    """Heads by channel, the weight of each channel's logit, and a constant; the sum is a calibrated logit. An adapted
+    model has a `Likeness` for each generator that it was adapted to as well."""
 
     heads: Mapping[str, Head]
     weights: Mapping[str, float]
     bias: float
+    likenesses: Mapping[str, Likeness] = field(default_factory=dict)
 
     def contributions(self, features: Mapping[str, ArrayLike]) -> dict[str, Floats]:
-        """What each channel adds to the logit, ``(segments,)`` each, of features ``(segments, numbers)`` a channel."""
-        return {name: weight * self.heads[name].logits(features[name]) for name, weight in self.weights.items()}
+        """What each channel adds to the logit, ``(segments,)`` each, of features ``(segments, numbers)`` a channel. A
+        likeness, 'like NAME', is that of all segments together, for one alone says little."""
+        found = {name: weight * self.heads[name].logits(features[name]) for name, weight in self.weights.items()}
+        for name, likeness in self.likenesses.items():
+            values = likeness.values(features)
+            found[f"like {name}"] = np.full_like(values, likeness.raised(values.mean()))
+        return found
 
     def logits(self, features: Mapping[str, ArrayLike]) -> Floats:
         """The logit of each segment, ``(segments,)``."""
@@ -60,14 +94,17 @@ class Fusion:
 
     def to_json(self) -> dict[str, Any]:
         channels = {name: {"weight": self.weights[name], **head.to_json()} for name, head in self.heads.items()}
-        return {"channels": channels, "bias": self.bias}
+        likenesses = {name: likeness.to_json() for name, likeness in self.likenesses.items()}
+        return {"channels": channels, "bias": self.bias, **({"likenesses": likenesses} if likenesses else {})}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         channels = data["channels"]
         return cls(heads={name: Head.from_json(channel) for name, channel in channels.items()},
                    weights={name: float(channel["weight"]) for name, channel in channels.items()},
-                   bias=float(data["bias"]))  # fmt: skip
+                   bias=float(data["bias"]),
+                   likenesses={name: Likeness.from_json(one)
+                               for name, one in data.get("likenesses", {}).items()})  # fmt: skip
 
 
 def probability(logit: float) -> float:

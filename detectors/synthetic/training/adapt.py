@@ -1,11 +1,11 @@
-"""A model that also knows a new generator: heads, fusion and calibration again, from under a minute of its clips and
-the features that the model keeps of the clips it was fitted on."""
+"""A model that also knows a new generator: its likeness beside the heads that are there, and calibration again, from
+under a minute of its clips and the features that the model keeps of the clips it was fitted on."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,18 @@ from detectors.synthetic.features import segment_features
 from detectors.synthetic.fusion import Fusion
 from detectors.synthetic.inference import HINT, TARGET
 from detectors.synthetic.model import Model
-from detectors.synthetic.training.fit import Data, Recipe, fit_fusion, group_folds, out_of_fold
+from detectors.synthetic.training.fit import Data, Recipe, out_of_fold
+from detectors.synthetic.training.likeness import Known
 from detectors.synthetic.training.recipe import threshold, write_model
 from genwm.errors import InputError, NotVerifiedError, OutputError
 from genwm.video import probe
 
 Floats = NDArray[np.float64]
+Clips = list[dict[str, Floats]]
 #: At most so many seconds of a new generator are taken in; segments that are read of each clip.
 SECONDS, SEGMENTS = 60.0, 6
-#: A new generator's clips weigh as many times a known family's.
-EMPHASIS = 3.0
+#: What the groups of adapted generators begin with in a model's memory.
+ADAPTED = "new:"
 #: What an adapted model may lose on the other generators' AUC.
 TOLERANCE = 0.01
 
@@ -59,54 +61,105 @@ def adapt(
     """Fits ``model`` to the generator called ``name`` from ``clips`` (their first `SECONDS` in all) and writes the
     result to ``output``, unless it is refused.
 
-    Judged out of fold: footage and known generators by fits that saw nothing of their source or family, the new
-    generator on ``held_out`` clips or, without any, on each of its own clips by fits without it. It is refused where
-    more footage is above the threshold that held before than `TARGET` allows, or the other generators lose more than
-    `TOLERANCE` of their AUC.
+    What holds of the other clips cannot get worse by forgetting: their logits stay, or rise with their likeness to the
+    new generator. Judged out of fold: footage and known generators by fits that saw nothing of their source or family,
+    the new generator on ``held_out`` clips or, without any, on each of its own clips by a likeness to the others. It is
+    refused where more footage is above the threshold that held before than `TARGET` allows, the other generators lose
+    more than `TOLERANCE` of their AUC, or the new one gains nothing. Adapting to one ``name`` again adds to its clips.
 
     Errors: InputError (clips that cannot be read or judged), OutputError, NotVerifiedError (refused; the table is in
     its ``args[1]``).
     """
     if Path(output).exists():
         raise OutputError(f"Expected no folder at {output} yet, got one; choose another name")
-    known = _known(model)
-    recipe = _recipe(model, seed)
+    known, earlier = memory(model)
     seconds, new = _features(clips, model, SECONDS)
-    _, held = _features(held_out, model, float("inf")) if held_out else (0.0, [])
-    group = f"new:{name}"
-    trained = _joined(known, new, group)
-    size = len(known)
-    reals = known.labels == 0
-    before = out_of_fold(known, recipe)[0]
-    after = _scores(known, new, group, recipe)
-    bar = threshold(before[reals], TARGET)  # the old one: what the new model would set off today
-    if held:
-        fusions = fit_fusion(known, recipe), fit_fusion(trained, recipe)
-        fresh = [np.array([float(fusion.logits(row)) for row in held]) for fusion in fusions]
-        what = "new generator, held-out clips"
-    else:
-        fusion = fit_fusion(known, recipe)
-        fresh = [np.array([float(fusion.logits(row)) for row in new]), _left_out(known, new, group, recipe)]
-        what = "new generator, each clip by a fit without it"
-
-    def row(label: str, old: Floats, now: Floats, areas: bool = True) -> Row:
-        return Row(
-            what=label, clips=len(old),
-            alarms_before=float((old >= bar).mean()), alarms_after=float((now >= bar).mean()),
-            auc_before=_auc(before[reals], old) if areas else None,
-            auc_after=_auc(after[reals], now) if areas else None,
-        )  # fmt: skip
-
-    rows = (row(what, fresh[0], fresh[1]), row("other generators", before[~reals], after[~reals]),
-            row("camera footage", before[reals], after[reals], areas=False))  # fmt: skip
-    adapted = Adapted(rows=rows, seconds=seconds, refusal=_refusal(rows))
+    held = _features(held_out, model, float("inf"))[1]
+    result = judge(known, earlier, new, held, model.fusion, recipe_of(model, seed), name=name)
+    adapted = Adapted(rows=result.rows, seconds=seconds, refusal=refusal(result.rows))
     if adapted.refusal:
         raise NotVerifiedError(adapted.refusal, adapted)
-    _write(model, trained, fit_fusion(trained, recipe), after[:size][reals], Path(output), name, adapted)
+    _write(model, known, {**earlier, name: [*earlier.get(name, []), *new]}, result, Path(output), name, adapted)
     return adapted
 
 
-def _refusal(rows: Sequence[Row]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """An adapted ``fusion``, the logits of the known footage under it, out of fold, and the table of both models."""
+
+    fusion: Fusion
+    reals: Floats
+    rows: tuple[Row, ...]
+
+
+def judge(
+    known: Data, earlier: Mapping[str, Clips], new: Clips, held: Clips, fusion: Fusion, recipe: Recipe, *, name: str
+) -> Judged:
+    """Adapts ``fusion``, fitted on ``known`` clips and adapted to ``earlier`` generators, to ``new`` clips, and judges
+    it on ``held`` ones (none: on each new clip by the likeness to the others)."""
+    space = Known(known, folds=recipe.folds, seed=recipe.seed)
+    others = out_of_fold(known, recipe)[0]
+    for other in earlier.keys() - {name}:
+        likeness, values = space.likeness(earlier[other])
+        others = others + likeness.raised(values)
+    before = others
+    if name in earlier:
+        likeness, values = space.likeness(earlier[name])
+        before = others + likeness.raised(values)
+    likeness, values = space.likeness([*earlier.get(name, []), *new])
+    after = others + likeness.raised(values)
+    if held:
+        what, fresh = "new generator, held-out clips", held
+        raised = [float(likeness.raised(likeness.values(clip))) for clip in held]
+    else:
+        what, fresh = "new generator, each clip by a fit without it", new
+        raised = _left_out(space, new, earlier.get(name, []))
+    rest = replace(fusion, likenesses={other: one for other, one in fusion.likenesses.items() if other != name})
+    old = np.array([float(fusion.logits(clip)) for clip in fresh])
+    now = np.array([float(rest.logits(clip)) for clip in fresh]) + np.array(raised)
+    reals = known.labels == 0
+    bar = threshold(before[reals], TARGET)  # the old one: what the new model would set off today
+
+    def row(label: str, was: Floats, now: Floats, areas: bool = True) -> Row:
+        return Row(
+            what=label, clips=len(was),
+            alarms_before=float((was >= bar).mean()), alarms_after=float((now >= bar).mean()),
+            auc_before=_auc(before[reals], was) if areas else None,
+            auc_after=_auc(after[reals], now) if areas else None,
+        )  # fmt: skip
+
+    rows = (row(what, old, now), row("other generators", before[~reals], after[~reals]),
+            row("camera footage", before[reals], after[reals], areas=False))  # fmt: skip
+    factor, shift = _calibrated(np.concatenate([after, now]), known, len(now))
+    likenesses = {other: replace(one, gain=factor * one.gain)
+                  for other, one in {**fusion.likenesses, name: likeness}.items()}  # fmt: skip
+    adapted = Fusion(heads=fusion.heads, weights={key: factor * value for key, value in fusion.weights.items()},
+                     bias=factor * fusion.bias + shift, likenesses=likenesses)  # fmt: skip
+    return Judged(fusion=adapted, reals=factor * after[reals] + shift, rows=rows)
+
+
+def _left_out(space: Known, new: Clips, more: Clips) -> list[float]:
+    """What likeness adds to each clip's logit by a fit on the others and ``more``; without any, nothing."""
+    result = []
+    for index, clip in enumerate(new):
+        others = [row for number, row in enumerate(new) if number != index] + more
+        likeness = space.likeness(others)[0] if others else None
+        result.append(float(likeness.raised(likeness.values(clip))) if likeness else 0.0)
+    return result
+
+
+def _calibrated(logits: Floats, known: Data, fresh: int) -> tuple[float, float]:
+    """Factor and shift that calibrate the logits of the known clips and of ``fresh`` new ones that follow."""
+    from sklearn.linear_model import LogisticRegression
+
+    data = Data(features={}, labels=np.r_[known.labels, np.ones(fresh, np.int64)],
+                groups=np.r_[known.groups, np.full(fresh, ADAPTED)],
+                emphasis=np.r_[known.emphasis, np.ones(fresh)])  # fmt: skip
+    model = LogisticRegression(C=1.0).fit(logits[:, None], data.labels, sample_weight=data.weights)
+    return max(0.0, float(model.coef_[0][0])), float(model.intercept_[0])
+
+
+def refusal(rows: Sequence[Row]) -> str:
     """Why not to write the model, '' where there is nothing against it."""
     new, others, footage = rows
     if new.auc_before is not None and new.auc_after is not None and new.auc_after <= new.auc_before:
@@ -121,36 +174,6 @@ def _refusal(rows: Sequence[Row]) -> str:
             return (f"Expected the AUC of the other generators to lose at most {TOLERANCE}, got {lost:.3f}; give more "
                     "and more varied clips of the new generator")  # fmt: skip
     return ""
-
-
-def _scores(known: Data, new: Sequence[Mapping[str, Floats]], group: str, recipe: Recipe) -> Floats:
-    """Out-of-fold logits of the known clips by fits that all saw the new ones."""
-    folds = group_folds(known.labels, known.groups, recipe.folds, recipe.seed + 100)
-    result = np.zeros(len(known))
-    for fold in np.unique(folds):
-        fusion = fit_fusion(_joined(known.take(folds != fold), new, group), recipe)
-        result[folds == fold] = fusion.logits({key: known.features[key][folds == fold] for key in fusion.weights})
-    return result
-
-
-def _left_out(known: Data, new: Sequence[Mapping[str, Floats]], group: str, recipe: Recipe) -> Floats:
-    """The logit of each new clip by a fit on the others; of a single clip by a fit without any."""
-    logits = []
-    for index, clip in enumerate(new):
-        others = [row for number, row in enumerate(new) if number != index]
-        logits.append(float(fit_fusion(_joined(known, others, group), recipe).logits(clip)))
-    return np.array(logits)
-
-
-def _joined(known: Data, new: Sequence[Mapping[str, Floats]], group: str) -> Data:
-    if not new:
-        return known
-    fresh = Data.of(new, [1] * len(new), [group] * len(new), [EMPHASIS] * len(new))
-    return Data(
-        features={key: np.concatenate([values, fresh.features[key]]) for key, values in known.features.items()},
-        labels=np.concatenate([known.labels, fresh.labels]), groups=np.concatenate([known.groups, fresh.groups]),
-        emphasis=np.concatenate([known.emphasis, fresh.emphasis]),
-    )  # fmt: skip
 
 
 def _features(
@@ -170,15 +193,22 @@ def _features(
     return seconds, rows
 
 
-def _known(model: Model) -> Data:
-    """The clips that a model was fitted on, as it keeps them."""
+def memory(model: Model) -> tuple[Data, dict[str, Clips]]:
+    """The clips that a model was fitted on, as it keeps them, and those of each generator that it was adapted to."""
     with np.load(model.folder / "memory.npz") as stored:
         features = {key: stored[f"x_{key}"].astype(np.float64) for key in model.channels}
         labels, groups = stored["labels"].astype(np.int64), stored["groups"].astype(np.str_)
-    return Data(features=features, labels=labels, groups=groups, emphasis=np.ones(len(labels)))
+    data = Data(features=features, labels=labels, groups=groups, emphasis=np.ones(len(labels)))
+    fresh = np.char.startswith(groups, ADAPTED)
+    earlier: dict[str, Clips] = {}
+    for group in np.unique(groups[fresh]):
+        own = np.flatnonzero(groups == group)
+        earlier[str(group).removeprefix(ADAPTED)] = [{key: data.features[key][at] for key in features} for at in own]
+    return data.take(~fresh), earlier
 
 
-def _recipe(model: Model, seed: int) -> Recipe:
+def recipe_of(model: Model, seed: int) -> Recipe:
+    """How the heads of a model were fitted."""
     channels = model.manifest["recipe"]["channels"]
     return Recipe(shrinkages={key: channels[key] for key in model.channels}, repeats=1, seed=seed)
 
@@ -190,7 +220,8 @@ def _auc(reals: Floats, synthetic: Floats) -> float:
 
 
 def _write(
-    model: Model, data: Data, fusion: Fusion, reals: Floats, target: Path, name: str, adapted: Adapted
+    model: Model, known: Data, adapted_to: Mapping[str, Clips], judged: Judged, target: Path, name: str,
+    adapted: Adapted,
 ) -> None:  # fmt: skip
     manifest = {key: value for key, value in model.manifest.items() if key not in ("files", "fusion", "calibration")}
     old = model.manifest["calibration"]
@@ -199,12 +230,17 @@ def _write(
         "adapted": [*manifest.get("adapted", []), {
             "generator": name, "seconds": round(adapted.seconds, 1),
             "table": [{field: getattr(row, field) for field in Row.__slots__} for row in adapted.rows]}],
-        "calibration": {**old, "id": f"{old['id']}+{name}", "reals": [round(float(v), 4) for v in np.sort(reals)],
-                        "thresholds": {f"{rate:g}": threshold(reals, rate) for rate in (TARGET, HINT)}},
-        "fusion": fusion.to_json(),
+        "calibration": {**old, "id": f"{old['id']}+{name}",
+                        "reals": [round(float(value), 4) for value in np.sort(judged.reals)],
+                        "thresholds": {f"{rate:g}": threshold(judged.reals, rate) for rate in (TARGET, HINT)}},
+        "fusion": judged.fusion.to_json(),
     }  # fmt: skip
     files = {key: model.folder / entry["name"] for key, entry in model.manifest["files"].items() if key != "memory"}
     table = (model.folder / "clips.csv").read_text(encoding="utf-8")
-    memory = [{key: values[index] for key, values in data.features.items()} for index in range(len(data))]
-    write_model(target, manifest, files, {"clips.csv": table}, (memory, data.labels.tolist(), data.groups.tolist()))
-
+    memory = [{key: values[index] for key, values in known.features.items()} for index in range(len(known))]
+    labels, groups = known.labels.tolist(), known.groups.tolist()
+    for generator, clips in adapted_to.items():
+        memory += clips
+        labels += [1] * len(clips)
+        groups += [f"{ADAPTED}{generator}"] * len(clips)
+    write_model(target, manifest, files, {"clips.csv": table}, (memory, labels, groups))

@@ -86,29 +86,46 @@ def group_folds(labels: NDArray[np.int64], groups: NDArray[np.str_], folds: int,
     return result
 
 
+def standardised(data: Data, name: str) -> tuple[Floats, Floats, Floats]:
+    """Mean and deviation of one channel, weighed, and its features at that scale, cut at `CUT`."""
+    values, weights = data.features[name], data.weights
+    mean = np.average(values, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights)) + 1e-6
+    return mean, deviation, np.clip((values - mean) / deviation, -CUT, CUT)
+
+
+def centred(data: Data, scaled: Floats) -> tuple[Floats, list[tuple[int, float, Floats]]]:
+    """Features less the centre of each row's group, and of each group its label, weight and centre."""
+    rows, groups = scaled.copy(), []
+    for label, group in sorted(set(zip(data.labels.tolist(), data.groups.tolist(), strict=True))):
+        own = (data.labels == label) & (data.groups == group)
+        centre = np.average(scaled[own], axis=0, weights=data.weights[own])
+        rows[own] -= centre
+        groups.append((label, float(data.weights[own].sum()), centre))
+    return rows, groups
+
+
+def shrunk(covariance: Floats, shrinkage: float) -> Floats:
+    """Pulled towards a multiple of the identity by ``shrinkage`` in [0, 1] (Friedman 1989)."""
+    level = covariance.trace() / len(covariance)
+    return np.asarray((1 - shrinkage) * covariance + shrinkage * level * np.eye(len(covariance)))
+
+
 def fit_head(data: Data, name: str, shrinkage: float) -> Head:
     """Fisher's linear discriminant of one channel on standardised, cut features; its scores have mean 0, deviation 1.
 
     How clips of one source or family differ counts in full against a direction, how sources differ from one another by
-    `BETWEEN` (after within-class covariance normalisation; Hatch, Kajarekar and Stolcke 2006). The covariance is pulled
-    towards a multiple of the identity by ``shrinkage`` in [0, 1] (Friedman 1989).
+    `BETWEEN` (after within-class covariance normalisation; Hatch, Kajarekar and Stolcke 2006). The covariance
+    is `shrunk`.
     """
-    values, weights = data.features[name], data.weights
-    mean = np.average(values, axis=0, weights=weights)
-    deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights)) + 1e-6
-    scaled = np.clip((values - mean) / deviation, -CUT, CUT)
+    weights = data.weights
+    mean, deviation, scaled = standardised(data, name)
     centres = [np.average(scaled[data.labels == label], axis=0, weights=weights[data.labels == label])
                for label in (0, 1)]  # fmt: skip
-    rows, between = scaled.copy(), []
-    for label, group in sorted(set(zip(data.labels.tolist(), data.groups.tolist(), strict=True))):
-        own = (data.labels == label) & (data.groups == group)
-        centre = np.average(scaled[own], axis=0, weights=weights[own])
-        rows[own] -= centre
-        between.append(np.sqrt(weights[own].sum()) * (centre - centres[label]))
+    rows, groups = centred(data, scaled)
+    between = [np.sqrt(weight) * (centre - centres[label]) for label, weight, centre in groups]
     apart = np.stack(between)
-    covariance = (rows * weights[:, None]).T @ rows + BETWEEN * apart.T @ apart
-    level = covariance.trace() / len(covariance)
-    covariance = (1 - shrinkage) * covariance + shrinkage * level * np.eye(len(covariance))
+    covariance = shrunk((rows * weights[:, None]).T @ rows + BETWEEN * apart.T @ apart, shrinkage)
     direction = np.linalg.solve(covariance, centres[1] - centres[0])
     scores = scaled @ direction
     middle = float(np.average(scores, weights=weights))

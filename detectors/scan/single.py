@@ -9,6 +9,7 @@ import stat
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from detectors.record import (
 )
 from detectors.scan.settings import Settings, versions
 from detectors.verdict import judge
-from detectors.watermark import read_watermark
+from detectors.watermark import ALL_FRAMES, read_watermark
 from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError
 from genwm.video import Planes, VideoInfo, probe, read_rgb
 
@@ -338,7 +339,8 @@ def _provenance(
         from genwm.registry import Registry
 
         key_id = next(key.id for key in settings.keys if key.name == reading.key)
-        frames = [rgb for _, rgb in _glimpses(path, _spread(info.duration_s, REGISTRY_FRAMES), threads)]
+        moments, length = _spread(info.duration_s, REGISTRY_FRAMES), (info.duration_s or 0.0) * (info.fps or 0.0)
+        frames = [rgb for _, rgb in _glimpses(path, moments, threads, length)]
         try:
             said["registry"] = Registry(where).lookup(reading.payload, frames, key_id=key_id).status
         except InputError as error:
@@ -357,8 +359,9 @@ def _timed(timing: dict[str, float], part: str) -> Iterator[None]:
 
 def _pictures(path: str | os.PathLike[str], record: Record, count: int, threads: int) -> tuple[Picture, ...]:
     """Evidence pictures: of the moments that the classifier looked at, the most suspicious first, then of others."""
-    moments = _moments(record, count)
-    return tuple(Picture(round(time_s, 3), _jpeg(rgb)) for time_s, rgb in _glimpses(path, moments, threads))
+    length = (record.input.duration or 0.0) * (record.input.fps or 0.0)
+    glimpses = _glimpses(path, _moments(record, count), threads, length)
+    return tuple(Picture(round(time_s, 3), _jpeg(rgb)) for time_s, rgb in glimpses)
 
 
 def _moments(record: Record, count: int) -> list[float]:
@@ -386,11 +389,23 @@ def _spread(duration_s: float | None, count: int) -> list[float]:
 
 
 def _glimpses(
-    path: str | os.PathLike[str], moments: Sequence[float], threads: int
+    path: str | os.PathLike[str], moments: Sequence[float], threads: int, length: float
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment."""
+    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment (in order). Of a file of
+    ``length`` frames a short one is read through once: seeking would decode it from its key frame on each time."""
+    # A picture less is no reason to lose the record: some files are damaged only where a picture would be.
+    if moments and 0 < length <= ALL_FRAMES:
+        left = deque(moments)
+        with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, max_frames=2 * ALL_FRAMES,
+                                           threads=threads) as reader:  # the header may lie
+            for time_s, rgb in reader:
+                if time_s >= left[0] - 1e-6:
+                    left.popleft()
+                    yield time_s, rgb
+                    if not left:
+                        break
+        return
     for start_s in moments:
-        # A picture less is no reason to lose the record: some files are damaged only where a picture would be.
         with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, start_s=start_s, max_frames=1,
                                             threads=threads) as reader:
             yield from reader

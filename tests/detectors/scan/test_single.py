@@ -151,6 +151,14 @@ def test_a_still_cannot_be_judged_and_that_is_no_hint(tmp_path: Path) -> None:
         assert any("could not judge" in reason for reason in record.reasons)
 
 
+def test_pictures_of_a_short_file_are_those_that_seeking_finds(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(keys=(KEY,), detectors=("watermark",), pictures=4)
+    read_through = examine(clip, settings).pictures
+    monkeypatch.setattr("detectors.scan.single.ALL_FRAMES", 0)
+    assert len(read_through) == 4
+    assert examine(clip, settings).pictures == read_through
+
+
 def test_pictures_show_different_moments() -> None:
     parts = [SuspectRecord(start=start, end=start + 2, probability=score) for start, score in ((4, 0.2), (0, 0.9))]
     score = SyntheticRecord(status="no_evidence", probability=0.5, model="m", segments=tuple(parts))

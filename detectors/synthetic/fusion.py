@@ -16,8 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 #: Standardised features are cut at so many deviations: an odd clip must not buy certainty with one odd number.
 CUT = 3.0
-#: Likeness up to one deviation says nothing, each further one so much (chosen on 12 families: docs/results/adapt.md).
-MARGIN, GAIN = 1.0, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +45,11 @@ class Head:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
     """How much more a clip is like one generator's clips than camera footage is, in deviations of camera footage: the
-    sum of a linear ``head`` a channel. Beyond `MARGIN` it raises a clip's logit, by ``gain`` a deviation."""
+    sum of a linear head a channel. Beyond ``margin`` it raises a clip's logit, by ``gain`` a deviation."""
 
     heads: Mapping[str, Head]
-    gain: float = GAIN
+    margin: float = 1.0
+    gain: float = 2.0
 
     def values(self, features: Mapping[str, ArrayLike]) -> Floats:
         """Features ``(..., numbers)`` a channel -> likeness ``(...)``."""
@@ -58,15 +57,16 @@ class Likeness:
 
     def raised(self, values: ArrayLike) -> Floats:
         """What likeness adds to logits, 0 or more."""
-        return np.asarray(self.gain * np.maximum(np.asarray(values, np.float64) - MARGIN, 0))
+        return np.asarray(self.gain * np.maximum(np.asarray(values, np.float64) - self.margin, 0))
 
     def to_json(self) -> dict[str, Any]:
-        return {"gain": self.gain, "channels": {name: head.to_json() for name, head in self.heads.items()}}
+        return {"margin": self.margin, "gain": self.gain,
+                "channels": {name: head.to_json() for name, head in self.heads.items()}}  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(heads={name: Head.from_json(head) for name, head in data["channels"].items()},
-                   gain=float(data["gain"]))  # fmt: skip
+                   margin=float(data["margin"]), gain=float(data["gain"]))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

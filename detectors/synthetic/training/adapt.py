@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.features import segment_features
-from detectors.synthetic.fusion import Fusion
+from detectors.synthetic.fusion import Fusion, Likeness
 from detectors.synthetic.inference import HINT, TARGET
 from detectors.synthetic.model import Model
 from detectors.synthetic.training.fit import Data, Recipe, out_of_fold
@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 Clips = list[dict[str, Floats]]
 #: At most so many seconds of a new generator are taken in; segments that are read of each clip.
 SECONDS, SEGMENTS = 60.0, 6
+#: Shares of footage that may be less like a new generator where logits begin to rise, and by how much a deviation.
+MARGINS, GAINS = (0.84, 0.9, 0.95, 0.97), (2.0, 4.0, 8.0)
 #: What the groups of adapted generators begin with in a model's memory.
 ADAPTED = "new:"
 #: What an adapted model may lose on the other generators' AUC.
@@ -96,67 +98,57 @@ def judge(
     known: Data, earlier: Mapping[str, Clips], new: Clips, held: Clips, fusion: Fusion, recipe: Recipe, *, name: str
 ) -> Judged:
     """Adapts ``fusion``, fitted on ``known`` clips and adapted to ``earlier`` generators, to ``new`` clips, and judges
-    it on ``held`` ones (none: on each new clip by the likeness to the others)."""
+    it on ``held`` ones (none: on each new clip by the likeness to the others).
+
+    From which likeness on, and how steeply, logits rise is what finds most of the new clips, each by the likeness to
+    the others, among those of `MARGINS` and `GAINS` that forget nothing and raise no false alarms.
+    """
     space = Known(known, folds=recipe.folds, seed=recipe.seed)
+    reals = known.labels == 0
     others = out_of_fold(known, recipe)[0]
     for other in earlier.keys() - {name}:
-        likeness, values = space.likeness(earlier[other])
-        others = others + likeness.raised(values)
-    before = others
-    if name in earlier:
-        likeness, values = space.likeness(earlier[name])
-        before = others + likeness.raised(values)
-    likeness, values = space.likeness([*earlier.get(name, []), *new])
-    after = others + likeness.raised(values)
-    if held:
-        what, fresh = "new generator, held-out clips", held
-        raised = [float(likeness.raised(likeness.values(clip))) for clip in held]
-    else:
-        what, fresh = "new generator, each clip by a fit without it", new
-        raised = _left_out(space, new, earlier.get(name, []))
+        others = others + fusion.likenesses[other].raised(space.likeness(earlier[other])[1])
+    before, more = others, earlier.get(name, [])
+    if more:
+        before = others + fusion.likenesses[name].raised(space.likeness(more)[1])
     rest = replace(fusion, likenesses={other: one for other, one in fusion.likenesses.items() if other != name})
-    old = np.array([float(fusion.logits(clip)) for clip in fresh])
-    now = np.array([float(rest.logits(clip)) for clip in fresh]) + np.array(raised)
-    reals = known.labels == 0
+    likeness, values = space.likeness([*more, *new])
+    inside = _left_out(space, new, more)
+    outside = np.array([float(likeness.values(clip)) for clip in held])
     bar = threshold(before[reals], TARGET)  # the old one: what the new model would set off today
 
-    def row(label: str, was: Floats, now: Floats, areas: bool = True) -> Row:
-        return Row(
-            what=label, clips=len(was),
-            alarms_before=float((was >= bar).mean()), alarms_after=float((now >= bar).mean()),
-            auc_before=_auc(before[reals], was) if areas else None,
-            auc_after=_auc(after[reals], now) if areas else None,
-        )  # fmt: skip
+    def row(what: str, was: Floats, now: Floats, after: Floats) -> Row:
+        return Row(what=what, clips=len(was), alarms_before=float((was >= bar).mean()),
+                   alarms_after=float((now >= bar).mean()), auc_before=_auc(before[reals], was),
+                   auc_after=_auc(after[reals], now))  # fmt: skip
 
-    rows = (row(what, old, now), row("other generators", before[~reals], after[~reals]),
-            row("camera footage", before[reals], after[reals], areas=False))  # fmt: skip
-    factor, shift = _calibrated(np.concatenate([after, now]), known, len(now))
-    likenesses = {other: replace(one, gain=factor * one.gain)
-                  for other, one in {**fusion.likenesses, name: likeness}.items()}  # fmt: skip
-    adapted = Fusion(heads=fusion.heads, weights={key: factor * value for key, value in fusion.weights.items()},
-                     bias=factor * fusion.bias + shift, likenesses=likenesses)  # fmt: skip
-    return Judged(fusion=adapted, reals=factor * after[reals] + shift, rows=rows)
+    def rows(shape: Likeness, what: str, clips: Clips, found: Floats) -> tuple[Row, ...]:
+        after = others + shape.raised(values)
+        old, base = (np.array([float(one.logits(clip)) for clip in clips]) for one in (fusion, rest))
+        footage = row("camera footage", before[reals], after[reals], after)
+        return (row(what, old, base + shape.raised(found), after),
+                row("other generators", before[~reals], after[~reals], after),
+                replace(footage, auc_before=None, auc_after=None))  # fmt: skip
+
+    what = "new generator, each clip by a fit without it"
+    shapes = [replace(likeness, margin=float(np.quantile(values[reals], margin)), gain=gain)
+              for margin in MARGINS for gain in GAINS]  # fmt: skip
+    tried = [(shape, rows(shape, what, new, inside)) for shape in shapes]
+    best, table = max(tried, key=lambda one: (not refusal(one[1]), one[1][0].auc_after or 0.0, -one[0].gain))
+    if held:
+        table = rows(best, "new generator, held-out clips", held, outside)
+    adapted = replace(fusion, likenesses={**fusion.likenesses, name: best})
+    return Judged(fusion=adapted, reals=(others + best.raised(values))[reals], rows=table)
 
 
-def _left_out(space: Known, new: Clips, more: Clips) -> list[float]:
-    """What likeness adds to each clip's logit by a fit on the others and ``more``; without any, nothing."""
-    result = []
+def _left_out(space: Known, new: Clips, more: Clips) -> Floats:
+    """The likeness of each clip to the others and ``more``; without any, that of footage."""
+    result = np.zeros(len(new))
     for index, clip in enumerate(new):
-        others = [row for number, row in enumerate(new) if number != index] + more
-        likeness = space.likeness(others)[0] if others else None
-        result.append(float(likeness.raised(likeness.values(clip))) if likeness else 0.0)
+        rest = [row for number, row in enumerate(new) if number != index] + more
+        if rest:
+            result[index] = space.likeness(rest)[0].values(clip)
     return result
-
-
-def _calibrated(logits: Floats, known: Data, fresh: int) -> tuple[float, float]:
-    """Factor and shift that calibrate the logits of the known clips and of ``fresh`` new ones that follow."""
-    from sklearn.linear_model import LogisticRegression
-
-    data = Data(features={}, labels=np.r_[known.labels, np.ones(fresh, np.int64)],
-                groups=np.r_[known.groups, np.full(fresh, ADAPTED)],
-                emphasis=np.r_[known.emphasis, np.ones(fresh)])  # fmt: skip
-    model = LogisticRegression(C=1.0).fit(logits[:, None], data.labels, sample_weight=data.weights)
-    return max(0.0, float(model.coef_[0][0])), float(model.intercept_[0])
 
 
 def refusal(rows: Sequence[Row]) -> str:

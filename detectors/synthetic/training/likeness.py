@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 #: Channels that are looked at, where a model has them: the others say too little of one generator.
 CHANNELS = ("appearance", "texture")
 SHRINKAGE = 0.35
+#: Weight of differences between sources of footage, beside those within: what tells one source from another, as faces
+#: do, must not tell footage from a generator.
+BETWEEN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,9 @@ class _Space:
         mean, deviation, scaled = standardised(known, name)
         real = known.labels == 0
         footage = np.average(scaled[real], axis=0, weights=known.weights[real])
-        rows = centred(known, scaled)[0]
-        covariance = shrunk((rows * known.weights[:, None]).T @ rows, SHRINKAGE)
+        rows, groups = centred(known, scaled)
+        apart = np.stack([np.sqrt(weight) * (centre - footage) for label, weight, centre in groups if label == 0])
+        covariance = shrunk((rows * known.weights[:, None]).T @ rows + BETWEEN * apart.T @ apart, SHRINKAGE)
         return cls(mean, deviation, covariance, cho_factor(covariance), footage)
 
     def head(self, fresh: Floats) -> Head:

@@ -82,12 +82,14 @@ def scan_distributed(
     before = _before(output, resume, settings.digest)
     evidence = None if pages is None else _pages(pages, settings)
     started = not ray.is_initialized()
+    # What goes wrong is told in one sentence; Ray would put pages of its own before it.
+    level = logging.INFO if os.environ.get("GENWM_DEBUG", "0") not in ("", "0") else logging.CRITICAL
     try:
         if started:
             _check_address(os.environ.get("RAY_ADDRESS", ""))
             local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
-            ray.init(log_to_driver=False, logging_level=logging.WARNING, **local)
-            logging.getLogger("ray.data").setLevel(logging.WARNING)
+            ray.init(log_to_driver=False, logging_level=level, **local)
+            logging.getLogger("ray.data").setLevel(level)
         plan = _Plan(ray, settings, output, shards, workers, pages, progress)
         tally = _run(plan, paths, before)
     except (ray.exceptions.RayError, ConnectionError) as error:

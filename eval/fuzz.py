@@ -32,6 +32,7 @@ from genwm.keys import Key
 from genwm.marking import Mark
 from genwm.scenes import scene
 from genwm.video import read_rgb, write_video
+from genwm.video.encoding import same_priority
 
 #: Muxer, suffix, encoder, pixel format. Stills are muxers of single pictures.
 FORMATS: tuple[tuple[str, str, str, str], ...] = (
@@ -231,7 +232,8 @@ def _encode(path: Path, frames: Sequence[NDArray[np.uint8]], container: str, cod
         for number, pixels in enumerate(frames[:1] if still else frames):
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(*size, format=layout)
             frame.pts, frame.time_base = number, Fraction(1, 25)
-            output.mux(stream.encode(frame))
+            with same_priority():  # the first frame opens the encoder
+                output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
 
 

@@ -301,13 +301,13 @@ def add_video_stream(
     if codec == "hevc" and output.format.name in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # what Apple's players ask for
     if codec == "av1":
-        with _same_priority():
+        with same_priority():
             context.open()
     return stream
 
 
 @contextmanager
-def _same_priority() -> Iterator[None]:
+def same_priority() -> Iterator[None]:
     """Keeps the scheduling of this thread: run by root, SVT-AV1 makes the thread that opens it a real-time one of the
     highest priority, for good, and everything else on the machine waits."""
     if not hasattr(os, "sched_getscheduler"):  # only where the system has such a thing

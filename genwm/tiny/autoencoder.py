@@ -18,21 +18,24 @@ from genwm.tiny import components, training
 
 LATENT_CHANNELS = 64
 CELL, GROUP = 64, 8  # pixels and frames that one latent vector stands for
-MUON_RATE, ADAM_RATE = 1e-3, 1e-4
+#: Of the residual blocks; of the other weights, divided by the inputs that each sums up, for else one step of a wide
+#: convolution moves its output by as much as the picture; of biases.
+MUON_RATE, ADAM_RATE, BIAS_RATE = 5e-4, 4e-3, 1.2e-4
 FITTED_ON = 150  # clips
-DECAY = 0.99  # of the average of the decoder's weights, which is what is kept
-NOISE = 0.02  # on the latents, in their deviations, for the denoiser will not be exact
+DECAY = 0.995  # of the average of the decoder's weights, which is what is kept
+NOISE = 0.05  # on the latents, whose root mean square is about 1, for the denoiser will not be exact
 #: Frames, height and width in cells, batch: most steps see small windows, whole clips come last.
 WINDOWS = ((9, 3, 3, 2), (17, 3, 3, 1), (25, 5, 8, 1))
 
 
 def build(seed: int = 0, *, widths: tuple[int, int, int, int] = (48, 128, 256, 256), channels: int = LATENT_CHANNELS,
-          width: int = 64, layers: tuple[int, int, int, int] = (1, 1, 2, 2)) -> AutoencoderKLLTXVideo:
+          width: int = 256, layers: tuple[int, int, int, int] = (1, 1, 1, 1)) -> AutoencoderKLLTXVideo:
     """An untrained autoencoder.
 
     Args:
         widths: channels of the encoder from the finest level to the coarsest; it has no residual blocks.
-        channels: of the latents;  width: of all levels of the decoder.
+        channels: of the latents;  width: of the decoder's coarsest level, where capacity costs little time; each finer
+            level has half.
         layers: residual blocks of the decoder from the finest level to the coarsest.
     """
     torch.manual_seed(seed)
@@ -42,9 +45,10 @@ def build(seed: int = 0, *, widths: tuple[int, int, int, int] = (48, 128, 256, 2
         latent_channels=channels, patch_size=CELL >> levels,
         block_out_channels=widths, down_block_types=("LTXVideo095DownBlock3D",) * levels,
         downsample_type=("spatiotemporal",) * levels, layers_per_block=(0,) * (levels + 1),
-        spatio_temporal_scaling=yes, encoder_causal=True, decoder_block_out_channels=(width,) * levels,
+        spatio_temporal_scaling=yes, encoder_causal=True,
+        decoder_block_out_channels=tuple(width >> level for level in reversed(range(levels))),
         decoder_layers_per_block=layers, decoder_spatio_temporal_scaling=yes, decoder_inject_noise=no,
-        upsample_residual=(False,) * levels, upsample_factor=(1,) * levels, decoder_causal=False,
+        upsample_residual=(False,) * levels, upsample_factor=(2,) * levels, decoder_causal=False,
     )  # fmt: skip
 
 
@@ -58,7 +62,8 @@ def train(work: Path, frames: NDArray[np.uint8], boxes: NDArray[np.float32], *, 
     vae = model or fitted(work, frames, seed)
     vae.encoder.requires_grad_(False)
     vae = vae.to(where).train()
-    optimiser = training.Both(vae.decoder, lambda name, value: "resnets" in name, MUON_RATE, ADAM_RATE)
+    optimiser = training.Both(vae.decoder, lambda name, value: "resnets" in name, MUON_RATE,
+                              lambda value: ADAM_RATE / value[0].numel() if value.ndim > 1 else BIAS_RATE)
     average = training.Average(vae.decoder, DECAY)
 
     def step(number: int, progress: float) -> dict[str, float]:
@@ -66,10 +71,10 @@ def train(work: Path, frames: NDArray[np.uint8], boxes: NDArray[np.float32], *, 
         torch.manual_seed(number)
         pictures, weights = batch(rng, frames, boxes, progress, times)
         pictures, weights = pictures.to(where), weights.to(where)
+        with torch.no_grad():
+            latents = vae.encode(pictures).latent_dist.mean
+            latents = latents + NOISE * torch.randn_like(latents)
         with torch.autocast(where.type, torch.bfloat16):
-            with torch.no_grad():
-                latents = vae.encode(pictures).latent_dist.mean
-                latents = latents + NOISE * torch.randn_like(latents) * vae.latents_std[:, None, None, None]
             out = vae.decode(latents).sample
         parts = losses(out.float(), pictures, weights)
         torch.stack(list(parts.values())).sum().backward()
@@ -166,11 +171,11 @@ class _Middle(nn.Module):
 
 @torch.no_grad()
 def encoded(vae: AutoencoderKLLTXVideo, frames: NDArray[np.uint8]) -> Tensor:
-    """Mean latents ``(B, C, f, h, w)``, float32, not yet normalised, of clips ``(B, T, H, W, 3)`` uint8."""
+    """Mean latents ``(B, C, f, h, w)``, float32, not yet normalised, of clips ``(B, T, H, W, 3)`` uint8. Not in
+    bfloat16, whose rounding of the first component is as large as the last ones."""
     where = next(vae.parameters()).device
     pictures = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).to(where).float() / 127.5 - 1
-    with torch.autocast(where.type, torch.bfloat16):
-        latents: Tensor = vae.encode(pictures.contiguous(memory_format=torch.channels_last_3d)).latent_dist.mean
+    latents: Tensor = vae.encode(pictures.contiguous(memory_format=torch.channels_last_3d)).latent_dist.mean
     return latents.float().cpu()
 
 

@@ -21,8 +21,13 @@ _SAMPLES = 40_000
 _RIDGE = 3e-4
 #: Clips that are enough for the regressions from the coarsest level to the pixels: the finer, the more samples in each.
 _CLIPS = (10_000, 60, 20, 20)
+#: Latents get the root of their components' deviation times this (a mean square of about 1), so that a decoder's first
+#: layer, and a denoiser, see all of them, the strong ones more.
+_EVEN = 9.0
 _GAIN = 3.0  # of components over what the downsampling's own mean adds to them
-_CONSTANT = 4.0  # a channel that keeps the last normalisations nearly linear, in deviations of all others together
+#: A channel that keeps the last normalisation and activation nearly linear, in deviations of all others together: the
+#: encoder's, which stays as it is, more than the decoder's, which learns.
+_CONSTANT = {"encoder": 40.0, "decoder": 4.0}
 
 
 @torch.no_grad()
@@ -57,7 +62,7 @@ def _fit_encoder(encoder: Any, frames: NDArray[np.uint8], rng: np.random.Generat
         _project(block.downsamplers[0].conv.conv, now, rng, gain=_GAIN)
         if block is encoder.down_blocks[-1]:
             spread = torch.cat([block(one).flatten(2)[0].T for one in now]).var(0).sum().sqrt()
-            block.downsamplers[0].conv.conv.bias[-1] += _CONSTANT * float(spread) / 8**0.5
+            block.downsamplers[0].conv.conv.bias[-1] += _CONSTANT["encoder"] * float(spread) / 8**0.5
         if block is encoder.down_blocks[0]:  # the finest level of all clips would not fit into memory
             now = [block(encoder.conv_in(_patches(one, patch))) for one in frames]
         else:
@@ -66,9 +71,10 @@ def _fit_encoder(encoder: Any, frames: NDArray[np.uint8], rng: np.random.Generat
     conv = encoder.conv_out.conv
     keep = conv.out_channels - 1
     _project(conv, last, rng, count=keep)
-    scale = torch.cat([functional.conv3d(one, conv.weight[:1, :, -1:, 1:2, 1:2]).flatten() for one in last]).std()
-    conv.weight *= 3 / scale
-    conv.bias *= 3 / scale
+    deviation = torch.cat([encoder.conv_out(one)[:, :keep].flatten(2)[0].T for one in last]).std(0)
+    scale = torch.cat([_EVEN / deviation.sqrt(), torch.ones(1)])
+    conv.weight *= scale[:, None, None, None, None]
+    conv.bias *= scale
     conv.weight[-1], conv.bias[-1] = 0, -5.0  # the deviation of the posterior: small and the same everywhere
     return levels, [encoder.conv_out(one)[:, :keep] for one in last]
 
@@ -102,23 +108,23 @@ def _rows(inputs: list[Tensor], rng: np.random.Generator) -> Tensor:
 
 def _fit_decoder(decoder: Any, latents: list[Tensor], levels: list[list[Tensor]],
                  frames: NDArray[np.uint8], rng: np.random.Generator) -> None:
-    width = decoder.conv_in.conv.out_channels
     conv = decoder.conv_in.conv
-    conv.weight.zero_()
-    conv.bias.zero_()
-    for channel in range(min(width, conv.in_channels)):
+    for channel in range(min(conv.out_channels, conv.in_channels)):  # the rest stay as they are: random mixtures
+        conv.weight[channel] = 0
         conv.weight[channel, channel, 1, 1, 1] = 1 / 3
+        conv.bias[channel] = 0
     now = [decoder.conv_in(one) for one in latents]
     for block, target, clips in zip(decoder.up_blocks, reversed(levels), _CLIPS, strict=False):
         now, target = now[:clips], target[:clips]
         finest = block is decoder.up_blocks[-1]
+        width = block.upsamplers[0].conv.conv.out_channels // 8
         spread = torch.cat([one.flatten() for one in target]).std()
         wanted = [one[:, :width] / spread for one in _leading(target, width - int(finest), rng)]
         _regress(block.upsamplers[0].conv.conv, now, [_folded(one) for one in wanted], rng)
         if finest:  # a constant channel before the last normalisation
             power = sum(float(one.var(dim=(0, 2, 3, 4)).sum()) for one in wanted) / len(wanted)
             upsampling = block.upsamplers[0].conv.conv
-            upsampling.weight[-8:], upsampling.bias[-8:] = 0, _CONSTANT * power**0.5
+            upsampling.weight[-8:], upsampling.bias[-8:] = 0, _CONSTANT["decoder"] * power**0.5
         # residual blocks do nothing yet
         now = [block.upsamplers[0](one) for one in now[: _CLIPS[-1] if finest else None]]
     last = [functional.silu(decoder.norm_out(one.movedim(1, -1)).movedim(-1, 1)) for one in now]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +23,11 @@ from genwm.tiny.autoencoder import CELL, GROUP, LATENT_CHANNELS
 from genwm.tiny.data import FPS, example
 from genwm.tiny.scenes import caption
 
-HEADS, HEAD_WIDTH, LAYERS = 4, 32, 6
+HEADS, HEAD_WIDTH, LAYERS = 6, 32, 6
 BATCH = 16
+CAPTION = 32  # tokens that captions are padded to: more than the longest has
 MUON_RATE, ADAM_RATE = 3e-3, 2e-3
-DECAY = 0.995
+DECAY = 0.998
 FOCUS = 6.0  # weight of the error where an object covers a latent whole, on top of 1
 UNCONDITIONAL = 0.1  # share of samples that see no caption, for classifier-free guidance
 CONTINUED = 0.2  # share of batches in which the first latent frames are given, for image- and video-to-video
@@ -80,14 +82,17 @@ def _look_around(attention: torch.nn.Module, width: int, first: int) -> None:
 
 def train(work: Path, latents: NDArray[np.float16], covered: NDArray[np.float16], encoder: T5EncoderModel,
           words: PreTrainedTokenizerFast, *, steps: int, seed: int = 3, minutes: float = math.inf, size: int = BATCH,
-          model: LTXVideoTransformer3DModel | None = None) -> LTXVideoTransformer3DModel:
+          model: LTXVideoTransformer3DModel | None = None, compiled: bool = False) -> LTXVideoTransformer3DModel:
     """Trains on normalised latents ``(N, C, f, h, w)`` of the training clips 0 to N - 1 and the share of each that
-    objects cover ``(N, f, h, w)``, or goes on with what is in ``work``. Returns the averaged weights."""
+    objects cover ``(N, f, h, w)``, or goes on with what is in ``work``. Returns the averaged weights.
+
+    ``compiled``: by torch.compile, which asks for a C++ compiler and gives back its two minutes in the first hour."""
     where = training.device()
     denoiser = (model or build(seed, caption_width=encoder.config.d_model, channels=latents.shape[1])).to(where).train()
     optimiser = training.Both(denoiser, lambda name, value: "transformer_blocks" in name and "table" not in name,
-                              MUON_RATE, ADAM_RATE)
+                              MUON_RATE, lambda value: ADAM_RATE)
     average = training.Average(denoiser, DECAY)
+    forward: Any = torch.compile(denoiser) if compiled else denoiser
     scenes = [example(number).scene for number in range(len(latents))]
 
     def step(number: int, progress: float) -> dict[str, float]:
@@ -97,7 +102,7 @@ def train(work: Path, latents: NDArray[np.float16], covered: NDArray[np.float16]
         clean = torch.from_numpy(latents[chosen]).float().flatten(2).transpose(1, 2).to(where)
         texts = ["" if rng.random() < UNCONDITIONAL else caption(scenes[one], rng) for one in chosen]
         with torch.no_grad():
-            hidden, mask = text.outputs(encoder, words, texts, masked=bool(number % 2))
+            hidden, mask = text.outputs(encoder, words, texts, masked=bool(number % 2), length=CAPTION)
         given = int(rng.integers(1, latents.shape[2])) if rng.random() < CONTINUED else 0
         known = given * latents.shape[3] * latents.shape[4]
         levels = _levels(rng, size)[:, None].to(where)
@@ -108,9 +113,9 @@ def train(work: Path, latents: NDArray[np.float16], covered: NDArray[np.float16]
         spread = levels[..., None]
         # Of the kernels for attention this one is the fastest with so few tokens on a CPU, backwards above all.
         with torch.autocast(where.type, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            out = denoiser((1 - spread) * clean + spread * noise, hidden, 1000 * levels, mask,
-                           video_coords=coordinates(latents.shape[2:], size, from_pixels=bool(given)).to(where),
-                           return_dict=False)[0]
+            out = forward((1 - spread) * clean + spread * noise, hidden, 1000 * levels, mask,
+                          video_coords=coordinates(latents.shape[2:], size, from_pixels=bool(given)).to(where),
+                          return_dict=False)[0]
         # Backdrops are few and soon known; what a prompt speaks of is small.
         weight = 1 + FOCUS * torch.from_numpy(covered[chosen]).float().flatten(1)[:, known:, None].to(where)
         error = (out.float() - (noise - clean))[:, known:].square()

@@ -18,7 +18,7 @@ from genwm.temporal import steadiness
 from genwm.tiny.checks import Asked, check
 from genwm.tiny.data import FPS, FRAMES, HEIGHT, HELD_OUT_FROM, WIDTH, Example, clip, example
 
-STEPS, GUIDANCE = 20, 3.0
+STEPS, GUIDANCE = 16, 3.0  # as `genwm generate` takes them for this pipeline
 MOTION = "flicker", "warping_error", "unsteadiness"
 FIELDS = ("number", "source", "caption", "combination", "kind", "colour", "direction", "weather", "holds",
           "colour_holds", "group_holds", "direction_holds", "seconds", *MOTION)

@@ -48,15 +48,12 @@ def normalise(vae: AutoencoderKLLTXVideo, latents: NDArray[np.float16], *, refit
     """Puts each channel's mean and scale into the autoencoder, where pipelines look for them, and returns the latents
     at that scale. ``refit`` False uses what is there.
 
-    The scale is the root of the channel's deviation, times what brings the mean square of all to 1: channels that say
-    much of the picture stay stronger than those that say little, as in pixels, but less so.
+    One scale brings the mean square of all to 1: `components.fit` has evened out the channels as far as it should.
     """
     if refit:
         values = torch.from_numpy(latents).float().transpose(0, 1).flatten(1)
-        deviation = values.std(1).clamp(min=1e-3)
-        scale = deviation.sqrt()
         vae.latents_mean.copy_(values.mean(1))
-        vae.latents_std.copy_(scale * (deviation / scale).square().mean().sqrt())
+        vae.latents_std.fill_(float(values.var(1).mean().sqrt()))
     shape = 1, -1, 1, 1, 1
     mean, divisor = vae.latents_mean.cpu().numpy().reshape(shape), vae.latents_std.cpu().numpy().reshape(shape)
     return np.asarray((latents - mean) / divisor, np.float16)

@@ -106,10 +106,12 @@ class Both:
 
     Args:
         module: what is trained;  inner: whether a parameter of 2 or more dimensions, by name, goes to Muon.
-        muon_lr, adam_lr: learning rates at a factor of 1; Muon's steps are scaled to the size of AdamW's.
+        muon_lr, adam_lr: learning rates at a factor of 1, AdamW's by parameter; Muon's steps are scaled to the size of
+            AdamW's.
     """
 
-    def __init__(self, module: nn.Module, inner: Callable[[str, Tensor], bool], muon_lr: float, adam_lr: float) -> None:
+    def __init__(self, module: nn.Module, inner: Callable[[str, Tensor], bool], muon_lr: float,
+                 adam_lr: Callable[[Tensor], float]) -> None:
         named = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
         self._inner = [value for name, value in named if value.ndim >= 2 and inner(name, value)]
         taken = {id(value) for value in self._inner}
@@ -117,17 +119,18 @@ class Both:
         self._matrices = [value.detach().view(len(value), -1) for value in self._inner]  # the same memory
         self._parts = (
             torch.optim.Muon(self._matrices, lr=muon_lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(self._rest, lr=adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
+            torch.optim.AdamW([{"params": [value], "lr": adam_lr(value)} for value in self._rest], betas=(0.9, 0.95),
+                              weight_decay=0.0),
         )
-        self._rates = muon_lr, adam_lr
+        self._rates = [[group["lr"] for group in part.param_groups] for part in self._parts]
 
     def step(self, factor: float) -> None:
         """One step at ``factor`` times the learning rates, on gradients clipped to a norm of 1; clears them."""
         torch.nn.utils.clip_grad_norm_([*self._inner, *self._rest], 1.0)
         for matrix, value in zip(self._matrices, self._inner, strict=True):
             matrix.grad = None if value.grad is None else value.grad.reshape(matrix.shape)
-        for part, lr in zip(self._parts, self._rates, strict=True):
-            for group in part.param_groups:
+        for part, rates in zip(self._parts, self._rates, strict=True):
+            for group, lr in zip(part.param_groups, rates, strict=True):
                 group["lr"] = lr * factor
             part.step()
             part.zero_grad(set_to_none=True)

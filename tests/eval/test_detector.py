@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from eval.detector import detector
+from detectors.synthetic.training.fit import Data, Recipe
+from eval.detector import adapting, detector
 from eval.detector import measures as m
 from eval.detector.page import markdown, page
 from eval.detector.protocol import load_scorer, probe
@@ -160,3 +162,32 @@ def test_the_command_sums_up_a_table(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["schema"] == "genwm.detector/1"
     assert (tmp_path / "s.md").is_file()
     assert (tmp_path / "p.html").is_file()
+
+
+def test_every_family_of_a_memory_is_adapted_to_as_if_it_were_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    # Footage, two families that show in the first number, and two that show in others and have few clips.
+    shift = np.zeros((96, 6))
+    shift[64:88, 0], shift[88:94, 1], shift[94:, 2] = 4.0, 4.0, 4.0
+    labels = np.repeat([0, 1], [64, 32])
+    groups = [f"source{number // 8}" for number in range(64)] + ["large"] * 16 + ["other"] * 8 + ["small"] * 6 + ["tiny"] * 2
+    clips = [{"appearance": row, "texture": row + generator.normal(0, 1, 6)}
+             for row in shift + generator.normal(0, 1, shift.shape)]  # fmt: skip
+    known = Data.of(clips, labels.tolist(), groups)
+    monkeypatch.setattr(adapting, "load_model", lambda folder: None)
+    monkeypatch.setattr(adapting, "memory", lambda model: (known, {}))
+    monkeypatch.setattr(adapting, "recipe_of", lambda model, seed: Recipe(
+        shrinkages={"appearance": 0.2, "texture": 0.2}, folds=4, repeats=1, seed=seed))
+    done = CliRunner().invoke(adapting.main, ["--out", str(tmp_path / "adapt.csv")])
+    assert done.exit_code == 0, done.output
+    with open(tmp_path / "adapt.csv", newline="") as file:
+        table = {row["family"]: row for row in csv.DictReader(file)}
+    assert set(table) == {"large", "other", "small"}
+    assert int(table["large"]["clips"]) == 14  # a minute of others to judge each by
+    assert float(table["small"]["auc_after"]) > float(table["small"]["auc_before"])
+    assert all(float(row["auc_after"]) > 0.9 for row in table.values())
+    text = (tmp_path / "adapt.md").read_text()
+    assert "| median | |" in text
+    assert f"{float(table['small']['auc_after']):.3f}" in text

@@ -20,22 +20,25 @@ import click
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to export to [default: the "
               "package's].")
 @click.option("--results", type=click.Path(path_type=Path), help="Evaluate and write RESULTS.csv and RESULTS.json.")
-@click.option("--clips", default=240, show_default=True, help="Rendered clips for the autoencoder.")
-@click.option("--latents", default=480, show_default=True, help="Clips for the denoiser.")
-@click.option("--autoencoder-steps", default=600, show_default=True)
-@click.option("--text-steps", default=250, show_default=True)
-@click.option("--denoiser-steps", default=1500, show_default=True)
+@click.option("--clips", default=600, show_default=True, help="Rendered clips for the autoencoder.")
+@click.option("--latents", default=3000, show_default=True, help="Clips for the denoiser.")
+@click.option("--autoencoder-steps", default=5600, show_default=True)
+@click.option("--text-steps", default=400, show_default=True)
+@click.option("--denoiser-steps", default=8600, show_default=True)
 @click.option("--autoencoder-minutes", default=math.inf, help="End the decoder's training then [default: no limit].")
 @click.option("--denoiser-minutes", default=math.inf, help="End the denoiser's training then [default: no limit].")
-@click.option("--batch", default=1, show_default=True, help="Train on so many times more at once: 4 or more on a GPU.")
+@click.option("--decoder-batch", default=2, show_default=True, help="Sets of windows in a step of the decoder: 8 or "
+              "more on a GPU.")
+@click.option("--denoiser-batch", default=16, show_default=True, help="Clips in a step of the denoiser: 64 or more on "
+              "a GPU.")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the denoiser: about 1.5 times as many steps on a "
               "CPU; asks for a C++ compiler.")
 @click.option("--threads", default=0, help="CPU threads [default: all].")
 @click.option("--warm-start", is_flag=True, help="Begin the denoiser with the shipped weights; keeps the shipped "
               "autoencoder and text encoder, for the denoiser has learned their latents and hidden states.")
 def main(work: Path, out: Path | None, results: Path | None, clips: int, latents: int, autoencoder_steps: int,
-         text_steps: int, denoiser_steps: int, autoencoder_minutes: float, denoiser_minutes: float, batch: int,
-         compiled: bool, threads: int, warm_start: bool) -> None:
+         text_steps: int, denoiser_steps: int, autoencoder_minutes: float, denoiser_minutes: float, decoder_batch: int,
+         denoiser_batch: int, compiled: bool, threads: int, warm_start: bool) -> None:
     """Train the embedded pipeline."""
     import torch
 
@@ -56,12 +59,12 @@ def main(work: Path, out: Path | None, results: Path | None, clips: int, latents
     else:
         frames, boxes = rendered(work, clips)
         vae = autoencoder.train(work, frames, boxes, steps=autoencoder_steps, minutes=autoencoder_minutes,
-                                times=batch)
+                                times=decoder_batch)
         encoder = text.train(work, steps=text_steps)
         kept, covered = collect(work, vae, latents)
         normal = normalise(vae, kept)
     model = denoiser.train(work, normal, covered, encoder, words, steps=denoiser_steps, minutes=denoiser_minutes,
-                           size=batch * denoiser.BATCH, model=start, compiled=compiled)
+                           size=denoiser_batch, model=start, compiled=compiled)
     folder = out or export.FOLDER
     export.export(vae, model, encoder, words, folder)
     if results is not None:

@@ -172,7 +172,8 @@ def test_every_family_of_a_memory_is_adapted_to_as_if_it_were_new(
     shift = np.zeros((96, 6))
     shift[64:88, 0], shift[88:94, 1], shift[94:, 2] = 4.0, 4.0, 4.0
     labels = np.repeat([0, 1], [64, 32])
-    groups = [f"source{number // 8}" for number in range(64)] + ["large"] * 16 + ["other"] * 8 + ["small"] * 6 + ["tiny"] * 2
+    groups = [f"source{number // 8}" for number in range(64)]
+    groups += ["large"] * 16 + ["other"] * 8 + ["small"] * 6 + ["tiny"] * 2
     clips = [{"appearance": row, "texture": row + generator.normal(0, 1, 6)}
              for row in shift + generator.normal(0, 1, shift.shape)]  # fmt: skip
     known = Data.of(clips, labels.tolist(), groups)

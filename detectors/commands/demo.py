@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Of the drawn clip, which stands in where nothing can be generated.
 WIDTH, HEIGHT, FRAMES, FPS = 854, 480, 50, 25
 PROMPT = "a red car drives to the right on a sunny day"
-GENERATED_FRAMES = 49
+GENERATED_FRAMES = 97  # of 320 lines: with half as many, the payload is too weak after the attack in one try of three
 KEEP = 0.8
 CRF = 30
 _SHOWN = 4

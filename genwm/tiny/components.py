@@ -24,6 +24,7 @@ _CLIPS = (10_000, 60, 20, 20)
 #: Latents get the root of their components' deviation times this (a mean square of about 1), so that a decoder's first
 #: layer, and a denoiser, see all of them, the strong ones more.
 _EVEN = 9.0
+_QUIET = 1 / 64  # of all that comes before the encoder's last normalisation: half precision ends at 65504
 _GAIN = 3.0  # of components over what the downsampling's own mean adds to them
 #: A channel that keeps the last normalisation and activation nearly linear, in deviations of all others together: the
 #: encoder's, which stays as it is, more than the decoder's, which learns.
@@ -54,7 +55,7 @@ def _fit_encoder(encoder: Any, frames: NDArray[np.uint8], rng: np.random.Generat
     """Sets the encoder; returns for each level, the finest first, each clip's components ``(1, C, f, h, w)``, and the
     latents."""
     patch = encoder.patch_size
-    _project(encoder.conv_in.conv, [_patches(one, patch) for one in frames[: _CLIPS[-1]]], rng)
+    _project(encoder.conv_in.conv, [_patches(one, patch) for one in frames[: _CLIPS[-1]]], rng, gain=_QUIET)
     now = [encoder.conv_in(_patches(one, patch)) for one in frames[: _CLIPS[-1]]]
     levels = []
     for block in encoder.down_blocks:

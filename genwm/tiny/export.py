@@ -12,6 +12,8 @@ import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
+from genwm.errors import InputError
+
 FOLDER = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
 
@@ -19,7 +21,16 @@ MANIFEST = "manifest.json"
 def export(vae: AutoencoderKLLTXVideo, denoiser: LTXVideoTransformer3DModel, encoder: T5EncoderModel,
            words: PreTrainedTokenizerFast, folder: Path = FOLDER, *, shift: float = 1.0) -> None:
     """Writes the pipeline and ``manifest.json``, the SHA-256 of each file. ``shift`` > 1 spends more of the steps at
-    high noise."""
+    high noise.
+
+    Raises:
+        InputError: a weight that half precision cannot hold.
+    """
+    for part in (vae, denoiser, encoder):
+        for name, value in part.named_parameters():
+            if not torch.isfinite(value.half()).all():
+                raise InputError(f"Expected weights of at most 65504 in {name} of {type(part).__name__}, got "
+                                 f"{float(value.abs().max()):g}; scale that layer down.")
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     pipe = LTXPipeline(scheduler, vae, encoder, words, denoiser)
     for part in (vae, denoiser, encoder):

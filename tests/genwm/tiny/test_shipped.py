@@ -66,6 +66,12 @@ def test_a_video_that_is_given_comes_back() -> None:
     assert all(error < 0.5 * np.abs(made * 255 - other).mean() for other in others)
 
 
+def test_the_autoencoder_gives_back_what_it_was_given() -> None:
+    frames = clip(0)[1]
+    out = evaluate.through(export.parts()["vae"], frames)
+    assert np.abs(out.astype(float) - frames).mean() < 12  # of 255; 7 to 8 as trained
+
+
 @pytest.mark.parametrize(("hits", "count", "low", "high"), [(80, 100, 0.7112, 0.8666), (0, 10, 0.0, 0.2775)])
 def test_the_interval_of_a_share(hits: int, count: int, low: float, high: float) -> None:
     found = evaluate.share(hits, count)

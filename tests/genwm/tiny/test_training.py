@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
+from genwm.errors import InputError  # noqa: E402
 from genwm.tiny import autoencoder, components, denoiser, export, latents, text, training  # noqa: E402
 from genwm.tiny.data import clip, example  # noqa: E402
 from genwm.tiny.scenes import Box  # noqa: E402
@@ -201,6 +202,22 @@ def test_the_denoiser_learns_resumes_and_is_exported(tmp_path: Path, small: auto
     clip_ = load(folder).pipe("a red car", width=192, height=128, num_frames=9, num_inference_steps=2,
                               output_type="np").frames
     assert clip_.shape == (1, 9, 128, 192, 3)
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
+    words = text.tokenizer()
+    vae = autoencoder.build(widths=(24, 32, 32, 32), channels=16, width=24, layers=(0, 0, 0, 1))
+    with torch.no_grad():
+        vae.encoder.conv_in.conv.bias[0] = 7e4
+    with pytest.raises(InputError, match=r"encoder\.conv_in\.conv\.bias of AutoencoderKLLTXVideo, got 70000"):
+        export.export(vae, denoiser.build(layers=1, channels=16), text.build(len(words)), words, tmp_path / "made")
+    assert not list(tmp_path.iterdir())
+
+
+def test_components_stay_within_half_precision(frames: np.ndarray) -> None:
+    vae = autoencoder.build(widths=(24, 32, 32, 32), channels=16, width=24, layers=(0, 0, 0, 1))
+    components.fit(vae, frames)
+    assert max(float(value.detach().abs().max()) for value in vae.encoder.parameters()) < 10_000
 
 
 def test_a_training_that_stops_goes_on(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def test_segments_have_one_form_whatever_rate_and_size_come_in(
 
 def test_the_crop_is_native_pixels(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
-    make_clip(clip, width=320, height=256, frames=24, fps=8, codec="ffv1", container="matroska")
+    make_clip(clip, width=320, height=256, frames=24, fps=8, codec="ffv1", crf=None, preset=None,
+              container="matroska")
     (segment, *_) = read_segments(clip, count=1, threads=1)
     with read_planes(clip, threads=1) as reader:
         frames = [frame.y.copy() for frame in reader]

@@ -10,7 +10,6 @@ at the end, in a shard of their own.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -30,7 +29,7 @@ from detectors.scan.pool import Pool
 from detectors.scan.run import Tally, repeated
 from detectors.scan.settings import Settings
 from detectors.scan.single import Fingerprint, name_of
-from genwm.errors import DiskFullError, GenwmError, OutputError, OutputExistsError, WorkerError
+from genwm.errors import DiskFullError, GenwmError, OutputError, OutputExistsError, WorkerError, is_disk_full
 from genwm.extras import require
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ def _explained(error: Exception, output: str) -> GenwmError:
         cause = inner  # what a task raised
     if isinstance(cause, GenwmError):
         return type(cause)(str(cause))
-    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(cause):
         return DiskFullError(f"Expected room for the records in {output}, got none left; free some space and run again "
                              "with --resume")
     if isinstance(cause, OSError) and not isinstance(cause, ConnectionError):

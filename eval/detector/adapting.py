@@ -41,9 +41,8 @@ def main(out: Path, model: Path | None) -> None:
     rows = []
     for done, name in enumerate(families, 1):
         own = (everything.groups == name) & (everything.labels == 1)
-        known, clips = everything.take(~own), everything.take(own)
-        most = 1 + int(SECONDS / SECONDS_A_CLIP)  # each is judged by the others
-        new = [{key: values[index] for key, values in clips.features.items()} for index in range(min(most, len(clips)))]
+        known = everything.take(~own)
+        new = everything.take(own).rows()[: 1 + int(SECONDS / SECONDS_A_CLIP)]  # each is judged by the others
         fresh, others, footage = judge(known, {}, new, [], fit_fusion(known, recipe), recipe, name=name).rows
         rows.append({
             "family": name, "clips": len(new), "auc_before": fresh.auc_before, "auc_after": fresh.auc_after,

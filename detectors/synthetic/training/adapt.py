@@ -114,7 +114,6 @@ def judge(
     rest = replace(fusion, likenesses={other: one for other, one in fusion.likenesses.items() if other != name})
     likeness, values = space.likeness([*more, *new])
     inside = _left_out(space, new, more)
-    outside = np.array([float(likeness.values(clip)) for clip in held])
     bar = threshold(before[reals], TARGET)  # the old one: what the new model would set off today
 
     def row(what: str, was: Floats, now: Floats, after: Floats) -> Row:
@@ -122,21 +121,25 @@ def judge(
                    alarms_after=float((now >= bar).mean()), auc_before=_auc(before[reals], was),
                    auc_after=_auc(after[reals], now))  # fmt: skip
 
-    def rows(shape: Likeness, what: str, clips: Clips, found: Floats) -> tuple[Row, ...]:
+    def logits(clips: Clips) -> tuple[Floats, Floats]:
+        before, base = (np.array([float(one.logits(clip)) for clip in clips]) for one in (fusion, rest))
+        return before, base
+
+    def rows(shape: Likeness, what: str, old: Floats, base: Floats, found: Floats) -> tuple[Row, ...]:
         after = others + shape.raised(values)
-        old, base = (np.array([float(one.logits(clip)) for clip in clips]) for one in (fusion, rest))
         footage = row("camera footage", before[reals], after[reals], after)
         return (row(what, old, base + shape.raised(found), after),
                 row("other generators", before[~reals], after[~reals], after),
                 replace(footage, auc_before=None, auc_after=None))  # fmt: skip
 
-    what = "new generator, each clip by a fit without it"
     shapes = [replace(likeness, margin=float(np.quantile(values[reals], margin)), gain=gain)
               for margin in MARGINS for gain in GAINS]  # fmt: skip
-    tried = [(shape, rows(shape, what, new, inside)) for shape in shapes]
+    judged = logits(new)
+    tried = [(shape, rows(shape, "new generator, each clip by a fit without it", *judged, inside)) for shape in shapes]
     best, table = max(tried, key=lambda one: (not refusal(one[1]), one[1][0].auc_after or 0.0, -one[0].gain))
     if held:
-        table = rows(best, "new generator, held-out clips", held, outside)
+        outside = np.array([float(likeness.values(clip)) for clip in held])
+        table = rows(best, "new generator, held-out clips", *logits(held), outside)
     adapted = replace(fusion, likenesses={**fusion.likenesses, name: best})
     return Judged(fusion=adapted, reals=(others + best.raised(values))[reals], rows=table)
 
@@ -194,8 +197,7 @@ def memory(model: Model) -> tuple[Data, dict[str, Clips]]:
     fresh = np.char.startswith(groups, ADAPTED)
     earlier: dict[str, Clips] = {}
     for group in np.unique(groups[fresh]):
-        own = np.flatnonzero(groups == group)
-        earlier[str(group).removeprefix(ADAPTED)] = [{key: data.features[key][at] for key in features} for at in own]
+        earlier[str(group).removeprefix(ADAPTED)] = data.take(groups == group).rows()
     return data.take(~fresh), earlier
 
 
@@ -229,8 +231,7 @@ def _write(
     }  # fmt: skip
     files = {key: model.folder / entry["name"] for key, entry in model.manifest["files"].items() if key != "memory"}
     table = (model.folder / "clips.csv").read_text(encoding="utf-8")
-    memory = [{key: values[index] for key, values in known.features.items()} for index in range(len(known))]
-    labels, groups = known.labels.tolist(), known.groups.tolist()
+    memory, labels, groups = known.rows(), known.labels.tolist(), known.groups.tolist()
     for generator, clips in adapted_to.items():
         memory += clips
         labels += [1] * len(clips)

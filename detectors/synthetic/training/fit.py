@@ -61,6 +61,10 @@ class Data:
         return Data(features={name: values[rows] for name, values in self.features.items()}, labels=self.labels[rows],
                     groups=self.groups[rows], emphasis=self.emphasis[rows])  # fmt: skip
 
+    def rows(self) -> list[dict[str, Floats]]:
+        """The features of each row, a mapping each, as `of` takes them."""
+        return [{name: values[index] for name, values in self.features.items()} for index in range(len(self))]
+
     @cached_property
     def weights(self) -> Floats:
         """Of the rows: both classes weigh the same in all; within one, a group of n rows weighs as sqrt(n)."""

@@ -90,10 +90,11 @@ class Finding:
 
 @dataclass(slots=True)
 class Search:
-    """Keys, their pilots, and the best finding over all looks."""
+    """Keys, their pilots, the picture's displayed size in pixels, and the best finding over all looks."""
 
     keys: Sequence[Key]
     signs: list[NDArray[np.complex128]]
+    size: tuple[int, int]
     best: Finding = field(default_factory=Finding)
     seconds: float = 0.0
 
@@ -121,7 +122,8 @@ class Search:
         # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
         if not thorough or max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
             return False
-        if self.weigh(geometry.cropped(whole, self.signs), still):
+        cuts = geometry.cut(whole, self.signs, self.size)
+        if self.weigh([*cuts, *geometry.cropped(whole, self.signs)], still):
             return True
         if self.weigh(geometry.warped(whole, self.signs), still):
             return True
@@ -185,9 +187,9 @@ def read_watermark(
     if not keys:
         raise KeyMissingError("Expected at least one key to verify with, got none; make one with genwm keys new NAME.")
     started = time.perf_counter()
-    search = Search(keys, geometry.pilot_keys(keys))
     warnings: list[str] = []
     info, keyed_frames = opened(source, threads, min(KEY_FRAMES, max_frames), warnings)
+    search = Search(keys, geometry.pilot_keys(keys), (info.width, info.height))
     frames = 0
     if min(info.width, info.height) < SMALL_LINES:
         warnings.append(

@@ -29,7 +29,7 @@ from genwm.video import probe
 
 #: Families tried with every key, and those that only the whole search tries.
 KNOWN = ("unchanged", "flipped", "near", "aspect")
-SEARCHED = ("scale", "warp", "zoom")
+SEARCHED = ("cut", "scale", "warp", "zoom")
 FAMILIES = KNOWN + SEARCHED
 COLUMNS = (
     "clip", "key", "level", *(f"z_{name}" for name in FAMILIES), *(f"log10_p_{name}" for name in FAMILIES),
@@ -49,6 +49,7 @@ class Look:
     evidence: tuple[Evidence, ...]
     spectrum: Spectrum
     thorough: bool
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class ClipResult:
     tests_flipped: float = math.nan
     tests_near: float = math.nan
     tests_aspect: float = math.nan
+    tests_cut: float = math.nan
     tests_scale: float = math.nan
     tests_warp: float = math.nan
     tests_zoom: float = math.nan
@@ -122,7 +124,8 @@ def looks_of(path: str | os.PathLike[str], *, max_frames: int, threads: int = 1)
 
     def look(evidence: Sequence[Evidence], *, thorough: bool = False) -> None:
         if evidence:
-            looks.append(Look(tuple(evidence), transform(reduce(add, evidence)), thorough))
+            looks.append(Look(tuple(evidence), transform(reduce(add, evidence)), thorough,
+                              (info.width, info.height)))
 
     if not info.is_still:
         keyed = Accumulator(group_frames=4)
@@ -156,13 +159,13 @@ def try_keys(
         zooms: dict[int, list[tuple[Candidate, Callable[[], Projection]]]] = {}
         if searched:
             last, few = looks[-1], signs[:searched]
-            crops = _by_key(geometry.cropped(last.spectrum, few))
+            crops = _by_key([*geometry.cut(last.spectrum, few, last.size), *geometry.cropped(last.spectrum, few)])
             warps = _by_key(geometry.warped(last.spectrum, few))
             for candidate, projection in zoomed(last.evidence, few):
                 zooms.setdefault(candidate.key, []).append((replace(candidate, key=0), projection))
         for number, key in enumerate(batch):
             whole = number < searched
-            search = reader.Search([key], [signs[number]])
+            search = reader.Search([key], [signs[number]], looks[-1].size)
             candidates: list[Candidate] = []
             for place, (look, found) in enumerate(zip(looks, known, strict=True)):
                 if place and not look.thorough and not search.glimpsed:

@@ -18,8 +18,9 @@ from scipy.special import log_ndtr
 SHARES = {
     "unchanged": 0.15,
     "flipped": 0.05,
-    "near": 0.10,
+    "near": 0.05,
     "aspect": 0.05,
+    "cut": 0.05,
     "scale": 0.25,
     "warp": 0.10,
     "zoom": 0.05,
@@ -29,7 +30,9 @@ SHARES = {
 #: Independent tests that a family's correlated hypotheses are worth, a share of their number. Neighbours are the less
 #: alike the further out in the tail one looks: random keys on unmarked clips give about half of these where one in a
 #: hundred exceeds; these hold at 10^-6.
-EFFECTIVE = {"unchanged": 1.0, "flipped": 1.0, "near": 0.15, "aspect": 0.7, "scale": 2.0, "warp": 1.0, "zoom": 0.3}
+EFFECTIVE = {
+    "unchanged": 1.0, "flipped": 1.0, "near": 0.15, "aspect": 0.7, "cut": 2.0, "scale": 2.0, "warp": 1.0, "zoom": 0.3,
+}  # fmt: skip
 
 #: Family-wise false-alarm rate a file and key set below which a mark counts as detected.
 THRESHOLD_LOG10_P = -6.0

@@ -32,6 +32,11 @@ STEP = 1.2
 MIN_SCALE, MAX_SCALE = 0.3, 3.7
 MAX_ROTATION = math.radians(12)
 MIN_ASPECT, MAX_ASPECT = 0.68, 1.47
+#: Short sides that cameras, platforms and generators give their pictures, in pixels.
+USUAL_LINES = (
+    240, 256, 288, 320, 360, 384, 432, 448, 480, 512, 540, 544, 576, 600, 640, 704, 720, 768, 800, 832, 960, 1024, 1080,
+    1152, 1280, 1440, 1536, 1600, 2048, 2160,
+)  # fmt: skip
 #: More than the correlation can gain when scale, rotation and stretch are refined, half a step at most from the truth.
 REFINABLE = 1.25
 _CHUNK = 32
@@ -261,6 +266,35 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, sq
             turn = int(np.argmax(heights))
             offer(Candidate(number, squeezed[turn], _wrapped(centres[turn]), float(heights[turn]), aspect_family))
         found.extend(best.values())
+    return found
+
+
+def cut(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple[int, int]) -> list[Candidate]:
+    """Crops of pictures of usual sizes that kept their pixels: the best a key.
+
+    The scale is then one of a few, so that a crop is found at a lower correlation than among all scales.
+
+    Args:
+        spectrum: of the picture's evidence.
+        signs: pilot signs of each key.
+        size: width and height of the picture in pixels, as displayed.
+    """
+    short = min(size)
+    lines = sorted({short, max(size), *USUAL_LINES})
+    factors = np.array([short / line for line in lines if short <= line <= short * MAX_SCALE])
+    matrices = _diagonal(factors, factors)
+    family = Family("cut", len(matrices) * independent_shifts())
+    samples = sample_pilots(spectrum, matrices, exact=True)
+    deviation = spread(samples)
+    found = []
+    for number, sign in enumerate(signs):
+        heights = surfaces(sign_pilots(samples, sign)).reshape(len(matrices), -1)
+        heights /= deviation[:, None].astype(np.float32)
+        row, place = divmod(int(np.argmax(heights)), heights.shape[1])
+        y, x = divmod(place, GRID)
+        peak = Candidate(number, matrices[row], (x * tile.TILE / GRID, y * tile.TILE / GRID),
+                         float(heights[row, place]), family)
+        found.append(refine(spectrum, peak, sign))
     return found
 
 

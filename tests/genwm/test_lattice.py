@@ -344,6 +344,21 @@ def test_crops_and_scales_are_recovered(scale: float, right: float, down: float,
     assert decode.read_payload(decode.project_candidate(spectrum, best), KEY).payload == PAYLOAD
 
 
+@pytest.mark.parametrize(("size", "lines"), [((480, 320), 540), ((300, 400), 300), ((256, 406), 406)])
+def test_cuts_of_pictures_of_usual_sizes_need_less_evidence(size: tuple[int, int], lines: int) -> None:
+    """A cut out of 540 lines, of the long side alone, and of the whole height."""
+    matrix = np.eye(2) * min(size) / lines
+    spectrum = transform(synthetic(matrix, (50.0, 70.0), strength=0.5, width=size[0], height=size[1]))
+    keys = geometry.pilot_keys([OTHER, KEY])
+    found = geometry.cut(spectrum, keys, size)
+    assert [candidate.key for candidate in found] == [0, 1]
+    assert found[0].log10_p > -3
+    assert geometry.describe(found[1].matrix).scale == pytest.approx(lines / min(size), rel=0.005)
+    assert np.abs(np.array(found[1].shift) - (50.0, 70.0)).max() < 1.0
+    any_crop = min(geometry.cropped(spectrum, keys), key=lambda candidate: candidate.log10_p)
+    assert found[1].log10_p < any_crop.log10_p - 0.5
+
+
 @pytest.mark.parametrize(("degrees", "aspect"), [(5.0, 1.0), (-9.0, 1.0), (0.0, 0.75), (0.0, 1.33)])
 def test_rotations_and_squeezes_are_recovered(degrees: float, aspect: float) -> None:
     matrix = np.linalg.inv(picture_matrix(1.1, degrees, False, aspect))

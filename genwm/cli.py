@@ -20,7 +20,7 @@ from typing import NoReturn
 import click
 
 from genwm import __version__
-from genwm.errors import GenwmError, is_disk_full
+from genwm.errors import GenwmError, debugging, is_disk_full
 
 GROUP = "genwm.commands"
 EXIT_ERROR = 2
@@ -140,12 +140,12 @@ def _told(error: Exception) -> tuple[str, str]:
     if isinstance(error, OSError) and is_disk_full(error):
         where = error.filename or "the results, in their file or on standard output"
         return "disk-full", f"Expected room for {where}, got none left; free some space"
-    hint = "" if _debugging() else "; set GENWM_DEBUG=1 for the traceback"
+    hint = "" if debugging() else "; set GENWM_DEBUG=1 for the traceback"
     return "internal", f"{type(error).__name__}: {error}{hint}"
 
 
 def _fail(code: str, message: str, as_json: bool) -> int:
-    if _debugging():
+    if debugging():
         traceback.print_exc()
     line = " ".join(message.split())
     click.echo(f"error[{code}]: {line}", err=True)
@@ -156,7 +156,3 @@ def _fail(code: str, message: str, as_json: bool) -> int:
 
 def _print_json(code: str, message: str) -> None:
     click.echo(json.dumps({"error": {"code": code, "message": message}}))
-
-
-def _debugging() -> bool:
-    return os.environ.get("GENWM_DEBUG", "") not in ("", "0")

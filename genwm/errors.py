@@ -17,6 +17,7 @@ records, exit statuses and scripts rely on it.
 from __future__ import annotations
 
 import errno
+import os
 
 
 class GenwmError(Exception):
@@ -131,6 +132,11 @@ class JournalError(GenwmError):
 
 class WorkerError(GenwmError):
     code = "worker-failed"
+
+
+def debugging() -> bool:
+    """Whether ``GENWM_DEBUG`` asks for tracebacks and for what workers say; empty and 0 do not."""
+    return os.environ.get("GENWM_DEBUG", "") not in ("", "0")
 
 
 def is_disk_full(error: BaseException) -> bool:

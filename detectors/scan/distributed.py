@@ -29,7 +29,15 @@ from detectors.scan.pool import Pool
 from detectors.scan.run import Tally, repeated
 from detectors.scan.settings import Settings
 from detectors.scan.single import Fingerprint, name_of
-from genwm.errors import DiskFullError, GenwmError, OutputError, OutputExistsError, WorkerError, is_disk_full
+from genwm.errors import (
+    DiskFullError,
+    GenwmError,
+    OutputError,
+    OutputExistsError,
+    WorkerError,
+    debugging,
+    is_disk_full,
+)
 from genwm.extras import require
 
 if TYPE_CHECKING:
@@ -82,7 +90,7 @@ def scan_distributed(
     evidence = None if pages is None else _pages(pages, settings)
     started = not ray.is_initialized()
     # What goes wrong is told in one sentence; Ray would put pages of its own before it.
-    level = logging.INFO if os.environ.get("GENWM_DEBUG", "0") not in ("", "0") else logging.CRITICAL
+    level = logging.INFO if debugging() else logging.CRITICAL
     try:
         if started:
             _check_address(os.environ.get("RAY_ADDRESS", ""))

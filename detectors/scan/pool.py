@@ -30,7 +30,7 @@ from detectors.record import Record
 from detectors.scan.settings import MIB, Settings
 from detectors.scan.single import Fingerprint, Picture, Scanned, failed, fingerprint, name_of, out_of_memory
 from detectors.scan.worker import LENGTH, OUT_OF_MEMORY, READY
-from genwm.errors import WorkerError
+from genwm.errors import WorkerError, debugging
 
 #: Files after which a worker is replaced, so that no leak of a decoder can add up.
 FILES_A_WORKER = 200
@@ -194,11 +194,10 @@ class _Worker:
         self.files = 0
         code = (f"import sys; sys.path[:] = {sys.path!r}; from detectors.scan.worker import main; "
                 f"main({inward}, {outward}, {alive})")
-        debugging = os.environ.get("GENWM_DEBUG", "0") not in ("", "0")
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code], pass_fds=(inward, outward, alive), stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=None if debugging else subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=None if debugging() else subprocess.DEVNULL,
                 env=_environment(os.environ), start_new_session=True,
             )
         finally:

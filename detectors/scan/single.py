@@ -33,7 +33,7 @@ from detectors.record import (
 from detectors.scan.settings import Settings, versions
 from detectors.verdict import judge
 from detectors.watermark import ALL_FRAMES, read_watermark
-from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError
+from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError, debugging
 from genwm.video import Planes, VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def examine(
     except MemoryError:
         record = failed(name, "memory-limit", out_of_memory(name), settings, known)
     except Exception as error:  # a fault of ours must not stop the other files
-        if os.environ.get("GENWM_DEBUG", "0") not in ("", "0"):
+        if debugging():
             traceback.print_exc(file=sys.stderr)
         record = failed(name, "internal", f"{type(error).__name__}: {error}", settings, known)
     timing["total"] = time.perf_counter() - started

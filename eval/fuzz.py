@@ -9,8 +9,6 @@ more to judge what survives.
 
 from __future__ import annotations
 
-import csv
-import io
 import random
 import tempfile
 import time
@@ -26,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.scan import Pool, Settings
-from eval.tables import versions, writing
+from eval.tables import rewrite, versions
 from genwm.commands.embed import mark_file
 from genwm.keys import Key
 from genwm.marking import Mark
@@ -261,13 +259,7 @@ def main(count: int, seed: int, workers: int, frames: int, out: Path, keep: Path
             click.echo(f"{done} of {count} after {time.monotonic() - started:.0f} s", err=True)
 
     outcomes = fuzz(count, seed=seed, workers=workers, frame_count=frames, folder=keep, tell=tell)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(outcomes.rows())
-        out.write_text(table.getvalue())
+    rewrite(out, COLUMNS, outcomes.rows())
     click.echo(f"{outcomes.counts.total()} files in {len(whole)} formats, "
                f"{outcomes.classified.total()} judged by the classifier, {time.monotonic() - started:.0f} s, "
                f"slowest {max(outcomes.slowest_s.values()):.1f} s; {versions('av', 'python')}")

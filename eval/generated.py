@@ -38,7 +38,7 @@ from eval.attacks import Clip
 from eval.attacks.geometry import crop
 from eval.attacks.making import edited
 from eval.commands.telling import say, told
-from eval.tables import append, failure, prepare, read, rewrite, versions, writing
+from eval.tables import append, failure, prepare, put, read, rewrite, versions
 from genwm.errors import InputError
 from genwm.keys import Key
 from genwm.marking import Mark
@@ -128,9 +128,7 @@ def generated(
             row = measure(pipeline, autoencoder, content)
             append(out, [astuple(row)])
             say(f"{pipeline}, {content}: {row.error or f'{row.exact} of {row.cuts} exact'}, {row.cpu_s} s")
-    text = markdown(_rows(out, keep_errors=True))
-    with writing(out.with_suffix(".md")):
-        out.with_suffix(".md").write_text(text, encoding="utf-8")
+    put(out.with_suffix(".md"), markdown(_rows(out, keep_errors=True)))
 
 
 def measure(pipeline: str, autoencoder: str, content: Content) -> Row:

@@ -22,6 +22,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from eval.tables import put
 from genwm.decoding import LAYOUTS, DecoderHook, mark_decoder
 from genwm.keys import Key
 from genwm.marking import Mark
@@ -137,7 +138,7 @@ def main() -> None:
         "device": "cpu, one thread", "machine": platform.machine(), "cores": os.cpu_count(),
         "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
     }  # fmt: skip
-    given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    put(given.out, json.dumps(result, indent=2) + "\n")
     print(json.dumps(rows, indent=2))
 
 

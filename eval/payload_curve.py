@@ -4,7 +4,7 @@
     python -m eval.payload_curve limits plot
 
 The channel: soft = z / sqrt(CHIPS) * chips + unit Gaussian noise, so the sent codeword correlates z times the noise.
-With N0 = 2 (noise variance 1) and 64 payload bits, Eb / N0 = z^2 / 128. Rows go to docs/results as they are measured.
+With N0 = 2 (noise variance 1) and 64 payload bits, Eb / N0 = z^2 / 128. Results go to docs/results.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
+from eval.tables import replacing, rewrite
 from genwm import payload as code
 
 RESULTS = Path("docs/results")
@@ -109,24 +110,21 @@ def frame(rng: np.random.Generator, channel: str, z: float) -> tuple[int, NDArra
     return payload, soft * (z / math.sqrt(code.CHIPS)) + noise
 
 
-def curve(share: float = 1.0) -> None:
-    with CURVE.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CURVE_FIELDS)
-        for number, (channel, z, frames) in enumerate(POINTS):
-            frames = max(1, round(frames * share))
-            rng = np.random.default_rng([2026, number])
-            raw = missed = wrong = 0
-            start = time.process_time()
-            for _ in range(frames):
-                payload, soft = frame(rng, channel, z)
-                decoded = code.decode(soft)
-                raw += decoded.best != payload
-                missed += decoded.payload is None
-                wrong += decoded.payload not in (None, payload)
-            cost = 1000 * (time.process_time() - start) / frames
-            writer.writerow((channel, z, f"{ebn0_db(z):.3f}", frames, raw, missed, wrong, f"{cost:.1f}"))
-            file.flush()
+def curve(share: float = 1.0) -> Iterator[tuple[object, ...]]:
+    """The rows of the curve, as they are measured."""
+    for number, (channel, z, frames) in enumerate(POINTS):
+        frames = max(1, round(frames * share))
+        rng = np.random.default_rng([2026, number])
+        raw = missed = wrong = 0
+        start = time.process_time()
+        for _ in range(frames):
+            payload, soft = frame(rng, channel, z)
+            decoded = code.decode(soft)
+            raw += decoded.best != payload
+            missed += decoded.payload is None
+            wrong += decoded.payload not in (None, payload)
+        cost = 1000 * (time.process_time() - start) / frames
+        yield channel, z, f"{ebn0_db(z):.3f}", frames, raw, missed, wrong, f"{cost:.1f}"
 
 
 def noise_only(frames: int) -> list[tuple[str, float, str, str]]:
@@ -293,10 +291,7 @@ def merge_checks(rows: list[tuple[str, float, str, str]]) -> None:
     """Replaces the rows of the same names in the table of checks and keeps the others."""
     table = {row["check"]: tuple(row[name] for name in CHECK_FIELDS) for row in read(CHECKS)} if CHECKS.exists() else {}
     table |= {row[0]: (row[0], f"{row[1]:.6g}", *row[2:]) for row in rows}
-    with CHECKS.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CHECK_FIELDS)
-        writer.writerows(table.values())
+    rewrite(CHECKS, CHECK_FIELDS, table.values())
 
 
 def plot() -> None:
@@ -322,7 +317,8 @@ def plot() -> None:
     axes.set(xlabel="Eb/N0 (dB)", ylabel="frame-error rate", xlim=(-1.8, 3), ylim=(1e-5, 1))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
-    figure.savefig(PLOT)
+    with replacing(PLOT) as part:
+        figure.savefig(part)
 
 
 def main() -> None:
@@ -334,7 +330,6 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts):
         parser.error(f"Expected parts among {', '.join(parts)}, got {', '.join(sorted(unknown))}; name one of these.")
-    RESULTS.mkdir(parents=True, exist_ok=True)
     if "search" in options.parts:
         search(round(300 * options.share))
     if "limits" in options.parts:
@@ -344,7 +339,7 @@ def main() -> None:
     if "noise" in options.parts:
         merge_checks(noise_only(round(3000 * options.share)))
     if "curve" in options.parts:
-        curve(options.share)
+        rewrite(CURVE, CURVE_FIELDS, curve(options.share))
     if "plot" in options.parts:
         plot()
         rows = read(CURVE)

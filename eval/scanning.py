@@ -35,7 +35,7 @@ from detectors.scan import Settings, scan
 from detectors.scan.pool import cores
 from detectors.scan.settings import DETECTORS
 from detectors.scan.single import examine
-from eval.tables import versions, writing
+from eval.tables import put, versions
 from genwm.commands.embed import mark_file
 from genwm.keys import Key, Keyring
 from genwm.marking import Mark
@@ -336,9 +336,7 @@ def _paths(journal: Path) -> list[str]:
 def _write(out: Path, result: dict[str, Any]) -> None:
     result |= {"cores": cores(), "load_average": [round(value, 1) for value in os.getloadavg()],
                "versions": versions("av", "numpy", "python")}
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1) + "\n")
+    put(out, json.dumps(result, indent=1) + "\n")
     click.echo(json.dumps(result))
 
 

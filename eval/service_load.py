@@ -29,6 +29,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.tables import put
+
 _PATIENCE_S = 600.0
 
 
@@ -239,7 +241,7 @@ def main() -> None:
               "python": platform.python_version(),
               "database": (options.database or "SQLite").split("://")[0],
               "clips": "0.48 s, 320 x 256, H.264; every other one marked; each of other bytes"}
-    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    put(options.out, json.dumps(report, indent=2) + "\n")
     print(json.dumps(report))
     sys.exit(report["lost"] or report["repeated"] or report["wrong"])
 

@@ -29,7 +29,7 @@ import click
 
 from detectors import watermark as reader
 from eval.commands.telling import say, show_json, told, write_html
-from eval.tables import versions, writing
+from eval.tables import put, versions
 from genwm.errors import GenwmError
 from genwm.keys import Key, Keyring
 from genwm.scenes import Frames, scene
@@ -506,11 +506,7 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
 def speed(out: Path, only: tuple[str, ...], html: bool, as_json: bool, **options: Any) -> None:
     """Measure speed and memory on clips made on the spot; every limit that is missed is named."""
     report = run(Settings(**options), only=only, progress=lambda item: say(describe(item)))
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f".{out.name}.part")
-        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, out)
+    put(out, json.dumps(report, indent=1) + "\n")
     if html:
         write_html(out, markdown(report))
     if as_json:

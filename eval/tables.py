@@ -1,4 +1,5 @@
-"""Tables of results: CSV files that grow by a durable line at a time, so a run may be killed and goes on.
+"""Files of results, none ever half written: texts and tables that take a file's place as a whole (`put`, `rewrite`),
+and tables, CSV files, that grow by a durable line at a time, so a run may be killed and goes on.
 
 A row is one line, whatever its cells hold. A line that a kill has torn, or that has another number of cells, counts as
 absent: what it stood for is measured again.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from genwm import __version__
 from genwm.errors import DiskFullError, GenwmError, InputError, OutputError, is_disk_full
+from genwm.video.encoding import atomic_output
 
 
 def read(
@@ -85,18 +87,27 @@ def append(path: Path, rows: Iterable[Iterable[object]]) -> None:
 
 def rewrite(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Puts a table in the place of a file, at once and as a whole. Errors: those of `writing`."""
+    with replacing(path) as part, open(part, "wb") as file:
+        file.write(_line(columns))
+        file.writelines(map(_line, rows))
+
+
+def put(path: Path, text: str) -> None:
+    """Puts a text in the place of a file, at once and as a whole. Errors: those of `writing`."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Makes the folder of a file and yields a name in it: what is written there takes the file's place when all went
+    well, and vanishes otherwise. Errors: those of `writing`."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with open(part, "wb") as file:
-                file.write(_line(columns))
-                file.writelines(map(_line, rows))
-                file.flush()
+        with atomic_output(path, overwrite=True) as part:
+            yield Path(part)
+            with open(part, "rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -449,8 +449,7 @@ def main(
         run(clips, out, configs=configs, frames=frames, seed=seed, processes=processes, on_row=_show)
         text = summary(read_rows(out))
         if summary_path:
-            with tables.writing(summary_path):
-                summary_path.write_text(text, encoding="utf-8")
+            tables.put(summary_path, text)
         else:
             click.echo(text)
     except GenwmError as error:

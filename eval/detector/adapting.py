@@ -18,7 +18,7 @@ from detectors.synthetic.model import load_model
 from detectors.synthetic.training.adapt import SECONDS, judge, memory, recipe_of, refusal
 from detectors.synthetic.training.fit import fit_fusion
 from eval.commands.telling import reporter, told
-from eval.tables import rewrite, writing
+from eval.tables import put, rewrite
 
 LEAST = 6  # clips of a family
 SECONDS_A_CLIP = 4.5  # that the memory's features stand for: three segments
@@ -75,9 +75,7 @@ def write(rows: list[dict[str, object]], out: Path) -> None:
                      f"{change(both, 'alarms')} | |")
     rewrite(out, FIELDS, ((f"{value:.4f}" if isinstance(value, float) else value
                            for value in map(row.get, FIELDS)) for row in rows))  # fmt: skip
-    page = out.with_suffix(".md")
-    with writing(page):
-        page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    put(out.with_suffix(".md"), "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ def detector(
 
     Writes the table --out, and the summary beside it (.json and .md).
     """
-    from eval import tables
     from eval.detector.page import markdown, page
     from eval.detector.protocol import load_scorer
     from eval.detector.scores import from_folds, measure, read_scores, write_scores
     from eval.detector.summary import summarize
+    from eval.tables import put
     from genwm.errors import InputError
 
     if folds is not None and not summary_only:
@@ -53,11 +53,10 @@ def detector(
                 seed=seed, progress=reporter())  # fmt: skip
     summary = summarize(read_scores(out), include_seen=include_seen, seed=seed)
     text = markdown(summary)
-    with tables.writing(out):
-        out.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        out.with_suffix(".md").write_text(text, encoding="utf-8")
-        if html is not None:
-            html.write_text(page(summary), encoding="utf-8")
+    put(out.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    put(out.with_suffix(".md"), text)
+    if html is not None:
+        put(html, page(summary))
     if as_json:
         click.echo(json.dumps(summary))
     say(text)

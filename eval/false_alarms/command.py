@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from eval import tables
 from eval.commands.telling import check_measured, duration, say, show_json, told, write_html
 from eval.corpus import default_videos
 from eval.false_alarms.summary import markdown, summarize, write_summary
 from eval.false_alarms.table import run
 from eval.false_alarms.trials import ClipResult
+from eval.tables import put
 
 SCHEMA = "genwm.eval.false-alarms/1"
 
@@ -54,8 +54,7 @@ def false_alarms(
     summary = summarize(out)
     text = markdown(summary)
     write_summary(summary, out.with_suffix(".summary.csv"))
-    with tables.writing(out):
-        out.with_suffix(".md").write_text(text, encoding="utf-8")
+    put(out.with_suffix(".md"), text)
     say(text)
     if html:
         write_html(out, text)

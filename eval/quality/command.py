@@ -13,7 +13,7 @@ from eval.corpus import default_videos, list_videos
 from eval.quality.measures import METRICS, USUAL, Metric
 from eval.quality.reporting import DIGITS, summary
 from eval.quality.running import FRAMES, OURS, VALUES, Row, Settings, read_rows, run, typed
-from eval.tables import writing
+from eval.tables import put
 from eval.workers import use_one_thread
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ def quality(
     rows = read_rows(out)
     text = summary(rows)
     summary_path = summary_path or out.with_suffix(".md")
-    with writing(summary_path):
-        summary_path.write_text(text, encoding="utf-8")
+    put(summary_path, text)
     say(text)
     if html:
         write_html(out, text)

@@ -11,9 +11,8 @@ from eval.commands.telling import say, told
 from eval.report.compare import compared, markdown
 from eval.report.compare_page import document, settings, terminal
 from eval.report.compare_page import write_page as write_comparison
-from eval.report.html import put
 from eval.robustness import read_rows
-from eval.tables import writing
+from eval.tables import put
 from genwm.errors import InputError
 
 
@@ -56,8 +55,7 @@ def compare(a: Path, b: Path, out: Path | None, title: str, as_json: bool) -> No
     if out and out.suffix.lower() == ".html":
         write_comparison(out, found, made, a=str(a), b=str(b), title=title)
     elif out:
-        with writing(out):
-            put(out, markdown(found, str(a), str(b)))
+        put(out, markdown(found, str(a), str(b)))
     if out:
         say(f"wrote {out}")
     if as_json:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.report.compare import ALL, Change, Comparison, said, summary, worse_first
-from eval.report.html import put, rendered
+from eval.report.html import rendered
 from eval.report.measures import known, of
 from eval.robustness import Row
 from eval.robustness.summary import said as span_said
-from eval.tables import writing
+from eval.tables import put
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,5 +127,4 @@ def write_page(out: Path, found: Comparison, made: Sequence[Setting], *, a: str,
         few=max((one.clips for one in found.changes), default=0) < 10,
         descriptions=attacks,
     )
-    with writing(out):
-        put(out, text)
+    put(out, text)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import html
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from eval.report.measures import Value
 from genwm.extras import require
-from genwm.video.encoding import atomic_output
 
 
 def rendered(name: str, **values: Any) -> str:
@@ -27,12 +25,6 @@ def rendered(name: str, **values: Any) -> str:
     environment.globals["tone"] = tone
     text: str = environment.get_template(name).render(**values)
     return text
-
-
-def put(path: Path, text: str) -> None:
-    """Writes a file at once and as a whole. Errors: OutputError, DiskFullError."""
-    with atomic_output(path, overwrite=True) as part:
-        Path(part).write_text(text, encoding="utf-8")
 
 
 def percent(value: Value) -> Any:

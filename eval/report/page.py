@@ -17,13 +17,13 @@ from eval.methods import read_published
 from eval.report import plots
 from eval.report.beside import read_costs, read_quality
 from eval.report.faults import faults
-from eval.report.html import put, rendered
+from eval.report.html import rendered
 from eval.report.matched import matches, quality_by_method
 from eval.report.measures import Measure, Value, known, measures, of, ours_first, overall, shared
 from eval.report.thumbnails import Thumbnails, thumbnails
 from eval.robustness import Row, read_rows
 from eval.robustness.summary import said
-from eval.tables import writing
+from eval.tables import put
 from genwm.errors import GenwmError, InputError
 
 SCHEMA = "genwm.eval/1"
@@ -172,10 +172,9 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
         descriptions={name: attack.description for one in all_measures if (attack := known(name := one.attack))},
     )
     page = out.with_suffix(".html")
-    with writing(page):
-        put(page, text)
-        put(out.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
-        put(out.with_suffix(".measures.csv"), _csv(all_measures))
+    put(page, text)
+    put(out.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
+    put(out.with_suffix(".measures.csv"), _csv(all_measures))
     return page
 
 

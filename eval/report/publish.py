@@ -18,7 +18,7 @@ from eval.report.measures import Measure, Overall, Value, measures, ours_first, 
 from eval.report.page import losses, write_page
 from eval.robustness import Row, read_rows, run
 from eval.robustness.summary import said
-from eval.tables import writing
+from eval.tables import put, writing
 from genwm.errors import OutputError
 from genwm.scenes import scene
 from genwm.video import write_video
@@ -101,8 +101,7 @@ def insert(path: Path, text: str) -> None:
         )
     replaced = pattern.sub(lambda _: f"{_BEGIN}\n{text}\n{_END}", page)
     if replaced != page:
-        with writing(path):
-            path.write_text(replaced, encoding="utf-8")
+        put(path, replaced)
 
 
 def short_table(rows: Sequence[Row], quality: dict[str, dict[str, Value]]) -> str:

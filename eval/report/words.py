@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eval.report.html import put, rendered
-from eval.tables import writing
+from eval.report.html import rendered
+from eval.tables import put
 from genwm.extras import require
 
 
@@ -27,6 +27,4 @@ def page(text: str) -> str:
 
 def write_page(path: Path, text: str) -> None:
     """Writes `page` to a file. Errors: MissingExtraError; OutputError, DiskFullError."""
-    made = page(text)
-    with writing(path):
-        put(path, made)
+    put(path, page(text))

@@ -15,7 +15,7 @@ from eval.methods import DEFAULT_METHODS, METHODS, QUICK_METHODS, methods_named
 from eval.robustness.runner import run
 from eval.robustness.summary import markdown, summarize, write_summary
 from eval.robustness.table import Row, read_rows
-from eval.tables import writing
+from eval.tables import put
 from genwm.errors import GenwmError, InputError
 
 OUT = Path("genwm-eval/robustness.csv")
@@ -87,8 +87,7 @@ def robustness(
     cells = summarize(rows)
     text = markdown(cells)
     write_summary(cells, out.with_suffix(".summary.csv"))
-    with writing(out):
-        out.with_suffix(".md").write_text(text, encoding="utf-8")
+    put(out.with_suffix(".md"), text)
     say(text)
     if html:
         _page(out, videos, rows, given)

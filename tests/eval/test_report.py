@@ -453,7 +453,7 @@ def test_the_page_of_two_runs_says_what_got_worse_first(rows: list[Row], tmp_pat
     assert "<td>versions</td>" in settings
     assert "genwm 0.2.0" in settings
     assert "<td>seeds</td>" in settings
-    result = CliRunner().invoke(compare, [str(a), str(b), "--out", str(tmp_path / "none" / "x.html"), "--json"])
+    result = CliRunner().invoke(compare, [str(a), str(b), "--out", str(page / "x.html"), "--json"])
     assert result.exit_code == 2
     assert json.loads(result.stdout)["error"]["code"] == "bad-output"
 

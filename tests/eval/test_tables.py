@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,8 +91,44 @@ def test_a_disk_that_is_full_and_a_file_that_is_gone_are_told(
     before = out.read_bytes()
     with pytest.raises(DiskFullError, match="free some space"):
         tables.rewrite(out, COLUMNS, [("c", "d")])
+    with pytest.raises(DiskFullError, match="free some space"):
+        tables.put(out, "another text")
     assert out.read_bytes() == before
     assert list(out.parent.iterdir()) == [out]  # nothing half-written stands beside it
+
+
+def test_a_file_changes_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "page.md"
+    tables.put(path, "one\n")
+    with tables.replacing(path) as part:
+        part.write_text("two\n")
+        assert path.read_text() == "one\n"
+        assert part.parent == path.parent  # a name on another disk could not be moved at once
+    assert path.read_text() == "two\n"
+    with pytest.raises(ZeroDivisionError), tables.replacing(path) as part:
+        part.write_text("half of thr")
+        raise ZeroDivisionError
+    assert path.read_text() == "two\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_rows_that_cannot_be_made_leave_the_table_as_it_was(out: Path) -> None:
+    def torn() -> Iterator[tuple[str, str]]:
+        yield "a", "b"
+        raise KeyboardInterrupt
+
+    tables.append(out, [("old", "")])
+    with pytest.raises(KeyboardInterrupt):
+        tables.rewrite(out, COLUMNS, torn())
+    assert rows(out) == [("old", "")]
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_name_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "page.md"):
+        with pytest.raises(OutputError, match="Expected"):
+            tables.put(path, "text")
 
 
 def test_a_failure_is_a_code_and_one_line() -> None:

@@ -17,7 +17,7 @@ from eval.quality import Settings, read_rows, run
 from eval.quality.running import OURS
 from eval.report.measures import of
 from eval.robustness import Row
-from eval.speed import run_child
+from eval.speed.measuring import run_child
 from genwm.errors import GenwmError, InputError
 
 COST_FRAMES = 8

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from detectors.watermark import Search
 from eval import speed
+from eval.speed import benchmarks, report
 from genwm.errors import GenwmError
 
 TOY = speed.Settings(width=160, height=128, short_s=1, long_s=0, repeats=1, footage=6)
@@ -22,7 +24,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> speed.Clips:
 
 
 def test_embedding_is_measured_for_each_way_to_call_it(clips: speed.Clips) -> None:
-    found = {item.name: item for item in speed.embedding(clips, TOY)}
+    found = {item.name: item for item in benchmarks.embedding(clips, TOY)}
     for name in ("embed.yuv", "embed.planes", "embed.rgb"):
         assert found[name].limit == 10
         assert found[name].wall
@@ -35,15 +37,15 @@ def test_verification_is_split_into_decoding_and_search(clips: speed.Clips, monk
     """A search that takes a known time shows up as search and not as reading."""
     calls: list[int] = []
 
-    def slow(self: speed.reader.Search, evidence: object, *, thorough: bool) -> bool:
+    def slow(self: Search, evidence: object, *, thorough: bool) -> bool:
         calls.append(len(self.keys))
         time.sleep(0.05 * len(self.keys))
         return False
 
-    monkeypatch.setattr(speed.reader.Search, "look", slow)
-    found = {item.name: item for item in speed.verification(clips, TOY)}
+    monkeypatch.setattr(Search, "look", slow)
+    found = {item.name: item for item in benchmarks.verification(clips, TOY)}
     looks = 2  # 25 frames: key frames, then all of them
-    assert set(calls) == {1, speed.KEYS}
+    assert set(calls) == {1, benchmarks.KEYS}
     assert found["search.one-key"].wall == pytest.approx(0.05 * looks, rel=0.5)
     assert found["search.further-key"].wall == pytest.approx(0.05 * looks, rel=0.5)
     assert "25 frames, 2 looks" in found["read.unmarked"].note
@@ -91,27 +93,27 @@ def test_the_report_goes_on_past_a_benchmark_that_fails(tmp_path: Path, monkeypa
         assert clips.short_marked.exists()
         return [speed.result("help", "s", 0.1, 0.1)]
 
-    monkeypatch.setattr(speed, "BENCHMARKS", {"one": fails, "two": works})
+    monkeypatch.setattr(report, "BENCHMARKS", {"one": fails, "two": works})
     out = tmp_path / "deep" / "speed.json"
     arguments = ["--out", str(out), "--width", "160", "--height", "128", "--short-seconds", "1", "--long-seconds", "0"]
     done = CliRunner().invoke(speed.speed, arguments)
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
-    report = json.loads(out.read_text())
-    assert report["schema"] == "genwm.speed/1"
-    assert [(item["name"], item["error"], item["met"]) for item in report["results"]] == [
+    written = json.loads(out.read_text())
+    assert written["schema"] == "genwm.speed/1"
+    assert [(item["name"], item["error"], item["met"]) for item in written["results"]] == [
         ("one", "RuntimeError: no", None),
         ("help", "", True),
     ]
-    assert report["settings"]["width"] == 160
-    assert report["machine"]["cores"]
+    assert written["settings"]["width"] == 160
+    assert written["machine"]["cores"]
 
 
 def test_the_report_is_a_page_and_json_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jinja2", reason="pages are not tested: they need the extra 'report'")
     figures = [speed.result("help", "s", 9.0, 0.1), speed.result("decode", "ms a frame", 1.5, 1.5, "a | note")]
-    monkeypatch.setattr(speed, "make_clips", lambda folder, settings: None)
-    monkeypatch.setattr(speed, "BENCHMARKS", {"one": lambda clips, settings: figures})
+    monkeypatch.setattr(report, "make_clips", lambda folder, settings: None)
+    monkeypatch.setattr(report, "BENCHMARKS", {"one": lambda clips, settings: figures})
     out = tmp_path / "speed.json"
     done = CliRunner().invoke(speed.speed, ["--out", str(out), "--html", "--json"])
     assert done.exit_code == 0, done.output

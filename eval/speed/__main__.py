@@ -1,0 +1,4 @@
+from eval.speed.command import speed
+
+if __name__ == "__main__":
+    speed()

@@ -56,12 +56,15 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def write_html(out: Path, text: str) -> None:
-    """Writes a summary in Markdown as a page beside ``out``. Errors: those of `eval.report.words.write_page`."""
+def write_html(out: Path, text: str, plots: Sequence[str] = ()) -> None:
+    """Writes a summary in Markdown, and plots as SVG elements, as a page beside ``out``.
+
+    Errors: those of `eval.report.words.write_page`.
+    """
     from eval.report.words import write_page
 
     page = out.with_suffix(".html")
-    write_page(page, text)
+    write_page(page, text, plots)
     say(f"wrote {page}")
 
 

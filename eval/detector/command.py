@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from detectors.synthetic.deliveries import DELIVERIES
-from eval.commands.telling import reporter, say, told
+from eval.commands.telling import reporter, say, show_json, told, write_html
 
 _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
 
@@ -25,19 +25,19 @@ _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
 @click.option("--out-of-fold", "folds", type=click.Path(path_type=Path),
               help="Take the scores that 'genwm train detector' wrote instead of scoring; --videos adds the probe.")
 @click.option("--summary-only", is_flag=True, help="Score nothing: sum up the rows of --out.")
-@click.option("--html", type=click.Path(path_type=Path), help="Also write a page that needs nothing beside it.")
+@click.option("--html", is_flag=True, help="Also write one page (.html) beside --out.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @told
 def detector(
     videos: Path | None, out: Path, scorer: str | None, deliveries: tuple[str, ...], segments: int, limit: int | None,
-    include_seen: bool, folds: Path | None, summary_only: bool, html: Path | None, seed: int, as_json: bool,
+    include_seen: bool, folds: Path | None, summary_only: bool, html: bool, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Score labelled clips after deliveries; measure the scores against the labels, grouped by source and family.
 
     Writes the table --out, and the summary beside it (.json and .md).
     """
-    from eval.detector.page import markdown, page
+    from eval.detector.page import markdown, plots
     from eval.detector.protocol import load_scorer
     from eval.detector.scores import from_folds, measure, read_scores, write_scores
     from eval.detector.summary import summarize
@@ -55,8 +55,8 @@ def detector(
     text = markdown(summary)
     put(out.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
     put(out.with_suffix(".md"), text)
-    if html is not None:
-        put(html, page(summary))
-    if as_json:
-        click.echo(json.dumps(summary))
     say(text)
+    if html:
+        write_html(out, text, plots(summary))
+    if as_json:
+        show_json(summary)

@@ -1,23 +1,14 @@
-"""A summary in words: Markdown, and one HTML page that needs nothing beside it."""
+"""A summary in words, as Markdown, and its plots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
-_STYLE = """
-body{margin:0;background:#f6f7f9;color:#1f2329;font:15px/1.5 system-ui,sans-serif}
-main{max-width:980px;margin:0 auto;padding:28px 20px 60px}
-h1{font-size:24px;margin:0 0 6px}h2{font-size:18px;margin:30px 0 8px}
-p{max-width:78ch}.soft{color:#5d6570}
-section{background:#fff;border:1px solid #dfe3e8;border-radius:10px;padding:4px 18px 14px;margin:14px 0}
-.plots{display:flex;flex-wrap:wrap;gap:20px}.plots figure{margin:0}svg{max-width:100%}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;width:100%}
-th,td{text-align:right;padding:4px 9px;border-bottom:1px solid #dfe3e8;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}th{color:#5d6570}
-"""
-_SIZE, _EDGE = 300, 40
+#: Columns of words, which are set from the left.
+_WORDS = ("value", "family", "label")
+_READING = ("1 always stands for synthetic. Intervals of 95 % by bootstrap over sources and families. Every clip was "
+            "brought to the same rate, length and size and encoded in one way before it was scored.")
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -30,7 +21,7 @@ def _interval(value: float | None, ends: Sequence[float] | None) -> str:
     return f"{_number(value)} ({_number(ends[0], 2)} to {_number(ends[1], 2)})"
 
 
-def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(summary: dict[str, Any]) -> list[Sequence[str]]:
     """What there is to say of all clips: names and values."""
     all_, probe = summary["overall"], summary["probe"]
     precision = all_["precision_at_prevalence"]
@@ -75,6 +66,7 @@ def _tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], list[Sequ
                    _interval(row["auc"], row["auc_95"])) for row in summary["generators"]]  # fmt: skip
     sources = [(row["source"], str(row["clips"]), _number(row["highest"], 2)) for row in summary["sources"]]
     return [
+        ("All clips", ("what", "value"), _facts(summary)),
         ("By delivery: codec and CRF, crop, size", ("delivery", "segments", "clips", "AUC", "found at 1 %", "AUC lost"),
          list(deliveries)),
         ("By generator, against all real clips", ("generator", "family", "label", "clips", "AUC"), list(generators)),
@@ -90,67 +82,21 @@ def _left_out(summary: dict[str, Any]) -> str:
 
 def markdown(summary: dict[str, Any]) -> str:
     """The summary as Markdown."""
-    lines = [f"# Detector {summary['scorer']}", "", _left_out(summary), "", "| what | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in _facts(summary)]
+    lines = [f"# Detector {summary['scorer']}", "", f"{_left_out(summary)} {_READING}"]
     for title, header, rows in _tables(summary):
-        lines += ["", f"## {title}", "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+        lines += ["", f"## {title}", "", f"| {' | '.join(header)} |"]
+        lines += ["|" + "".join(":---|" if name in _WORDS else "---|" for name in header)]
         lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def page(summary: dict[str, Any]) -> str:
-    """The summary as one HTML page with its plots."""
+def plots(summary: dict[str, Any]) -> list[str]:
+    """ROC and reliability, as SVG. Errors: MissingExtraError (no matplotlib)."""
+    from eval.report.plots import unit_square
+
     curve = list(zip(summary["roc"]["false"], summary["roc"]["true"], strict=True))
-    dots = [(mean, share) for _, mean, share in summary["reliability"]]
-    facts = _table(("what", "value"), _facts(summary))
-    sections = "".join(f"<section><h2>{escape(title)}</h2>{_table(header, rows)}</section>"
-                       for title, header, rows in _tables(summary))  # fmt: skip
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Detector {escape(summary["scorer"])}</title><style>{_STYLE}</style></head><body><main>
-<h1>Detector {escape(summary["scorer"])}</h1>
-<p class="soft">{escape(_left_out(summary))} 1 always stands for synthetic. Intervals of 95 % by bootstrap over sources
-and families. Every clip was brought to the same rate, length and size and encoded in one way before it was scored.</p>
-<section><h2>All clips</h2>{facts}</section>
-<section><h2>ROC and reliability</h2><div class="plots">
-{_plot("ROC", "false alarms", "found", curve, line=True)}
-{_plot("Reliability", "stated probability", "share of synthetic clips", dots, line=False)}
-</div></section>
-{sections}</main></body></html>
-"""
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _plot(title: str, across: str, up: str, points: Sequence[tuple[float, float]], *, line: bool) -> str:
-    """A square plot of points in [0, 1] as SVG, with the diagonal."""
-    whole = _SIZE + 2 * _EDGE
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return _EDGE + _SIZE * x, _EDGE / 2 + _SIZE * (1 - y)
-
-    placed = [place(x, y) for x, y in points]
-    if line:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        drawn = f'<polyline points="{path}" fill="none" stroke="#0072B2" stroke-width="2"/>'
-    else:
-        drawn = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#0072B2"/>' for x, y in placed)
-    ticks = "".join(
-        f'<text x="{place(t, 0)[0]:.0f}" y="{place(t, 0)[1] + 15:.0f}" text-anchor="middle">{t:g}</text>'
-        f'<text x="{_EDGE - 6}" y="{place(0, t)[1] + 4:.0f}" text-anchor="end">{t:g}</text>'
-        for t in (0, 0.25, 0.5, 0.75, 1)
-    )
-    (left, bottom), (right, top) = place(0, 0), place(1, 1)
-    return (
-        f'<figure><svg role="img" aria-label="{escape(title)}" viewBox="0 0 {whole} {whole}" width="{whole}" '
-        f'font-size="11" fill="#30343b"><rect x="{left}" y="{top}" width="{_SIZE}" height="{_SIZE}" fill="none" '
-        f'stroke="#8a8f98"/><line x1="{left}" y1="{bottom}" x2="{right}" y2="{top}" stroke="#b9c4d2" '
-        f'stroke-dasharray="4 4"/>{ticks}{drawn}'
-        f'<text x="{_EDGE + _SIZE / 2}" y="{whole - 25}" text-anchor="middle">{escape(across)}</text>'
-        f'<text transform="translate(10 {_EDGE / 2 + _SIZE / 2}) rotate(-90)" text-anchor="middle">{escape(up)}</text>'
-        "</svg></figure>"
-    )
+    dots = [(stated, share) for _, stated, share in summary["reliability"]]
+    return [
+        unit_square(curve, title="ROC", across="false alarms", up="found", joined=True),
+        unit_square(dots, title="Reliability", across="stated probability", up="share of synthetic clips"),
+    ]

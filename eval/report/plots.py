@@ -149,6 +149,21 @@ def heat_map(measures: Sequence[Measure], method: str) -> str | None:
         return _svg(figure, f"Crop by CRF, {method}")
 
 
+def unit_square(
+    points: Sequence[tuple[float, float]], *, title: str, across: str, up: str, joined: bool = False
+) -> str:
+    """Points from 0 to 1 both ways, as a line or as dots, beside the diagonal."""
+    with _pyplot().rc_context(_STYLE):
+        figure, axes = _pyplot().subplots(figsize=(4.2, 4.0))
+        axes.plot([0, 1], [0, 1], "--", color="#8a8f98", linewidth=1)
+        axes.plot(*zip(*points, strict=True), "-" if joined else "o", color=COLOURS[0], clip_on=False)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=across, ylabel=up, aspect="equal")
+        axes.set_title(title, fontsize=10, color="#30343b")
+        axes.grid(True, color="#dfe3e8", linewidth=0.7)
+        axes.set_axisbelow(True)
+        return _svg(figure, title)
+
+
 def _pyplot() -> Any:
     require("matplotlib", "report").use("Agg")
     return require("matplotlib.pyplot", "report")

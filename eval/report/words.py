@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from eval.tables import put
 from genwm.extras import require
 
 
-def page(text: str) -> str:
-    """The page: its title is the first heading, each further heading of the second level begins a section.
+def page(text: str, plots: Sequence[str] = ()) -> str:
+    """The page: its title is the first heading, each further heading of the second level begins a section. ``plots``,
+    SVG elements, stand before the sections.
 
     HTML in the text is shown as it stands. Errors: MissingExtraError.
     """
@@ -21,10 +23,10 @@ def page(text: str) -> str:
     lead, *sections = body.split("<h2>")
     markup = require("markupsafe", "report").Markup
     title = text.partition("\n")[0].lstrip("# ")
-    return rendered("words.html.j2", title=title, lead=markup(lead),
+    return rendered("words.html.j2", title=title, lead=markup(lead), plots=[markup(plot) for plot in plots],
                     sections=[markup(f"<h2>{section}") for section in sections])
 
 
-def write_page(path: Path, text: str) -> None:
+def write_page(path: Path, text: str, plots: Sequence[str] = ()) -> None:
     """Writes `page` to a file. Errors: MissingExtraError; OutputError, DiskFullError."""
-    put(path, page(text))
+    put(path, page(text, plots))

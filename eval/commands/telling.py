@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from genwm.errors import GenwmError, InputError
+from genwm.extras import require
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -54,6 +55,12 @@ def duration(seconds: float) -> str:
 
 def say(text: str) -> None:
     click.echo(text, err=True)
+
+
+def check_pages() -> None:
+    """MissingExtraError where a page cannot be made for want of a package: to be known before anything is measured."""
+    for package in ("jinja2", "markdown_it", "matplotlib"):
+        require(package, "report")
 
 
 def write_html(out: Path, text: str, plots: Sequence[str] = ()) -> None:

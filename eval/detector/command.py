@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from detectors.synthetic.deliveries import DELIVERIES
-from eval.commands.telling import reporter, say, show_json, told, write_html
+from eval.commands.telling import check_pages, reporter, say, show_json, told, write_html
 
 _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
 
@@ -44,6 +44,8 @@ def detector(
     from eval.tables import put
     from genwm.errors import InputError
 
+    if html:
+        check_pages()
     if folds is not None and not summary_only:
         write_scores(out, from_folds(folds, scorer or folds.name.split(".")[0], folder=videos, progress=reporter()))
     elif not summary_only:

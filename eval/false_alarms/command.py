@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from eval.commands.telling import check_measured, duration, say, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, duration, say, show_json, told, write_html
 from eval.corpus import default_videos
 from eval.false_alarms.summary import markdown, summarize, write_summary
 from eval.false_alarms.table import run
@@ -42,6 +42,8 @@ def false_alarms(
     videos: Path | None, out: Path, summary_only: bool, html: bool, as_json: bool, **options: Any
 ) -> None:
     """Read unmarked clips with random keys; write rows, and a summary beside them (.md and .summary.csv)."""
+    if html:
+        check_pages()
     started = time.monotonic()
 
     def report(done: int, total: int, result: ClipResult) -> None:

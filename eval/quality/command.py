@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eval.baselines import BASELINES
-from eval.commands.telling import check_measured, say, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, say, show_json, told, write_html
 from eval.corpus import default_videos, list_videos
 from eval.quality.measures import METRICS, USUAL, Metric
 from eval.quality.reporting import DIGITS, summary
@@ -91,6 +91,8 @@ def quality(
     Rows that OUT has already are kept: the same command goes on after a kill, and baselines can be added on a subset
     with --methods and --limit.
     """
+    if html:
+        check_pages()
     if quick:
         metrics, limit, lines = ("psnr", "ssim", "jod", "flicker"), limit or 8, lines or 480
     metrics = METRICS if full else metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from eval.commands.telling import reporter, say, told
+from eval.commands.telling import check_pages, reporter, say, told
 from eval.corpus import Video, default_videos, list_videos
 from eval.methods import methods_named, read_published
 from eval.report.beside import measure_beside, quality_path, read_quality
@@ -60,6 +60,7 @@ def publish(
 
     Run it at the root of a checkout. The pictures on the page are of a made scene, never of the clips.
     """
+    check_pages()
     if not no_run:
         videos = videos or default_videos(say)
         rows = run(

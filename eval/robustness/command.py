@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from eval.attacks import ATTACKS, SETS
-from eval.commands.telling import check_measured, reporter, say, show_json, told
+from eval.commands.telling import check_measured, check_pages, reporter, say, show_json, told
 from eval.corpus import default_videos, list_videos
 from eval.methods import DEFAULT_METHODS, METHODS, QUICK_METHODS, methods_named
 from eval.robustness.runner import run
@@ -72,6 +72,8 @@ def robustness(
     if attacks == "list" or methods == "list":
         _list(attacks == "list")
         return
+    if html:
+        check_pages()
     asked = {"attacks": attacks, "methods": methods, **options}
     by_hand = {name: value for name, value in asked.items() if value is not None}
     given: dict[str, Any] = _USUAL | PRESETS.get(protocol or preset or "", {}) | by_hand

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from eval.commands.telling import say, show_json, told, write_html
+from eval.commands.telling import check_pages, say, show_json, told, write_html
 from eval.speed.benchmarks import BENCHMARKS, Settings
 from eval.speed.report import describe, markdown, run
 from eval.tables import put
@@ -30,6 +30,8 @@ from eval.tables import put
 @told
 def speed(out: Path, only: tuple[str, ...], html: bool, as_json: bool, **options: Any) -> None:
     """Measure speed and memory on clips made on the spot; every limit that is missed is named."""
+    if html:
+        check_pages()
     report = run(Settings(**options), only=only, progress=lambda item: say(describe(item)))
     put(out, json.dumps(report, indent=1) + "\n")
     if html:

@@ -109,6 +109,24 @@ def test_public_clips_are_the_default_and_scenes_stand_in_for_them(
     assert default_videos() == folder
 
 
+@pytest.mark.parametrize("name", ["robustness", "quality", "false-alarms", "detector", "speed", "publish"])
+@pytest.mark.parametrize("package", ["jinja2", "markdown_it", "matplotlib"])
+def test_a_page_that_cannot_be_made_is_told_before_anything_is_measured(
+    name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    make_clip(tmp_path / "one.mp4", width=320, height=256, frames=4)
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    videos = [] if name == "speed" else ["--videos", str(tmp_path)]
+    page = [] if name == "publish" else ["--html"]
+    result = CliRunner().invoke(command, ["--out", str(tmp_path / "out.csv"), *videos, *page])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error[missing-extra]: Expected the optional package {package}, got none")
+    assert 'pip install "genwm[report]"' in result.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["one.mp4"]
+
+
 def test_a_preset_gives_way_to_what_is_asked(tmp_path: Path) -> None:
     """The quick set on one tiny clip, with other attacks, methods and no limit on the size."""
     pytest.importorskip("matplotlib", reason="pages are not tested: they need the extra 'report'")

@@ -41,6 +41,7 @@ USUAL_LINES = (
 REFINABLE = 1.25
 _CHUNK = 32
 _FLIPS = (np.diag([1.0, 1.0]), np.diag([-1.0, 1.0]), np.diag([1.0, -1.0]), np.diag([-1.0, -1.0]))
+_QUARTERS = (np.array([[0.0, -1.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [-1.0, 0.0]]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +219,17 @@ def _diagonal(sx: NDArray[np.float64], sy: NDArray[np.float64]) -> NDArray[np.fl
 
 def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, squeezes: bool = True
               ) -> list[Candidate]:
-    """Whole pictures: unchanged, flipped, resized, slightly cut at the edges or, if asked, squeezed. Best of each
-    family and key.
+    """Whole pictures: unchanged, flipped, on their side, resized, slightly cut at the edges or, if asked, squeezed. Best
+    of each family and key.
 
     The place of the grid is known, so few hypotheses are tried.
     """
     found: list[Candidate] = []
     centre = np.array([[spectrum.width / 2, spectrum.height / 2]])
-    family = {"unchanged": Family("unchanged", 1), "flipped": Family("flipped", 3)}
+    # A picture on its side has its own frame, or still the one that it had upright.
+    turns = [*((flip, centre[0]) for flip in _FLIPS),
+             *((quarter, middle) for quarter in _QUARTERS for middle in (centre[0, ::-1], centre[0]))]
+    family = {"unchanged": Family("unchanged", 1), "flipped": Family("flipped", len(turns) - 1)}
     offsets = np.stack(np.meshgrid(np.arange(-3, 3.1), np.arange(-3, 3.1)), axis=-1).reshape(-1, 2)
     near_scales = np.array([0.9955, 0.997, 0.9985, 1.0, 1.0015, 1.003, 1.0045])
     near = np.concatenate([_diagonal(near_scales, near_scales) @ flip for flip in _FLIPS])
@@ -239,11 +243,11 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, sq
     centres = np.concatenate([sizes, sizes]) / 2
     aspect_family = Family("aspect", len(squeezed))
 
-    whole = sample_pilots(spectrum, np.stack(_FLIPS), exact=True)
+    whole = sample_pilots(spectrum, np.stack([matrix for matrix, _ in turns]), exact=True)
     around = sample_pilots(spectrum, near, exact=True)
     stretched = sample_pilots(spectrum, squeezed, exact=True)
     deviations = spread(whole), spread(around), spread(stretched)
-    whole = turned(whole, np.repeat(centre, len(_FLIPS), axis=0))
+    whole = turned(whole, np.stack([middle for _, middle in turns]))
     stretched = turned(stretched, centres)
     for number, sign in enumerate(signs):
         best: dict[str, Candidate] = {}
@@ -254,9 +258,9 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, sq
                 best[candidate.family.name] = candidate
 
         heights = in_step(whole, sign) / deviations[0]
-        for turn, flip in enumerate(_FLIPS):
+        for turn, (matrix, middle) in enumerate(turns):
             name = "flipped" if turn else "unchanged"
-            offer(Candidate(number, flip, _wrapped(centre[0]), float(heights[turn]), family[name]))
+            offer(Candidate(number, matrix, _wrapped(middle), float(heights[turn]), family[name]))
         heights = correlate_at(sign_pilots(around, sign), centre + offsets) / deviations[1][:, None]
         turn, place = divmod(int(np.argmax(heights)), heights.shape[1])
         shift = _wrapped((centre + offsets)[place])

@@ -73,6 +73,8 @@ EDITS: dict[str, tuple[Edit, dict[str, float | bool]]] = {
     "halved": (resized(320, 180), {"scale": 1, "aspect": 1}),
     "mirrored": (lambda frames: frames[:, :, ::-1], {"scale": 1, "flip": True, "rotation": 0}),
     "upside down": (lambda frames: frames[:, ::-1], {"scale": 1, "flip": True}),
+    "on its side": (lambda frames: np.rot90(frames, axes=(1, 2)), {"scale": 1, "rotation": -90, "flip": False}),
+    "on its other side, in the old frame": (turned(90), {"scale": 1, "rotation": 90, "flip": False}),
     "squeezed": (resized(480, 360), {"aspect": 0.75, "rotation": 0}),
     "turned": (turned(5), {"rotation": 5, "scale": 1, "flip": False}),
     "letterboxed": (lambda frames: np.pad(frames, ((0, 0), (40, 40), (0, 0), (0, 0))), {"scale": 0.818, "aspect": 1}),

@@ -219,8 +219,8 @@ def _diagonal(sx: NDArray[np.float64], sy: NDArray[np.float64]) -> NDArray[np.fl
 
 def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, squeezes: bool = True
               ) -> list[Candidate]:
-    """Whole pictures: unchanged, flipped, on their side, resized, slightly cut at the edges or, if asked, squeezed. Best
-    of each family and key.
+    """Whole pictures: unchanged, flipped, on their side, resized, slightly cut at the edges or, if asked, squeezed.
+    Best of each family and key.
 
     The place of the grid is known, so few hypotheses are tried.
     """

@@ -43,7 +43,10 @@ def list_clips(folder: str | os.PathLike[str]) -> list[Clip]:
     if not manifest.is_file():
         raise NotFoundError(f"Expected a manifest.csv in {folder}, got none; docs/models/synthetic.md has its columns")
     with manifest.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("label") in ("real", "synthetic")]
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if row.get("label") in ("real", "synthetic")]
+    if "path" not in (reader.fieldnames or ()):
+        raise InputError(f"Expected a column 'path' in {manifest}, got none; docs/models/synthetic.md has its columns")
     if not {0, 1} <= {int(row["label"] == "synthetic") for row in rows}:
         raise InputError(f"Expected real and synthetic clips in {manifest}, got {len(rows)} of one kind; add the other")
     return [

@@ -11,28 +11,32 @@ import torch
 from torch import nn
 
 from genwm.extras import require
+from genwm.video.encoding import atomic_output
 
 #: Smaller arrays than this stay in single precision.
 _LARGE = 256
 
 
 def export(model: nn.Module, path: str | os.PathLike[str], outputs: Sequence[str]) -> None:
-    """Writes a network of pictures ``(frames, 3, height, width)`` as ONNX; frames and sides stay free."""
+    """Writes a network of pictures ``(frames, 3, height, width)`` as ONNX, as a whole; frames and sides stay free.
+
+    Errors: MissingExtraError (no onnx); OutputError.
+    """
     example = torch.rand(2, 3, 128, 128) * 255
     names = {"frames": {0: "frames", 2: "height", 3: "width"}, **{name: {0: "frames"} for name in outputs}}
-    with warnings.catch_warnings():
+    with atomic_output(path, overwrite=True) as part, warnings.catch_warnings():
         # The exporter by tracing is the old one, and all that these networks need; the new one takes minutes.
         warnings.simplefilter("ignore")
-        torch.onnx.export(model.eval(), (example,), os.fspath(path), input_names=["frames"], output_names=list(outputs),
+        torch.onnx.export(model.eval(), (example,), part, input_names=["frames"], output_names=list(outputs),
                           dynamic_axes=names, opset_version=18, dynamo=False)  # fmt: skip
-    _halve(path)
+        _halve(part)
 
 
-def _halve(path: str | os.PathLike[str]) -> None:
+def _halve(path: str) -> None:
     """Stores the large weights of a file in half precision; they are widened when it is loaded, so that it computes in
     single precision everywhere."""
     onnx = require("onnx", "train")
-    model = onnx.load(os.fspath(path))
+    model = onnx.load(path)
     casts = []
     for weights in model.graph.initializer:
         values = onnx.numpy_helper.to_array(weights)
@@ -45,4 +49,4 @@ def _halve(path: str | os.PathLike[str]) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    onnx.save(model, os.fspath(path))
+    onnx.save(model, path)

@@ -98,7 +98,8 @@ _SHARES = (0.6, 0.2, 0.1, 0.1)
 def make_pairs(
     bases: Sequence[NDArray[np.uint8]], models: Sequence[Autoencoder], *, per_base: int, seed: int
 ) -> Iterator[tuple[Stack, Stack]]:
-    """``per_base`` pairs (footage, synthetic) a base of RGB frames, each delivered in one and the same way."""
+    """``per_base`` pairs (footage, synthetic) a base of RGB frames, each delivered in one and the same way. The noise
+    on the latents is drawn from torch's own generator, all else from ``seed``."""
     generator = np.random.default_rng(seed)
     for base in bases:
         frames = to_tensor(base)

@@ -25,6 +25,7 @@ from detectors.synthetic.training.corpus import Clip, Features, FeatureStore, li
 from detectors.synthetic.training.fit import Data, Recipe, channel_logits, fit_fusion, out_of_fold
 from genwm import __version__
 from genwm.errors import InputError, OutputError
+from genwm.video.encoding import atomic_output
 
 Progress = Callable[[str], None]
 #: Shrinkage of each channel in use (docs/models/synthetic.md).
@@ -233,6 +234,6 @@ def _pairs(
         models.append(autoencoders.train_autoencoder(shape, pictures, steps=settings.autoencoder_steps))
         progress(f"autoencoder {number + 1} of {settings.autoencoders}: {shape}")
     made = list(pairs.make_pairs(usable, models, per_base=settings.pairs_per_base, seed=settings.seed))
-    with path.open("wb") as file:
-        pickle.dump(made, file, protocol=5)
+    with atomic_output(path, overwrite=True) as part, open(part, "wb") as target:
+        pickle.dump(made, target, protocol=5)
     return made

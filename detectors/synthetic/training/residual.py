@@ -26,7 +26,7 @@ _WIDE = [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, 
 
 
 class ResidualNetwork(nn.Module):
-    """Y, U, V ``(frames, 3, height, width)`` in 0..255 -> a map of logits ``(frames, height / 16, width / 16)`` and an
+    """Y, U, V ``(frames, 3, height, width)`` in 0..255 -> a map of logits ``(frames, height / 8, width / 8)`` and an
     embedding ``(frames, numbers)``: means of the last layer."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ def train_network(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        average += 0.02 * (float(loss) - average)
+        average += 0.02 * (float(loss.detach()) - average)
         if step % 100 == 99:
             progress(f"residual network: step {step + 1} of {steps}, loss {average:.3f}")
     return model.eval()

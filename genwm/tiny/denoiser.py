@@ -24,7 +24,6 @@ from genwm.tiny.data import FPS, example
 from genwm.tiny.scenes import caption
 
 HEADS, HEAD_WIDTH, LAYERS = 6, 32, 6
-BATCH = 16
 CAPTION = 32  # tokens that captions are padded to: more than the longest has
 MUON_RATE, ADAM_RATE = 3e-3, 2e-3
 DECAY = 0.998
@@ -81,10 +80,11 @@ def _look_around(attention: torch.nn.Module, width: int, first: int) -> None:
 
 
 def train(work: Path, latents: NDArray[np.float16], covered: NDArray[np.float16], encoder: T5EncoderModel,
-          words: PreTrainedTokenizerFast, *, steps: int, seed: int = 3, minutes: float = math.inf, size: int = BATCH,
+          words: PreTrainedTokenizerFast, *, steps: int, size: int, seed: int = 3, minutes: float = math.inf,
           model: LTXVideoTransformer3DModel | None = None, compiled: bool = False) -> LTXVideoTransformer3DModel:
     """Trains on normalised latents ``(N, C, f, h, w)`` of the training clips 0 to N - 1 and the share of each that
-    objects cover ``(N, f, h, w)``, or goes on with what is in ``work``. Returns the averaged weights.
+    objects cover ``(N, f, h, w)``, ``size`` clips a step, or goes on with what is in ``work``. Returns the averaged
+    weights.
 
     ``compiled``: by torch.compile, which asks for a C++ compiler and gives back its two minutes in the first hour."""
     where = training.device()

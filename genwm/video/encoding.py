@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -153,11 +155,24 @@ def encoder_options(
     if gop is not None:
         options["g"] = str(gop)
     own = {"hevc": ("x265-params", f"{_QUIET_X265}:pools={threads}"), "av1": ("svtav1-params", f"lp={threads}")}
+    if _has_avx512():
+        own["h264"] = "x264-params", "asm=AVX2"
     options.update(extra or {})
     if codec in own:
         key, value = own[codec]
         options[key] = f"{value}:{options[key]}" if options.get(key) else value
     return options
+
+
+@lru_cache(maxsize=1)
+def _has_avx512() -> bool:
+    """Whether x264 would use AVX-512, with which it makes a slightly different stream each time: its lookahead (mbtree
+    with B-frames) then depends on more than the frames."""
+    try:
+        found = import_module("numpy._core._multiarray_umath")
+    except ImportError:
+        return False
+    return bool(getattr(found, "__cpu_features__", {}).get("AVX512F"))
 
 
 def working_format(source_format: str, codec: str) -> str:

@@ -49,8 +49,7 @@ def test_a_reading_holds_together(reading: SyntheticReading) -> None:
 
 def test_the_same_clip_gives_the_same_reading(clip: Path, reading: SyntheticReading) -> None:
     again = classify(clip, threads=1)
-    # x264 with B-frames reads memory that it never wrote, so its encodes differ by a hair from run to run.
-    assert again.logit == pytest.approx(reading.logit, abs=0.3)
+    assert again.logit == pytest.approx(reading.logit, abs=1e-6)
     assert [one.place for one in again.segments] == [one.place for one in reading.segments]
 
 
@@ -58,7 +57,7 @@ def test_a_scan_that_decodes_anyway_gets_the_same_reading(clip: Path, reading: S
     collector = new_collector(probe(clip))
     with read_planes(clip, threads=1) as frames:
         collector.extend(frames)
-    assert classify(collector, threads=1).logit == pytest.approx(reading.logit, abs=0.3)
+    assert classify(collector, threads=1).logit == pytest.approx(reading.logit, abs=1e-6)
 
 
 def test_frames_in_memory_are_read_like_a_file() -> None:

@@ -59,6 +59,8 @@ class Request:
         image: a still image to start from.
         video: a video to start from.
         width, height: in pixels.
+        shown: width and height that frames are cut (about the middle) and scaled to as they are decoded, before they
+            are marked; None leaves them as the pipeline makes them.
         frames: how many.
         fps: frames per second of the clip; told to the pipeline too where that asks for it.
         steps: denoising steps.
@@ -72,6 +74,7 @@ class Request:
     video: str | Path | None = None
     width: int | None = None
     height: int | None = None
+    shown: tuple[int, int] | None = None
     frames: int | None = None
     fps: float | None = None
     steps: int | None = None
@@ -113,19 +116,22 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
     arguments = call_arguments(loaded, request)
     settings = {"steps": _taken(pipe, arguments, (_STEPS,)), "guidance": _taken(pipe, arguments, _GUIDANCES)}
     fps = request.fps or _taken(pipe, arguments, _RATES) or DEFAULT_FPS
-    as_asked = partial(sizes.as_asked, loaded.name, width=request.width, height=request.height, count=request.frames)
+    width, height = request.shown or (request.width, request.height)
+    as_asked = partial(sizes.as_asked, loaded.name, width=width, height=height, count=request.frames)
     with _report_steps(pipe, progress), _failures(loaded), quiet():
         calls, note = _run_capturing(pipe, arguments, request.seed)
         if calls is None:
             with mark_decoder(pipe, mark):
                 marked = _frames_of(pipe(**arguments, generator=_generator(request.seed)))[0]
-            return Clip(as_asked(map(_rounded, marked)), fps, False, note, settings)
+            # Here the mark is written first and scaled with the picture, which it outlives.
+            fitted = (sizes.fitted(frame[None].float(), request.shown)[0] for frame in marked)
+            return Clip(as_asked(map(_rounded, fitted)), fps, False, note, settings)
     splits = [split_for(pipe.vae, call) for call in calls]
     if not all(splits):
         note = f"{type(pipe.vae).__name__} decodes the clip as a whole here, so that memory grows with its length."
     decoded = (part for call, split in zip(calls, splits, strict=True) for part in decode_parts(pipe, call, split))
     layout = LAYOUTS[type(pipe.vae).__name__]
-    frames = as_asked(_marked(decoded, layout, mark))
+    frames = as_asked(_marked(decoded, layout, mark, request.shown))
     return Clip(_guarded(loaded, frames), fps, all(splits), note, settings)
 
 
@@ -294,13 +300,15 @@ def _frames_of(output: Any) -> Any:
 # --- frames
 
 
-def _marked(parts: Iterable[Tensor], layout: Layout, mark: Mark) -> Iterator[NDArray[np.uint8]]:
+def _marked(parts: Iterable[Tensor], layout: Layout, mark: Mark, size: tuple[int, int] | None
+            ) -> Iterator[NDArray[np.uint8]]:
     marker: Marker | None = None
     for part in parts:
         for frame in layout.arranged(part)[0].transpose(0, 1) if layout.video else part:
+            picture = sizes.fitted(_shown(frame.detach()[None], layout), size)
             if marker is None:
-                marker = Marker(mark, frame.shape[-1], frame.shape[-2])
-            yield _rounded(marker.rgb(_shown(frame.detach()[None], layout))[0])
+                marker = Marker(mark, picture.shape[-1], picture.shape[-2])
+            yield _rounded(marker.rgb(picture)[0])
 
 
 def _shown(frames: Tensor, layout: Layout) -> Tensor:

@@ -11,12 +11,15 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genwm.errors import SizeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: What families call the factors of their autoencoders.
 _IN_SPACE = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_spatial_scale_factor",
@@ -24,6 +27,10 @@ _IN_SPACE = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_s
 _IN_TIME = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio", "vae_temporal_scale_factor")
 #: Read from diffusers 0.42: it cuts what it has decoded to the frames that were asked for.
 _CUT_TO_COUNT = frozenset({"AllegroPipeline"})
+
+
+#: Sides that frames may be scaled to.
+LEAST_SHOWN, MOST_SHOWN = 64, 4096
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,30 @@ def as_asked(
     if count is not None and made != count:
         raise SizeError(f"Expected {name} to make {count} frames, got {made}; ask for a count that it makes, or leave "
                         "--frames out.")
+
+
+def check_shown(width: int, height: int) -> None:
+    """SizeError for what frames cannot be scaled to: an odd side, which 4:2:0 has no place for, or one below 64."""
+    if width % 2 or height % 2 or min(width, height) < LEAST_SHOWN or max(width, height) > MOST_SHOWN:
+        near = (min(max(side + side % 2, LEAST_SHOWN), MOST_SHOWN) for side in (width, height))
+        raise SizeError(f"Expected even sides from {LEAST_SHOWN} to {MOST_SHOWN} for a clip that is scaled, got "
+                        f"{width}x{height}; use --size {'x'.join(map(str, near))}.")
+
+
+def fitted(frames: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Frames ``(N, 3, H, W)`` in [0, 1] cut about the middle to the shape of ``size`` (width, height) and scaled to it,
+    bicubic and without aliases; as they are where it is None or theirs."""
+    from torch.nn.functional import interpolate
+
+    rows, columns = frames.shape[-2:]
+    if size is None or size == (columns, rows):
+        return frames
+    width, height = size
+    scale = max(width / columns, height / rows)
+    across, down = min(columns, round(width / scale)), min(rows, round(height / scale))
+    x, y = (columns - across) // 2, (rows - down) // 2
+    scaled = interpolate(frames[..., y : y + down, x : x + across], (height, width), mode="bicubic", antialias=True)
+    return scaled.clamp_(0.0, 1.0)
 
 
 def _refuse(name: str, asked: dict[str, tuple[int | None, Steps]]) -> None:

@@ -25,6 +25,7 @@ from genwm.commands.embed import parse_payload
 from genwm.errors import GenwmError, InputError, OutputExistsError, UnsupportedFormatError
 from genwm.keys import Keyring
 from genwm.provenance import DIGITAL_SOURCE_TYPE
+from genwm.sizes import check_shown
 
 if TYPE_CHECKING:
     from genwm.generation import Clip, Request
@@ -155,10 +156,8 @@ def generate(
     asked = Request(prompt=prompt, negative_prompt=negative_prompt, image=image, video=video, width=width,
                     height=height, frames=frames, fps=fps, steps=steps, guidance=guidance)
     request = asked if seed is None else replace(asked, seed=seed)
-    if model is None:  # LTX's own defaults are for its large models
-        given = {name: getattr(request, name) for name in EMBEDDED_SETTINGS}
-        request = replace(request, **{name: EMBEDDED_SETTINGS[name] if value is None else value
-                                      for name, value in given.items()})
+    if model is None:
+        request = as_embedded(request)
     check_request(request)
     if report and request.frames is not None and request.frames < 3:
         raise InputError(f"Expected 3 frames or more for --report, got --frames {request.frames}; leave --report out.")
@@ -254,7 +253,8 @@ def make(
         "negative_prompt_sha256": None if request.negative_prompt is None else _sha256(request.negative_prompt),
         "image_sha256": _file_sha256(request.image), "video_sha256": _file_sha256(request.video),
         "key": mark.key.name, "key_id": mark.key.id, "payload": f"{mark.payload:016x}", "strength": mark.strength,
-        "log10_p": round(found.log10_p, 2), "width": info.width, "height": info.height, "frames": counted.frames,
+        "log10_p": round(found.log10_p, 2), "width": info.width, "height": info.height,
+        "scaled_from": None if request.shown is None else [request.width, request.height], "frames": counted.frames,
         "fps": clip.fps, **clip.settings, "codec": info.codec, "container": info.container,
         "device": loaded.device, "dtype": loaded.dtype, "quantize": loaded.quantize, "savers": list(loaded.savers),
         "signed": sign is not None, "decoded_in_parts": clip.in_parts, "note": clip.note,
@@ -275,6 +275,18 @@ def check_request(request: Request) -> None:
                              f"give it with {'--video' if still else '--image'}.")
     if not (request.prompt or request.image or request.video):
         raise InputError("Expected a prompt, an image or a video to start from, got none; describe the clip.")
+
+
+def as_embedded(request: Request) -> Request:
+    """A request to the embedded pipeline: what it was trained for where the user does not say (LTX's own defaults are
+    for its large models), and always drawn at the one size that it knows."""
+    given = {name: getattr(request, name) for name in EMBEDDED_SETTINGS}
+    full = {name: EMBEDDED_SETTINGS[name] if value is None else value for name, value in given.items()}
+    asked, drawn = (full["width"], full["height"]), (EMBEDDED_SETTINGS["width"], EMBEDDED_SETTINGS["height"])
+    if asked == drawn:
+        return replace(request, **full)
+    check_shown(*asked)
+    return replace(request, **full | {"width": drawn[0], "height": drawn[1], "shown": asked})
 
 
 def _embedded() -> str:

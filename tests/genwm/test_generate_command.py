@@ -288,6 +288,21 @@ def test_the_embedded_pipeline_is_the_default(
     assert (status, record["model"]) == (0, "embedded")
 
 
+def test_the_embedded_pipeline_draws_its_own_size_and_is_scaled_to_what_was_asked_for(
+    tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "EMBEDDED", model)
+    monkeypatch.setattr(generate, "EMBEDDED_SETTINGS", {**generate.EMBEDDED_SETTINGS, "width": 256, "height": 256})
+    out = tmp_path / "out.mp4"
+    status, record, _ = run(capsys, PROMPT, "-o", out, *SMALL[4:], "--size", "480x300",
+                            "--json")
+    assert (status, record["width"], record["height"], record.get("scaled_from")) == (0, 480, 300, [256, 256]), record
+    info = probe(out)
+    assert (info.width, info.height) == (480, 300)
+    status, record, _ = run(capsys, PROMPT, "-o", tmp_path / "odd.mp4", "--size", "481x300", "--json")
+    assert (status, record["error"]["code"]) == (2, "bad-size")
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [

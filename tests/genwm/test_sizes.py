@@ -133,3 +133,29 @@ def test_a_video_that_is_too_short_for_the_frames(tmp_path: Any) -> None:
     asked = Request(prompt="a red car", video=tmp_path / "in.mp4", width=64, height=64, frames=9, steps=1)
     with pytest.raises(InputError, match=r"Expected a video of 9 frames or more .* got 5 in"):
         generate(Loaded(pipe, "tiny", None, "video", "cpu", "float32"), asked, MARK)
+
+
+def test_frames_are_cut_about_the_middle_and_scaled() -> None:
+    frames = torch.zeros(2, 3, 40, 80)
+    frames[..., 20:60] = 1.0  # the middle half
+    assert sizes.fitted(frames, None) is frames
+    assert sizes.fitted(frames, (80, 40)) is frames
+    square = sizes.fitted(frames, (64, 64))
+    assert square.shape == (2, 3, 64, 64)
+    assert float(square.min()) == pytest.approx(1.0)
+    tall = sizes.fitted(frames, (80, 160))
+    assert tall.shape == (2, 3, 160, 80)
+    assert float(tall.min()) == pytest.approx(1.0)
+    large = sizes.fitted(frames, (160, 80))
+    assert float(large[0, 0, 40, 30]) == pytest.approx(0.0, abs=0.01)
+    assert float(large[0, 0, 40, 80]) == pytest.approx(1.0, abs=0.01)
+    stripes = torch.zeros(1, 3, 64, 64)
+    stripes[..., ::2] = 1.0
+    assert float((sizes.fitted(stripes, (32, 32)) - 0.5).abs().max()) < 0.2  # no aliases
+
+
+@pytest.mark.parametrize(("size", "near"), [((255, 256), "256x256"), ((32, 5000), "64x4096"), ((640, 361), "640x362")])
+def test_sizes_that_nothing_is_scaled_to_are_refused(size: tuple[int, int], near: str) -> None:
+    sizes.check_shown(640, 360)
+    with pytest.raises(SizeError, match=f"use --size {near}"):
+        sizes.check_shown(*size)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from genwm.temporal import steadiness
 from genwm.tiny.checks import Asked, check
 from genwm.tiny.data import FPS, FRAMES, HEIGHT, HELD_OUT_FROM, WIDTH, Example, clip, example
+from genwm.video.encoding import atomic_output
 
 STEPS, GUIDANCE = 16, 3.0  # as `genwm generate` takes them for this pipeline
 MOTION = "flicker", "warping_error", "unsteadiness"
@@ -69,12 +70,14 @@ def evaluate(pipe: Any, results: Path, *, count: int = 100, compared: int = 30, 
         frames = clip(number)[1]
         rows.append(row(number, "rendered", frames, 0.0))
         rows.append(row(number, "autoencoded", through(pipe.vae, frames), 0.0))
-    with open(results.with_suffix(".csv"), "w", encoding="utf-8", newline="") as file:
+    summary = summarise(rows) | {"settings": {"steps": STEPS, "guidance": GUIDANCE} | settings}
+    with (atomic_output(results.with_suffix(".csv"), overwrite=True) as part,
+          open(part, "w", encoding="utf-8", newline="") as file):
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    summary = summarise(rows) | {"settings": {"steps": STEPS, "guidance": GUIDANCE} | settings}
-    results.with_suffix(".json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with atomic_output(results.with_suffix(".json"), overwrite=True) as part:
+        Path(part).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
 

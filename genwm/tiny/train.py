@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import click
+
+POLISHING = 0.4  # of the learning rates
 
 
 @click.command()
@@ -24,7 +27,7 @@ import click
 @click.option("--latents", default=3000, show_default=True, help="Clips for the denoiser.")
 @click.option("--autoencoder-steps", default=5600, show_default=True)
 @click.option("--text-steps", default=400, show_default=True)
-@click.option("--denoiser-steps", default=8600, show_default=True)
+@click.option("--denoiser-steps", default=8600, show_default=True, help="With --warm-start, 0 keeps the shipped one.")
 @click.option("--autoencoder-minutes", default=math.inf, help="End the decoder's training then [default: no limit].")
 @click.option("--denoiser-minutes", default=math.inf, help="End the denoiser's training then [default: no limit].")
 @click.option("--decoder-batch", default=2, show_default=True, help="Sets of windows in a step of the decoder: 8 or "
@@ -35,10 +38,12 @@ import click
               "CPU; asks for a C++ compiler.")
 @click.option("--threads", default=0, help="CPU threads [default: all].")
 @click.option("--warm-start", is_flag=True, help="Begin the denoiser with the shipped weights; keeps the shipped "
-              "autoencoder and text encoder, for the denoiser has learned their latents and hidden states.")
+              "encoders, for the denoiser has learned their latents and hidden states.")
+@click.option("--polish-steps", default=0, help="With --warm-start: train the shipped decoder further, at "
+              f"{POLISHING} of the learning rates.")
 def main(work: Path, out: Path | None, results: Path | None, clips: int, latents: int, autoencoder_steps: int,
          text_steps: int, denoiser_steps: int, autoencoder_minutes: float, denoiser_minutes: float, decoder_batch: int,
-         denoiser_batch: int, compiled: bool, threads: int, warm_start: bool) -> None:
+         denoiser_batch: int, compiled: bool, threads: int, warm_start: bool, polish_steps: int) -> None:
     """Train the embedded pipeline."""
     import torch
 
@@ -54,17 +59,19 @@ def main(work: Path, out: Path | None, results: Path | None, clips: int, latents
     if warm_start:
         shipped = export.parts()
         vae, encoder, start = shipped["vae"], shipped["text_encoder"], shipped["transformer"]
-        kept, covered = collect(work, vae, latents)
-        normal = normalise(vae, kept, refit=False)
+        if polish_steps:
+            vae = autoencoder.train(work, *rendered(work, clips), steps=polish_steps, minutes=autoencoder_minutes,
+                                    times=decoder_batch, model=vae, pace=POLISHING)
     else:
-        frames, boxes = rendered(work, clips)
-        vae = autoencoder.train(work, frames, boxes, steps=autoencoder_steps, minutes=autoencoder_minutes,
+        vae = autoencoder.train(work, *rendered(work, clips), steps=autoencoder_steps, minutes=autoencoder_minutes,
                                 times=decoder_batch)
         encoder = text.train(work, steps=text_steps)
+    model: Any = start
+    if denoiser_steps or start is None:
         kept, covered = collect(work, vae, latents)
-        normal = normalise(vae, kept)
-    model = denoiser.train(work, normal, covered, encoder, words, steps=denoiser_steps, minutes=denoiser_minutes,
-                           size=denoiser_batch, model=start, compiled=compiled)
+        model = denoiser.train(work, normalise(vae, kept, refit=start is None), covered, encoder, words,
+                               steps=denoiser_steps, minutes=denoiser_minutes, size=denoiser_batch, model=start,
+                               compiled=compiled)
     folder = out or export.FOLDER
     export.export(vae, model, encoder, words, folder)
     if results is not None:

@@ -24,9 +24,7 @@ MUON_RATE, ADAM_RATE, BIAS_RATE = 5e-4, 4e-3, 1.2e-4
 FITTED_ON = 150  # clips
 DECAY = 0.995  # of the average of the decoder's weights, which is what is kept
 NOISE = 0.05  # on the latents, whose root mean square is about 1, for the denoiser will not be exact
-#: Weight of the loss of flicker: a quarter of an 8-bit level then counts half as much as pixels do. Up to what second
-#: difference a place counts as still.
-FLICKER, STILL = 15.0, 0.01
+STILL = 0.01  # second difference in time up to which a place counts as still
 #: Frames, height and width in cells, batch: most steps see small windows, whole clips come last.
 WINDOWS = ((9, 3, 3, 2), (17, 3, 3, 1), (25, 5, 8, 1))
 
@@ -56,11 +54,12 @@ def build(seed: int = 0, *, widths: tuple[int, int, int, int] = (48, 128, 256, 2
 
 
 def train(work: Path, frames: NDArray[np.uint8], boxes: NDArray[np.float32], *, steps: int, seed: int = 1,
-          minutes: float = math.inf, times: int = 1, model: AutoencoderKLLTXVideo | None = None, pace: float = 1.0
-          ) -> AutoencoderKLLTXVideo:
+          minutes: float = math.inf, times: int = 1, model: AutoencoderKLLTXVideo | None = None, pace: float = 1.0,
+          flicker: float = 0.0) -> AutoencoderKLLTXVideo:
     """Fits the components and trains the decoder on clips and boxes as from `data.rendered`, or goes on with what is in
-    ``work``; on ``times`` as many windows at once as `WINDOWS` says, at ``pace`` times the learning rates. The encoder
-    stays linear, so that latents can be collected before the decoder is done."""
+    ``work``; on ``times`` as many windows at once as `WINDOWS` says, at ``pace`` times the learning rates, with
+    ``flicker`` as the weight of that loss. The encoder stays linear, so that latents can be collected before the
+    decoder is done."""
     where = training.device()
     vae = model or fitted(work, frames, seed)
     vae.encoder.requires_grad_(False)
@@ -79,7 +78,7 @@ def train(work: Path, frames: NDArray[np.uint8], boxes: NDArray[np.float32], *, 
             latents = latents + NOISE * torch.randn_like(latents)
         with torch.autocast(where.type, torch.bfloat16):
             out = vae.decode(latents).sample
-        parts = losses(out.float(), pictures, weights)
+        parts = losses(out.float(), pictures, weights, flicker)
         torch.stack(list(parts.values())).sum().backward()
         optimiser.step(pace * training.rate(number, progress, warm_up=50, fall=0.5))
         average.update()
@@ -132,10 +131,11 @@ def batch(rng: np.random.Generator, frames: NDArray[np.uint8], boxes: NDArray[np
     return pictures.contiguous(memory_format=torch.channels_last_3d), torch.from_numpy(np.stack(weights))[:, None]
 
 
-def losses(out: Tensor, target: Tensor, weights: Tensor) -> dict[str, Tensor]:
+def losses(out: Tensor, target: Tensor, weights: Tensor, flicker: float = 0.0) -> dict[str, Tensor]:
     """Weighted mean absolute differences: of pixels, of differences between neighbours in space, and in time (where the
-    target moves or the output does without it); and how far local colour, where it should stand still, is from what it
-    was before and is after: the eye sees it go up and down by far less than it sees in any picture."""
+    target moves or the output does without it); and with ``flicker`` as its weight, how far local colour, where it
+    should stand still, is from what it was before and is after: the eye sees it go up and down by far less than it sees
+    in any picture."""
     def mean(values: Tensor, weight: Tensor) -> Tensor:
         return (values.abs() * weight).sum() / (weight.sum() * values.shape[1])
 
@@ -145,11 +145,11 @@ def losses(out: Tensor, target: Tensor, weights: Tensor) -> dict[str, Tensor]:
     result = {"pixels": mean(gap, weights), "edges": 0.25 * edges, "coarse": mean(coarse, weights[..., ::8, ::8])}
     if gap.shape[2] > 1:
         result["motion"] = 0.5 * mean(gap.diff(dim=2), weights[:, :, 1:])
-    if gap.shape[2] > 2:
+    if flicker and gap.shape[2] > 2:
         missed, wanted = (functional.avg_pool3d(clip, (1, 16, 16), stride=(1, 8, 8)).diff(dim=2, n=2).abs()
                           for clip in (gap, target))
         still = wanted < STILL  # elsewhere motion, which is hard enough, would have all the weight
-        result["flicker"] = FLICKER * (missed * still).sum() / still.sum().clamp(min=1)
+        result["flicker"] = flicker * (missed * still).sum() / still.sum().clamp(min=1)
     return result
 
 

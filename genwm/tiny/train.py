@@ -14,7 +14,9 @@ from typing import Any
 
 import click
 
-POLISHING = 0.4  # of the learning rates
+#: Polishing: share of the learning rates, and the weight of the loss of flicker, with which a quarter of an 8-bit level
+#: counts half as much as pixels do.
+POLISHING, FLICKER = 0.4, 15.0
 
 
 @click.command()
@@ -40,7 +42,7 @@ POLISHING = 0.4  # of the learning rates
 @click.option("--warm-start", is_flag=True, help="Begin the denoiser with the shipped weights; keeps the shipped "
               "encoders, for the denoiser has learned their latents and hidden states.")
 @click.option("--polish-steps", default=0, help="With --warm-start: train the shipped decoder further, at "
-              f"{POLISHING} of the learning rates.")
+              f"{POLISHING} of the learning rates and against flicker.")
 def main(work: Path, out: Path | None, results: Path | None, clips: int, latents: int, autoencoder_steps: int,
          text_steps: int, denoiser_steps: int, autoencoder_minutes: float, denoiser_minutes: float, decoder_batch: int,
          denoiser_batch: int, compiled: bool, threads: int, warm_start: bool, polish_steps: int) -> None:
@@ -61,7 +63,7 @@ def main(work: Path, out: Path | None, results: Path | None, clips: int, latents
         vae, encoder, start = shipped["vae"], shipped["text_encoder"], shipped["transformer"]
         if polish_steps:
             vae = autoencoder.train(work, *rendered(work, clips), steps=polish_steps, minutes=autoencoder_minutes,
-                                    times=decoder_batch, model=vae, pace=POLISHING)
+                                    times=decoder_batch, model=vae, pace=POLISHING, flicker=FLICKER)
     else:
         vae = autoencoder.train(work, *rendered(work, clips), steps=autoencoder_steps, minutes=autoencoder_minutes,
                                 times=decoder_batch)

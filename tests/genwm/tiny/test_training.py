@@ -77,7 +77,7 @@ def test_the_thin_encoder_gives_the_same_latents(
 def test_losses_are_zero_for_a_perfect_copy_and_weigh_what_moves() -> None:
     target = torch.rand(1, 3, 9, 64, 64)
     weights = torch.ones(1, 1, 9, 64, 64)
-    assert all(float(value) == 0 for value in autoencoder.losses(target, target, weights).values())
+    assert all(float(value) == 0 for value in autoencoder.losses(target, target, weights, 1.0).values())
     out = target.clone()
     out[..., :32] += 0.1
     light = autoencoder.losses(out, target, weights)["pixels"]
@@ -90,12 +90,12 @@ def test_a_still_place_that_goes_up_and_down_costs_more_than_one_that_is_off() -
     target = torch.rand(1, 3, 1, 64, 64).repeat(1, 1, 9, 1, 1)
     weights = torch.ones(1, 1, 9, 64, 64)
     change = torch.full((1, 1, 9, 1, 1), 0.02)
-    assert float(autoencoder.losses(target + change, target, weights)["flicker"]) == pytest.approx(0, abs=1e-5)
+    assert float(autoencoder.losses(target + change, target, weights, 10.0)["flicker"]) == pytest.approx(0, abs=1e-5)
     change[:, :, 1::2] *= -1
-    found = autoencoder.losses(target + change, target, weights)["flicker"]
-    assert float(found) == pytest.approx(autoencoder.FLICKER * 4 * 0.02, rel=1e-3)
+    found = autoencoder.losses(target + change, target, weights, 10.0)["flicker"]
+    assert float(found) == pytest.approx(10 * 4 * 0.02, rel=1e-3)
     moving = torch.rand(1, 3, 9, 1, 1).repeat(1, 1, 1, 64, 64)  # all of it goes up and down by itself
-    assert float(autoencoder.losses(moving + change, moving, weights)["flicker"]) == 0
+    assert float(autoencoder.losses(moving + change, moving, weights, 10.0)["flicker"]) == 0
 
 
 def test_latents_are_collected_with_what_objects_cover(tmp_path: Path) -> None:

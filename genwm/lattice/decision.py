@@ -31,7 +31,7 @@ SHARES = {
 #: alike the further out in the tail one looks: random keys on unmarked clips give about half of these where one in a
 #: hundred exceeds; these hold at 10^-6.
 EFFECTIVE = {
-    "unchanged": 1.0, "flipped": 1.0, "near": 0.15, "aspect": 0.7, "cut": 2.0, "scale": 2.0, "warp": 1.0, "zoom": 0.3,
+    "unchanged": 1.0, "flipped": 1.0, "near": 0.15, "aspect": 0.7, "cut": 4.0, "scale": 2.0, "warp": 1.0, "zoom": 0.3,
 }  # fmt: skip
 
 #: Family-wise false-alarm rate a file and key set below which a mark counts as detected.

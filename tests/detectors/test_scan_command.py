@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -279,7 +280,10 @@ def test_a_scan_can_be_interrupted(uploads: Path, own_keyring: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from genwm import cli; sys.exit(cli.run(sys.argv[1:]))"
     os.mkfifo(uploads / "list")
     with open(os.open(uploads / "list", os.O_RDWR), "wb") as pipe:
-        process = subprocess.Popen([sys.executable, "-c", code, "scan", "-"], stdin=pipe, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "scan", "-"], stdin=pipe, stderr=subprocess.PIPE,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        )  # fmt: skip
         err = None
         try:
             for _ in range(30):  # a signal in the middle of an import may be lost: people press the keys again
@@ -290,6 +294,8 @@ def test_a_scan_can_be_interrupted(uploads: Path, own_keyring: Path) -> None:
         finally:
             process.kill()
             process.wait()
+            if process.stderr is not None:
+                process.stderr.close()
     assert err is not None
     assert process.returncode in (130, -signal.SIGINT)
     assert b"error[" not in err

@@ -27,8 +27,6 @@ _IN_SPACE = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_s
 _IN_TIME = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio", "vae_temporal_scale_factor")
 #: Read from diffusers 0.42: it cuts what it has decoded to the frames that were asked for.
 _CUT_TO_COUNT = frozenset({"AllegroPipeline"})
-
-
 #: Sides that frames may be scaled to.
 LEAST_SHOWN, MOST_SHOWN = 64, 4096
 

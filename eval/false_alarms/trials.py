@@ -44,7 +44,8 @@ _Candidates = dict[int, list[Candidate]]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look of the detector: the evidence that it has so far, and whether the whole search runs on it."""
+    """One look of the detector: the evidence that it has so far, whether the whole search runs on it, and the displayed
+    width and height of the picture."""
 
     evidence: tuple[Evidence, ...]
     spectrum: Spectrum

@@ -288,18 +288,7 @@ def cut(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple
     factors = np.array([short / line for line in lines if short <= line <= short * MAX_SCALE])
     matrices = _diagonal(factors, factors)
     family = Family("cut", len(matrices) * independent_shifts())
-    samples = sample_pilots(spectrum, matrices, exact=True)
-    deviation = spread(samples)
-    found = []
-    for number, sign in enumerate(signs):
-        heights = surfaces(sign_pilots(samples, sign)).reshape(len(matrices), -1)
-        heights /= deviation[:, None].astype(np.float32)
-        row, place = divmod(int(np.argmax(heights)), heights.shape[1])
-        y, x = divmod(place, GRID)
-        peak = Candidate(number, matrices[row], (x * tile.TILE / GRID, y * tile.TILE / GRID),
-                         float(heights[row, place]), family)
-        found.append(refine(spectrum, peak, sign))
-    return found
+    return _best_of(spectrum, signs, matrices, family, keep=1, workers=1, exact=True)
 
 
 def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, keep: int = 3, workers: int = 2
@@ -357,11 +346,13 @@ def _best_of(
     *,
     keep: int,
     workers: int,
+    exact: bool = False,
 ) -> list[Candidate]:
-    """Correlates every hypothesis with every key and refines the ``keep`` best of each key."""
+    """Correlates every hypothesis with every key and refines the ``keep`` best of each key. ``exact``: as of
+    `sample_pilots`, for hypotheses that stand alone instead of close to one another."""
 
     def part(start: int) -> list[list[tuple[float, int, int]]]:
-        samples = sample_pilots(spectrum, matrices[start : start + _CHUNK])
+        samples = sample_pilots(spectrum, matrices[start : start + _CHUNK], exact=exact)
         deviation = spread(samples)
         peaks = []
         for sign in signs:

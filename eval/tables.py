@@ -20,7 +20,7 @@ from pathlib import Path
 
 from genwm import __version__
 from genwm.errors import DiskFullError, GenwmError, InputError, OutputError, is_disk_full
-from genwm.video.encoding import atomic_output
+from genwm.output import atomic_output
 
 
 def read(

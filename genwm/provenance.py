@@ -128,7 +128,7 @@ def sign(
     Errors: NotFoundError, InputError for a certificate or key that does not work, UnsupportedFormatError for a
     container without manifests, OutputError, MissingExtraError without c2pa-python.
     """
-    from genwm.video.encoding import atomic_output
+    from genwm.output import atomic_output
 
     c2pa = require("c2pa", "sign")
     name = os.fspath(path)

@@ -118,8 +118,8 @@ def _generated(folder: Path, mark: Mark, prompt: str) -> Made:
     """Asks the embedded pipeline, which is marked while it decodes."""
     from genwm.commands.generate import EMBEDDED, EMBEDDED_SETTINGS, make
     from genwm.generation import Request
+    from genwm.output import atomic_output
     from genwm.pipelines import load
-    from genwm.video.encoding import atomic_output
 
     path = folder / "marked.mp4"
     click.echo(f"1. generating {GENERATED_FRAMES} frames with the embedded pipeline: \"{prompt}\"", err=True)
@@ -172,7 +172,7 @@ def _write_page(path: Path, made: Made, attacked: Path, key: Key, record: Any,
                 window: tuple[float, float, float, float],
                 *, exact: bool, payload: str, attack: str, seconds: dict[str, float]) -> None:
     from detectors.demonstration import page, surfaces
-    from genwm.video.encoding import atomic_output
+    from genwm.output import atomic_output
 
     at = time.perf_counter()
     evidence = surfaces(attacked, key, Key.generate("another"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from genwm.errors import DiskFullError, OutputError, is_disk_full
-from genwm.video.encoding import atomic_output
+from genwm.output import atomic_output
 
 
 @contextmanager

@@ -118,9 +118,9 @@ def mark_file(
     """
     from dataclasses import replace
 
+    from genwm.output import atomic_output
     from genwm.readback import read_back
     from genwm.video import edit_image, edit_video, probe
-    from genwm.video.encoding import atomic_output
 
     still = probe(source).is_still
     if still and (codec is not None or crf is not None):

@@ -318,7 +318,7 @@ def _codec_for(out: str, asked: str | None, crf: float | None) -> str:
 
 def _outputs(stack: ExitStack, out: str, report: bool, force: bool) -> dict[str, str]:
     """Temporary names of what is written, each of which becomes the real one when all went well."""
-    from genwm.video.encoding import atomic_output
+    from genwm.output import atomic_output
 
     names = {"json": f"{out}.json", **({"report": f"{out}.report.json"} if report else {}), "video": out}
     if not force and (there := [name for name in names.values() if os.path.exists(name)]):

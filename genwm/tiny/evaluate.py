@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genwm.output import atomic_output
 from genwm.temporal import steadiness
 from genwm.tiny.checks import Asked, check
 from genwm.tiny.data import FPS, FRAMES, HEIGHT, HELD_OUT_FROM, WIDTH, Example, clip, example
-from genwm.video.encoding import atomic_output
 
 STEPS, GUIDANCE = 16, 3.0  # as `genwm generate` takes them for this pipeline
 MOTION = "flicker", "warping_error", "unsteadiness"

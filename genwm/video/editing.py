@@ -18,10 +18,10 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from genwm.errors import DecodeError, UnsupportedFormatError
+from genwm.output import atomic_output
 from genwm.video.encoding import (
     VideoCodec,
     add_video_stream,
-    atomic_output,
     container_for,
     encoder_for,
     encoder_options,

@@ -1,18 +1,16 @@
-"""Writing video: the table of codecs, atomic output, frames from arrays."""
+"""Writing video: the table of codecs, frames from arrays."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 import av
@@ -31,11 +29,10 @@ from genwm.errors import (
     EncodeError,
     InputError,
     OutputError,
-    OutputExistsError,
-    SameFileError,
     UnsupportedFormatError,
     is_disk_full,
 )
+from genwm.output import atomic_output
 from genwm.video.filters import Filter, to_palettes, to_yuv
 from genwm.video.model import ColorSpace, Planes
 from genwm.video.opening import MAX_THREADS
@@ -216,35 +213,6 @@ def lean_options(codec: str, width: int, height: int) -> dict[str, str]:
     if codec == "h264":
         return {"rc-lookahead": str(frames)}
     return {"x265-params": f"rc-lookahead={frames}"} if codec == "hevc" else {"svtav1-params": f"lookahead={frames}"}
-
-
-@contextmanager
-def atomic_output(target: str | os.PathLike[str], *, source: object = None, overwrite: bool = False) -> Iterator[str]:
-    """Yields a temporary path beside ``target`` that becomes ``target`` on success and vanishes on any failure."""
-    path = Path(target)
-    origin = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
-    if isinstance(origin, str | os.PathLike) and _same(Path(origin), path):
-        raise SameFileError(f"Expected an output other than the input, got {path} for both; choose another name")
-    if path.is_dir():
-        raise OutputError(f"Expected the name of an output file, got the folder {path}; add a file name")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"Expected no file at {path}, got one; choose another name or allow overwriting")
-    if not path.parent.is_dir():
-        raise OutputError(f"Expected a folder at {path.parent}, got none; create it first")
-    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
-    try:
-        yield str(part)
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
-
-
-def _same(one: Path, other: Path) -> bool:
-    with suppress(OSError):
-        return one.samefile(other)
-    return one.absolute() == other.absolute()
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genwm.errors import DecodeError, MissingExtraError, NoVideoError, UnsupportedFormatError
-from genwm.video.encoding import atomic_output, encoding_errors
+from genwm.output import atomic_output
+from genwm.video.encoding import encoding_errors
 from genwm.video.model import Source, VideoInfo, YUVFrame
 from genwm.video.opening import MAX_PIXELS, check_size, name_of
 from genwm.video.reading import probe

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from genwm.extras import require
-from genwm.video.encoding import atomic_output
+from genwm.output import atomic_output
 
 #: Smaller arrays than this stay in single precision.
 _LARGE = 256

@@ -25,7 +25,7 @@ from detectors.synthetic.training.corpus import Clip, Features, FeatureStore, li
 from detectors.synthetic.training.fit import Data, Recipe, channel_logits, fit_fusion, out_of_fold
 from genwm import __version__
 from genwm.errors import InputError, OutputError
-from genwm.video.encoding import atomic_output
+from genwm.output import atomic_output
 
 Progress = Callable[[str], None]
 #: Shrinkage of each channel in use (docs/models/synthetic.md).

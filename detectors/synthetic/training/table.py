@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from genwm.video.encoding import atomic_output
+from genwm.output import atomic_output
 
 FOLD_COLUMNS = ("clip", "sha256", "label", "group", "generator", "delivery", "segments", "logit", "channels")
 

@@ -3,6 +3,8 @@
     python -m eval.payload_curve            # every part, about fifteen minutes on one core
     python -m eval.payload_curve limits plot
 
+The rows of the curve are kept as they are measured, and a run that was stopped goes on; delete the file to begin anew.
+
 The channel: soft = z / sqrt(CHIPS) * chips + unit Gaussian noise, so the sent codeword correlates z times the noise.
 With N0 = 2 (noise variance 1) and 64 payload bits, Eb / N0 = z^2 / 128. Results go to docs/results.
 """
@@ -13,7 +15,7 @@ import argparse
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
+from eval import tables
 from eval.tables import replacing, rewrite
 from genwm import payload as code
+from genwm.errors import InputError
 
 RESULTS = Path("docs/results")
 CURVE = RESULTS / "payload-curve.csv"
@@ -110,10 +114,25 @@ def frame(rng: np.random.Generator, channel: str, z: float) -> tuple[int, NDArra
     return payload, soft * (z / math.sqrt(code.CHIPS)) + noise
 
 
-def curve(share: float = 1.0) -> Iterator[tuple[object, ...]]:
-    """The rows of the curve, as they are measured."""
+def continue_curve(path: Path, share: float = 1.0) -> None:
+    """Adds the rows that a table of the curve does not have yet, each as soon as it is measured.
+
+    Errors: InputError (another table); those of `eval.tables.writing`.
+    """
+    refusal = InputError(f"Expected the table of the payload curve at {path}, got another; move it away.")
+    there = tables.read(path, CURVE_FIELDS, refusal=refusal)
+    done = {(row["channel"], float(row["z"]), int(row["frames"])) for row in there or ()}
+    tables.prepare(path, CURVE_FIELDS)
+    for row in curve(share, done):
+        tables.append(path, [row])
+
+
+def curve(share: float = 1.0, done: Collection[tuple[str, float, int]] = ()) -> Iterator[tuple[object, ...]]:
+    """The rows of the curve, as they are measured, but for those (channel, z, frames) that are done."""
     for number, (channel, z, frames) in enumerate(POINTS):
         frames = max(1, round(frames * share))
+        if (channel, z, frames) in done:
+            continue
         rng = np.random.default_rng([2026, number])
         raw = missed = wrong = 0
         start = time.process_time()
@@ -339,7 +358,7 @@ def main() -> None:
     if "noise" in options.parts:
         merge_checks(noise_only(round(3000 * options.share)))
     if "curve" in options.parts:
-        rewrite(CURVE, CURVE_FIELDS, curve(options.share))
+        continue_curve(CURVE, options.share)
     if "plot" in options.parts:
         plot()
         rows = read(CURVE)

@@ -54,6 +54,8 @@ def main(work: Path, out: Path | None, results: Path | None, clips: int, latents
     from genwm.tiny.evaluate import evaluate
     from genwm.tiny.latents import collect, normalise
 
+    if not warm_start and (polish_steps or not denoiser_steps):
+        raise click.UsageError("Expected --warm-start with --polish-steps or --denoiser-steps 0, got none; add it.")
     if threads:
         torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)

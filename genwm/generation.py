@@ -34,6 +34,7 @@ from genwm.errors import InputError, MissingExtraError
 from genwm.latents import Call, decode_parts, replaced, split_for
 from genwm.marking import Mark, Marker
 from genwm.pipelines import FRAME_COUNTS, Loaded, enough_memory, parameters_of, quiet, shortened
+from genwm.steadying import steadied
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +62,8 @@ class Request:
         width, height: in pixels.
         shown: width and height that frames are cut (about the middle) and scaled to as they are decoded, before they
             are marked; None leaves them as the pipeline makes them.
+        steady: whether frames are averaged in time, where that takes flicker away, before they are scaled and marked:
+            see `genwm.steadying`.
         frames: how many.
         fps: frames per second of the clip; told to the pipeline too where that asks for it.
         steps: denoising steps.
@@ -75,6 +78,7 @@ class Request:
     width: int | None = None
     height: int | None = None
     shown: tuple[int, int] | None = None
+    steady: bool = False
     frames: int | None = None
     fps: float | None = None
     steps: int | None = None
@@ -90,7 +94,8 @@ class Clip:
         frames: RGB uint8 ``(height, width, 3)``, marked; decoding happens while they are read. Errors: BudgetError.
         fps: frames per second.
         in_parts: whether memory stays the same for any length.
-        note: one sentence on why not, '' otherwise.
+        note: one sentence on why not, '' otherwise; and another where frames could not be steadied.
+        steadied: whether they were, as `Request.steady` asks.
         settings: ``steps`` and ``guidance`` as the pipeline took them, its own defaults included.
     """
 
@@ -98,6 +103,7 @@ class Clip:
     fps: float
     in_parts: bool
     note: str
+    steadied: bool
     settings: Mapping[str, Any]
 
 
@@ -125,14 +131,19 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
                 marked = _frames_of(pipe(**arguments, generator=_generator(request.seed)))[0]
             # Here the mark is written first and scaled with the picture, which it outlives.
             fitted = (sizes.fitted(frame[None].float(), request.shown)[0] for frame in marked)
-            return Clip(as_asked(map(_rounded, fitted)), fps, False, note, settings)
+            if request.steady:
+                note += " They are marked in the decoder, so that they were not steadied."
+            return Clip(as_asked(map(_rounded, fitted)), fps, False, note, False, settings)
     splits = [split_for(pipe.vae, call) for call in calls]
     if not all(splits):
         note = f"{type(pipe.vae).__name__} decodes the clip as a whole here, so that memory grows with its length."
     decoded = (part for call, split in zip(calls, splits, strict=True) for part in decode_parts(pipe, call, split))
     layout = LAYOUTS[type(pipe.vae).__name__]
-    frames = as_asked(_marked(decoded, layout, mark, request.shown))
-    return Clip(_guarded(loaded, frames), fps, all(splits), note, settings)
+    pictures = _pictures(decoded, layout)
+    if request.steady:
+        pictures = steadied(pictures)
+    frames = as_asked(_marked(pictures, mark, request.shown))
+    return Clip(_guarded(loaded, frames), fps, all(splits), note, request.steady, settings)
 
 
 def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
@@ -300,15 +311,20 @@ def _frames_of(output: Any) -> Any:
 # --- frames
 
 
-def _marked(parts: Iterable[Tensor], layout: Layout, mark: Mark, size: tuple[int, int] | None
-            ) -> Iterator[NDArray[np.uint8]]:
-    marker: Marker | None = None
+def _pictures(parts: Iterable[Tensor], layout: Layout) -> Iterator[Tensor]:
+    """``(3, H, W)`` each, float32 RGB in [0, 1], of what a decoder makes."""
     for part in parts:
         for frame in layout.arranged(part)[0].transpose(0, 1) if layout.video else part:
-            picture = sizes.fitted(_shown(frame.detach()[None], layout), size)
-            if marker is None:
-                marker = Marker(mark, picture.shape[-1], picture.shape[-2])
-            yield _rounded(marker.rgb(picture)[0])
+            yield _shown(frame.detach()[None], layout)[0]
+
+
+def _marked(pictures: Iterable[Tensor], mark: Mark, size: tuple[int, int] | None) -> Iterator[NDArray[np.uint8]]:
+    marker: Marker | None = None
+    for picture in pictures:
+        fitted = sizes.fitted(picture[None], size)
+        if marker is None:
+            marker = Marker(mark, fitted.shape[-1], fitted.shape[-2])
+        yield _rounded(marker.rgb(fitted)[0])
 
 
 def _shown(frames: Tensor, layout: Layout) -> Tensor:

@@ -81,6 +81,8 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # older versions of clic
 @click.option("--fps", type=click.FloatRange(1, 240), help="Frames per second [default: the pipeline's, else 16].")
 @click.option("--steps", type=click.IntRange(1), help="Denoising steps [default: the pipeline's].")
 @click.option("--guidance", type=click.FloatRange(0), help="Guidance scale [default: the pipeline's].")
+@click.option("--steady/--no-steady", default=None, help="Average frames in time where that takes flicker away, before "
+              "they are marked [default: of the embedded pipeline only].")
 @click.option("--negative-prompt", metavar="TEXT", help="What the clip should not show.")
 @click.option("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1, mps.")
 @click.option("--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto",
@@ -120,6 +122,7 @@ def generate(
     fps: float | None,
     steps: int | None,
     guidance: float | None,
+    steady: bool | None,
     negative_prompt: str | None,
     device: str,
     dtype: str,
@@ -154,7 +157,8 @@ def generate(
     key = ring.get(key_name) if key_name is not None else ring.default()
     mark = Mark(key, secrets.randbits(64) if payload is None else parse_payload(payload), strength)
     asked = Request(prompt=prompt, negative_prompt=negative_prompt, image=image, video=video, width=width,
-                    height=height, frames=frames, fps=fps, steps=steps, guidance=guidance)
+                    height=height, frames=frames, fps=fps, steps=steps, guidance=guidance,
+                    steady=model is None if steady is None else steady)
     request = asked if seed is None else replace(asked, seed=seed)
     if model is None:
         request = as_embedded(request)
@@ -255,7 +259,7 @@ def make(
         "key": mark.key.name, "key_id": mark.key.id, "payload": f"{mark.payload:016x}", "strength": mark.strength,
         "log10_p": round(found.log10_p, 2), "width": info.width, "height": info.height,
         "scaled_from": None if request.shown is None else [request.width, request.height], "frames": counted.frames,
-        "fps": clip.fps, **clip.settings, "codec": info.codec, "container": info.container,
+        "fps": clip.fps, "steadied": clip.steadied, **clip.settings, "codec": info.codec, "container": info.container,
         "device": loaded.device, "dtype": loaded.dtype, "quantize": loaded.quantize, "savers": list(loaded.savers),
         "signed": sign is not None, "decoded_in_parts": clip.in_parts, "note": clip.note,
         "seconds": {name: round(value, 3) for name, value in times.items()},

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genwm.output import atomic_output
+from genwm.steadying import steadied
 from genwm.temporal import steadiness
 from genwm.tiny.checks import Asked, check
 from genwm.tiny.data import FPS, FRAMES, HEIGHT, HELD_OUT_FROM, WIDTH, Example, clip, example
@@ -26,20 +27,25 @@ FIELDS = ("number", "source", "caption", "combination", "kind", "colour", "direc
 
 
 def generated(pipe: Any, numbers: list[int], *, steps: int = STEPS, guidance: float = GUIDANCE, batch: int = 4
-              ) -> Iterator[tuple[int, NDArray[np.uint8], float]]:
-    """Clips ``(25, 320, 512, 3)`` uint8 that a pipeline makes from the examples' captions; the seed is the number.
-    With the seconds that each took."""
+              ) -> Iterator[tuple[int, Any, float]]:
+    """Clips, tensors ``(25, 3, 320, 512)`` in [0, 1], that a pipeline makes from the examples' captions; the seed is the
+    number. With the seconds that each took."""
     import torch
 
     for start in range(0, len(numbers), batch):
         part = numbers[start : start + batch]
         started = time.perf_counter()
         out = pipe(prompt=[example(number).caption for number in part], width=WIDTH, height=HEIGHT, num_frames=FRAMES,
-                   frame_rate=int(FPS), num_inference_steps=steps, guidance_scale=guidance, output_type="np",
+                   frame_rate=int(FPS), num_inference_steps=steps, guidance_scale=guidance, output_type="pt",
                    generator=[torch.Generator().manual_seed(number) for number in part]).frames
         seconds = (time.perf_counter() - started) / len(part)
         for number, frames in zip(part, out, strict=True):
-            yield number, np.asarray((frames * 255).round(), np.uint8), seconds
+            yield number, frames.float(), seconds
+
+
+def levels(frames: Any) -> NDArray[np.uint8]:
+    """Tensors ``(N, 3, H, W)`` in [0, 1] as uint8 ``(N, H, W, 3)``."""
+    return np.asarray((frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy())
 
 
 def row(number: int, source: str, frames: NDArray[np.uint8], seconds: float, *, motion: bool = True) -> dict[str, Any]:
@@ -58,14 +64,25 @@ def row(number: int, source: str, frames: NDArray[np.uint8], seconds: float, *, 
 
 
 def evaluate(pipe: Any, results: Path, *, count: int = 100, compared: int = 30, **settings: Any) -> dict[str, Any]:
-    """Measures what is generated from ``count`` held-out prompts, and writes ``results``.csv and .json.
+    """Measures what is generated from ``count`` held-out prompts, steadied as `genwm generate` does, and writes
+    ``results``.csv and .json.
 
-    For the first ``compared`` prompts it also measures the motion, what was rendered for them (the most that the check
-    can grant), and that through the autoencoder. Returns the summary that the JSON file has.
+    For the first ``compared`` prompts it also measures the motion, and the same of the frames as they were decoded, of
+    what was rendered for them (the most that the check can grant), and of that through the autoencoder. Returns the
+    summary that the JSON file has.
     """
+    import torch
+
     numbers = list(range(HELD_OUT_FROM, HELD_OUT_FROM + count))
-    rows = [row(number, "generated", frames, seconds, motion=number < numbers[0] + compared)
-            for number, frames, seconds in generated(pipe, numbers, **settings)]
+    rows = []
+    for number, frames, seconds in generated(pipe, numbers, **settings):
+        also = number < numbers[0] + compared
+        started = time.perf_counter()
+        steady = torch.stack(list(steadied(frames)))
+        seconds += time.perf_counter() - started
+        rows.append(row(number, "generated", levels(steady), seconds, motion=also))
+        if also:
+            rows.append(row(number, "decoded", levels(frames), 0.0))
     for number in numbers[:compared]:
         frames = clip(number)[1]
         rows.append(row(number, "rendered", frames, 0.0))

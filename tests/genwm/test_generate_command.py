@@ -303,6 +303,27 @@ def test_the_embedded_pipeline_draws_its_own_size_and_is_scaled_to_what_was_aske
     assert (status, record["error"]["code"]) == (2, "bad-size")
 
 
+def test_frames_are_steadied_before_they_are_marked(
+    tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoken(name: str, *options: str) -> tuple[dict[str, Any], list[np.ndarray]]:
+        out = tmp_path / name
+        status, record, err = run(capsys, PROMPT, "-o", out, *SMALL, "--seed", 1, "--report", "--json", *options)
+        assert status == 0, err
+        return record, [frame for _, frame in read_rgb(out)]
+
+    plain, frames = spoken("plain.mkv", "--model", str(model))
+    steady, others = spoken("steady.mkv", "--model", str(model), "--steady")
+    assert (plain["steadied"], steady["steadied"]) == (False, True)
+    assert len(frames) == len(others)
+    changes = [np.abs(np.diff(np.stack(clip).astype(float), axis=0)).mean() for clip in (frames, others)]
+    assert changes[1] < changes[0]
+    monkeypatch.setattr(generate, "EMBEDDED", model)
+    monkeypatch.setattr(generate, "EMBEDDED_SETTINGS", {**generate.EMBEDDED_SETTINGS, "width": 256, "height": 256})
+    assert spoken("embedded.mkv")[0]["steadied"] is True
+    assert spoken("not.mkv", "--no-steady")[0]["steadied"] is False
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [

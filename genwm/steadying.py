@@ -1,11 +1,11 @@
 """Steadier video: less of the brightness and colour that a decoder lets go up and down where nothing happens.
 
 Each frame is averaged with pairs of frames, one as long before as the other is after, place by place, with the more
-weight the closer the pair's mean is to the frame's own colour: closely over `CELL` x `CELL` pixels, roughly at the pixel
-itself. A pair around what flickers agrees with it; so does one around what fades, for that lies halfway; one around an
-edge that passes does not, and there the frame stays as it was. It is a bilateral filter (Tomasi and Manduchi, ICCV
-1998) along time, of pairs instead of single values, steered by a coarse picture too, in which what flickers by a level
-is told from fine noise.
+weight the closer the pair's mean is to the frame's own colour: closely over `CELL` x `CELL` pixels, roughly at the
+pixel itself. A pair around what flickers agrees with it; so does one around what fades, for that lies halfway; one
+around an edge that passes does not, and there the frame stays as it was. It is a bilateral filter (Tomasi and Manduchi,
+ICCV 1998) along time, of pairs instead of single values, steered by a coarse picture too, in which what flickers by a
+level is told from fine noise.
 At the ends of a clip, where there are no pairs, single frames take their place. Motion is not followed, so that it does
 little under a moving camera.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REACH, PASSES = 12, 2
 #: Pixels, the side of the squares whose mean colours are compared.
 CELL = 8
-#: Difference of the means, of colours in [0, 1], at which the weight has fallen to 1/e; and of pixels, so many times it.
+#: Difference of the means, of colours in [0, 1], at which the weight has fallen to 1/e; of pixels, so many times it.
 SPREAD, FINE = 4 / 255, 3.0
 
 

@@ -1,4 +1,7 @@
-"""Does the pipeline follow its prompts, and is its motion smooth? Measured on clips and captions kept from training."""
+"""Does the pipeline follow its prompts, and is its motion smooth? Measured on clips and captions kept from training.
+
+``python -m genwm.tiny.evaluate --results docs/results/tiny`` measures the shipped pipeline.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,8 +32,8 @@ FIELDS = ("number", "source", "caption", "combination", "kind", "colour", "direc
 
 def generated(pipe: Any, numbers: list[int], *, steps: int = STEPS, guidance: float = GUIDANCE, batch: int = 4
               ) -> Iterator[tuple[int, Any, float]]:
-    """Clips, tensors ``(25, 3, 320, 512)`` in [0, 1], that a pipeline makes from the examples' captions; the seed is the
-    number. With the seconds that each took."""
+    """Clips, tensors ``(25, 3, 320, 512)`` in [0, 1], that a pipeline makes from the examples' captions; the seed is
+    the number. With the seconds that each took."""
     import torch
 
     for start in range(0, len(numbers), batch):
@@ -132,3 +136,21 @@ def share(hits: int, count: int) -> dict[str, float]:
     half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
     return {"hits": hits, "of": count, "share": round(p, 4), "low": round(middle - half, 4),
             "high": round(middle + half, 4)}
+
+
+@click.command()
+@click.option("--results", type=click.Path(path_type=Path), required=True, help="Write RESULTS.csv and RESULTS.json.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads.")
+def main(results: Path, threads: int) -> None:
+    """Measure the embedded pipeline on prompts that it was not trained on."""
+    import torch
+
+    from genwm.pipelines import load
+    from genwm.tiny import export
+
+    torch.set_num_threads(threads)
+    click.echo(json.dumps(evaluate(load(export.FOLDER, dtype="float32").pipe, results)))
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,7 @@ from genwm.lattice.zoom import zoomed
 from genwm.video import probe
 
 #: Families tried with every key, and those that only the whole search tries.
-KNOWN = ("unchanged", "flipped", "near", "aspect")
+KNOWN = ("unchanged", "flipped", "recoloured", "near", "aspect")
 SEARCHED = ("cut", "scale", "warp", "zoom")
 FAMILIES = KNOWN + SEARCHED
 COLUMNS = (
@@ -95,6 +95,7 @@ class ClipResult:
     min_log10_p: float = 0.0
     tests_unchanged: float = math.nan
     tests_flipped: float = math.nan
+    tests_recoloured: float = math.nan
     tests_near: float = math.nan
     tests_aspect: float = math.nan
     tests_cut: float = math.nan

@@ -62,7 +62,8 @@ def measured_gain(projection: Projection, signs: NDArray[np.complex128]) -> NDAr
     gain = np.zeros(len(plan.kx))
     aligned = np.zeros(len(plan.kx))
     aligned[plan.pilot] = (projection.values[plan.pilot] * signs.conj()).real
-    overall = _slope(aligned[plan.pilot], plan.amplitude[plan.pilot])
+    seen = plan.pilot & np.isin(plan.plane, plan.plane[projection.values != 0])  # of planes that hold anything
+    overall = _slope(aligned[seen], plan.amplitude[seen])
     for band, shape in enumerate(tile.BANDS):
         mine = plan.band == band
         pilots = mine & plan.pilot
@@ -101,5 +102,6 @@ def read_payload(projection: Projection, key: Key) -> code.Decoded:
 
 
 def project_candidate(spectrum: Spectrum, candidate: Candidate) -> Projection:
-    """``project`` at a candidate's geometry."""
-    return project(spectrum, candidate.matrix, candidate.shift)
+    """``project`` at a candidate's geometry; 0 in the colour planes where luma alone is read."""
+    found = project(spectrum, candidate.matrix, candidate.shift)
+    return Projection(np.where(tile.layout().plane > 0, 0, found.values)) if candidate.grey else found

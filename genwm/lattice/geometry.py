@@ -54,6 +54,7 @@ class Candidate:
         shift: canonical coordinates of the picture's centre, modulo the tile: (x, y) in canonical pixels.
         z: self-normalised correlation of the pilots.
         family: the hypotheses it is the best of.
+        grey: whether luma alone is read.
     """
 
     key: int
@@ -61,6 +62,7 @@ class Candidate:
     shift: tuple[float, float]
     z: float
     family: Family
+    grey: bool = False
 
     @property
     def log10_p(self) -> float:
@@ -170,9 +172,10 @@ def turned(samples: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]
 
 
 def in_step(turned_samples: Sequence[NDArray[np.complex64]], signs: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """Correlation of each hypothesis at the shift its samples were ``turned`` to: float ``(n,)``."""
+    """Correlation of each hypothesis at the shift its samples were ``turned`` to, over the planes that are given: float
+    ``(n,)``."""
     total = np.zeros(len(turned_samples[0]))
-    for part, order in zip(turned_samples, _pilots().order, strict=True):
+    for part, order in zip(turned_samples, _pilots().order, strict=False):
         total += (part @ signs[order].conj().astype(np.complex64)).real
     return total
 
@@ -219,17 +222,19 @@ def _diagonal(sx: NDArray[np.float64], sy: NDArray[np.float64]) -> NDArray[np.fl
 
 def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, squeezes: bool = True
               ) -> list[Candidate]:
-    """Whole pictures: unchanged, flipped, on their side, resized, slightly cut at the edges or, if asked, squeezed.
-    Best of each family and key.
+    """Whole pictures: unchanged, flipped, on their side, resized, in other colours, slightly cut at the edges or, if
+    asked, squeezed. Best of each family and key.
 
-    The place of the grid is known, so few hypotheses are tried.
+    The place of the grid is known, so few hypotheses are tried. Where hues were turned or channels swapped, what the
+    colour planes hold is no more than strong noise to the sum of all planes, so luma is tried alone as well.
     """
     found: list[Candidate] = []
     centre = np.array([[spectrum.width / 2, spectrum.height / 2]])
     # A picture on its side has its own frame, or still the one that it had upright.
     turns = [*((flip, centre[0]) for flip in _FLIPS),
              *((quarter, middle) for quarter in _QUARTERS for middle in (centre[0, ::-1], centre[0]))]
-    family = {"unchanged": Family("unchanged", 1), "flipped": Family("flipped", len(turns) - 1)}
+    family = {"unchanged": Family("unchanged", 1), "flipped": Family("flipped", len(turns) - 1),
+              "recoloured": Family("recoloured", len(turns))}  # fmt: skip
     offsets = np.stack(np.meshgrid(np.arange(-3, 3.1), np.arange(-3, 3.1)), axis=-1).reshape(-1, 2)
     near_scales = np.array([0.9955, 0.997, 0.9985, 1.0, 1.0015, 1.003, 1.0045])
     near = np.concatenate([_diagonal(near_scales, near_scales) @ flip for flip in _FLIPS])
@@ -247,6 +252,7 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, sq
     around = sample_pilots(spectrum, near, exact=True)
     stretched = sample_pilots(spectrum, squeezed, exact=True)
     deviations = spread(whole), spread(around), spread(stretched)
+    luma_deviation = spread(whole[:1])
     whole = turned(whole, np.stack([middle for _, middle in turns]))
     stretched = turned(stretched, centres)
     for number, sign in enumerate(signs):
@@ -261,6 +267,10 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, sq
         for turn, (matrix, middle) in enumerate(turns):
             name = "flipped" if turn else "unchanged"
             offer(Candidate(number, matrix, _wrapped(middle), float(heights[turn]), family[name]))
+        heights = in_step(whole[:1], sign) / luma_deviation
+        turn = int(np.argmax(heights))
+        matrix, middle = turns[turn]
+        offer(Candidate(number, matrix, _wrapped(middle), float(heights[turn]), family["recoloured"], grey=True))
         heights = correlate_at(sign_pilots(around, sign), centre + offsets) / deviations[1][:, None]
         turn, place = divmod(int(np.argmax(heights)), heights.shape[1])
         shift = _wrapped((centre + offsets)[place])

@@ -80,6 +80,9 @@ EDITS: dict[str, tuple[Edit, dict[str, float | bool]]] = {
     "letterboxed": (lambda frames: np.pad(frames, ((0, 0), (40, 40), (0, 0), (0, 0))), {"scale": 0.818, "aspect": 1}),
     "darker": (lambda frames: (frames * 0.5).astype(np.uint8), {"scale": 1}),
     "grey": (lambda frames: frames.mean(axis=3, keepdims=True).repeat(3, axis=3).astype(np.uint8), {"scale": 1}),
+    "channels swapped": (lambda frames: frames[..., ::-1], {"scale": 1, "flip": False}),
+    "hue turned by a third": (lambda frames: frames[..., [1, 2, 0]], {"scale": 1, "flip": False}),
+    "mirrored, channels swapped": (lambda frames: frames[:, :, ::-1, ::-1], {"scale": 1, "flip": True}),
     "every other frame": (lambda frames: frames[::2], {"scale": 1}),
     "trimmed": (lambda frames: frames[7:], {"scale": 1}),
 }

@@ -81,8 +81,8 @@ def measured_gain(projection: Projection, signs: NDArray[np.complex128]) -> NDAr
 
 
 def _slope(values: NDArray[np.float64], amplitude: NDArray[np.float64]) -> float:
-    """Least-squares factor from designed amplitude to measured correlation, not negative."""
-    return max(float(np.sum(values * amplitude) / np.sum(amplitude**2)), 0.0)
+    """Least-squares factor from designed amplitude to measured correlation, not negative; 0 of nothing."""
+    return max(float(np.sum(values * amplitude) / max(np.sum(amplitude**2), 1e-30)), 0.0)
 
 
 def soft_chips(projection: Projection, key: Key, gain: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from eval import tables
-from eval.tables import replacing, rewrite
 from genwm import payload as code
 from genwm.errors import InputError
 
@@ -310,7 +309,7 @@ def merge_checks(rows: list[tuple[str, float, str, str]]) -> None:
     """Replaces the rows of the same names in the table of checks and keeps the others."""
     table = {row["check"]: tuple(row[name] for name in CHECK_FIELDS) for row in read(CHECKS)} if CHECKS.exists() else {}
     table |= {row[0]: (row[0], f"{row[1]:.6g}", *row[2:]) for row in rows}
-    rewrite(CHECKS, CHECK_FIELDS, table.values())
+    tables.rewrite(CHECKS, CHECK_FIELDS, table.values())
 
 
 def plot() -> None:
@@ -336,7 +335,7 @@ def plot() -> None:
     axes.set(xlabel="Eb/N0 (dB)", ylabel="frame-error rate", xlim=(-1.8, 3), ylim=(1e-5, 1))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
-    with replacing(PLOT) as part:
+    with tables.replacing(PLOT) as part:
         figure.savefig(part)
 
 

@@ -63,7 +63,7 @@ class Request:
         shown: width and height that frames are cut (about the middle) and scaled to as they are decoded, before they
             are marked; None leaves them as the pipeline makes them.
         steady: whether frames are averaged in time, where that takes flicker away, before they are scaled and marked:
-            see `genwm.steadying`.
+            see `genwm.steadying`; None is no.
         frames: how many.
         fps: frames per second of the clip; told to the pipeline too where that asks for it.
         steps: denoising steps.
@@ -78,7 +78,7 @@ class Request:
     width: int | None = None
     height: int | None = None
     shown: tuple[int, int] | None = None
-    steady: bool = False
+    steady: bool | None = None
     frames: int | None = None
     fps: float | None = None
     steps: int | None = None
@@ -133,7 +133,7 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
             fitted = (sizes.fitted(frame[None].float(), request.shown)[0] for frame in marked)
             if request.steady:
                 note += " They are marked in the decoder, so that they were not steadied."
-            return Clip(as_asked(map(_rounded, fitted)), fps, False, note, False, settings)
+            return Clip(as_asked(map(rounded, fitted)), fps, False, note, False, settings)
     splits = [split_for(pipe.vae, call) for call in calls]
     if not all(splits):
         note = f"{type(pipe.vae).__name__} decodes the clip as a whole here, so that memory grows with its length."
@@ -143,7 +143,7 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
     if request.steady:
         pictures = steadied(pictures)
     frames = as_asked(_marked(pictures, mark, request.shown))
-    return Clip(_guarded(loaded, frames), fps, all(splits), note, request.steady, settings)
+    return Clip(_guarded(loaded, frames), fps, all(splits), note, bool(request.steady), settings)
 
 
 def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
@@ -324,7 +324,7 @@ def _marked(pictures: Iterable[Tensor], mark: Mark, size: tuple[int, int] | None
         fitted = sizes.fitted(picture[None], size)
         if marker is None:
             marker = Marker(mark, fitted.shape[-1], fitted.shape[-2])
-        yield _rounded(marker.rgb(fitted)[0])
+        yield rounded(marker.rgb(fitted)[0])
 
 
 def _shown(frames: Tensor, layout: Layout) -> Tensor:
@@ -333,7 +333,7 @@ def _shown(frames: Tensor, layout: Layout) -> Tensor:
     return (frames.float() * scale + offset).clamp_(0.0, 1.0)
 
 
-def _rounded(frame: Any) -> NDArray[np.uint8]:
+def rounded(frame: Any) -> NDArray[np.uint8]:
     """uint8 ``(H, W, 3)`` of a tensor ``(3, H, W)`` in [0, 1]."""
     import torch
 

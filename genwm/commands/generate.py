@@ -41,8 +41,9 @@ METADATA = {
 }
 #: The pipeline that comes with the package.
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "weights"
-#: What the embedded pipeline was trained for, where the user does not say.
-EMBEDDED_SETTINGS: dict[str, Any] = {"width": 512, "height": 320, "frames": 25, "fps": 25.0, "steps": 16}
+#: What the embedded pipeline was trained for, and what its decoder needs, where the user does not say.
+EMBEDDED_SETTINGS: dict[str, Any] = {"width": 512, "height": 320, "frames": 25, "fps": 25.0, "steps": 16,
+                                     "steady": True}  # fmt: skip
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "av", "numpy")
 _REPORT_FRAMES = 121
@@ -158,7 +159,7 @@ def generate(
     mark = Mark(key, secrets.randbits(64) if payload is None else parse_payload(payload), strength)
     asked = Request(prompt=prompt, negative_prompt=negative_prompt, image=image, video=video, width=width,
                     height=height, frames=frames, fps=fps, steps=steps, guidance=guidance,
-                    steady=model is None if steady is None else steady)
+                    steady=steady)
     request = asked if seed is None else replace(asked, seed=seed)
     if model is None:
         request = as_embedded(request)

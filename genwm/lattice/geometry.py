@@ -172,10 +172,10 @@ def turned(samples: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]
 
 
 def in_step(turned_samples: Sequence[NDArray[np.complex64]], signs: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """Correlation of each hypothesis at the shift its samples were ``turned`` to, over the planes that are given: float
-    ``(n,)``."""
+    """Correlation of each hypothesis at the shift its samples were ``turned`` to, over the first planes, as many as
+    are given: float ``(n,)``."""
     total = np.zeros(len(turned_samples[0]))
-    for part, order in zip(turned_samples, _pilots().order, strict=False):
+    for part, order in zip(turned_samples, _pilots().order[: len(turned_samples)], strict=True):
         total += (part @ signs[order].conj().astype(np.complex64)).real
     return total
 

@@ -18,6 +18,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from genwm.generation import rounded
 from genwm.output import atomic_output
 from genwm.steadying import steadied
 from genwm.temporal import steadiness
@@ -47,11 +48,6 @@ def generated(pipe: Any, numbers: list[int], *, steps: int = STEPS, guidance: fl
             yield number, frames.float(), seconds
 
 
-def levels(frames: Any) -> NDArray[np.uint8]:
-    """Tensors ``(N, 3, H, W)`` in [0, 1] as uint8 ``(N, H, W, 3)``."""
-    return np.asarray((frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy())
-
-
 def row(number: int, source: str, frames: NDArray[np.uint8], seconds: float, *, motion: bool = True) -> dict[str, Any]:
     """What is measured on one clip; the temporal measures, which take seconds, only if ``motion``."""
     made: Example = example(number)
@@ -75,18 +71,16 @@ def evaluate(pipe: Any, results: Path, *, count: int = 100, compared: int = 30, 
     what was rendered for them (the most that the check can grant), and of that through the autoencoder. Returns the
     summary that the JSON file has.
     """
-    import torch
-
     numbers = list(range(HELD_OUT_FROM, HELD_OUT_FROM + count))
     rows = []
     for number, frames, seconds in generated(pipe, numbers, **settings):
         also = number < numbers[0] + compared
         started = time.perf_counter()
-        steady = torch.stack(list(steadied(frames)))
+        steady = list(steadied(frames))
         seconds += time.perf_counter() - started
-        rows.append(row(number, "generated", levels(steady), seconds, motion=also))
+        rows.append(row(number, "generated", np.stack([rounded(frame) for frame in steady]), seconds, motion=also))
         if also:
-            rows.append(row(number, "decoded", levels(frames), 0.0))
+            rows.append(row(number, "decoded", np.stack([rounded(frame) for frame in frames]), 0.0))
     for number in numbers[:compared]:
         frames = clip(number)[1]
         rows.append(row(number, "rendered", frames, 0.0))

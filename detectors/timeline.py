@@ -145,8 +145,8 @@ def _chips(key: Key, payload: int) -> NDArray[np.complex64]:
 
 
 def _weighted(signs: NDArray[np.complex128]) -> NDArray[np.complex64]:
-    """Signs times the design's amplitudes: complex64 ``(n,)``, 0 where a coefficient has no say."""
-    return np.asarray(signs * tile.layout().amplitude, dtype=np.complex64)
+    """Signs times the expected weights: complex64 ``(n,)``, 0 where a coefficient has no say."""
+    return np.asarray(signs * tile.layout().weight, dtype=np.complex64)
 
 
 def _joined(values: NDArray[np.complex64], reference: NDArray[np.complex64], start: int, end: int) -> float:

@@ -187,7 +187,7 @@ def survived(source: Source, key: Key, payload: int, *, width: float, height: fl
     # Sizes are rounded to even numbers on the way, which would blur the highest frequencies at the picture's sides.
     canonical = tile.canonical_size(width, height)
     matrix = np.diag([canonical[0] / spectrum.width, canonical[1] / spectrum.height])
-    values = project(spectrum, matrix, (canonical[0] / 2, canonical[1] / 2)).values
+    values = project(spectrum, matrix, (canonical[0] / 2, canonical[1] / 2), limit=math.inf).values
     plan, signs = tile.layout(), tile.signs(key, payload)
     of_plane = [plan.plane >= 0, *(plan.plane == index for index in range(len(tile.PLANES)))]
     return {

@@ -29,7 +29,7 @@ from genwm.video import probe
 
 #: Families tried with every key, and those that only the whole search tries.
 KNOWN = ("unchanged", "flipped", "recoloured", "near", "aspect")
-SEARCHED = ("cut", "scale", "warp", "zoom")
+SEARCHED = ("cut", "odd_cut", "scale", "warp", "zoom")
 FAMILIES = KNOWN + SEARCHED
 COLUMNS = (
     "clip", "key", "level", *(f"z_{name}" for name in FAMILIES), *(f"log10_p_{name}" for name in FAMILIES),
@@ -99,6 +99,7 @@ class ClipResult:
     tests_near: float = math.nan
     tests_aspect: float = math.nan
     tests_cut: float = math.nan
+    tests_odd_cut: float = math.nan
     tests_scale: float = math.nan
     tests_warp: float = math.nan
     tests_zoom: float = math.nan

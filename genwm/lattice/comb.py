@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from genwm.lattice import tile
 from genwm.lattice.spectrum import PlaneSpectrum, Spectrum, frequencies
 
-#: Whitened power above which a bin counts no more.
-_CLIP = 12.0
-
 
 def ranked(spectrum: Spectrum, matrices: NDArray[np.float64], count: int, *, reach: int) -> NDArray[np.int64]:
     """The ``count`` hypotheses with the most power on the lattice's lines, without any key; the best first.
@@ -43,7 +40,7 @@ def _comb_lines(reach: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDA
         np.flatnonzero((plan.plane == 0) & (np.hypot(plan.kx, plan.ky) < reach))[::3],
     ])
     index = np.stack([plan.kx, plan.ky], axis=1)[chosen].astype(np.float64)
-    return index, plan.plane[chosen], plan.amplitude[chosen] ** 2
+    return index, plan.plane[chosen], plan.weight[chosen] ** 2
 
 
 def _highest(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -83,8 +80,7 @@ def _power_map(plane: PlaneSpectrum) -> tuple[NDArray[np.float32], tuple[float, 
     of the unpadded
     picture; and the map's cells per cycle per nominal pixel, (x, y)."""
     power = plane.bins.real**2 + plane.bins.imag**2
-    np.minimum(power, np.float32(_CLIP), out=power)
-    power -= np.float32(1)
+    power -= power.mean()
     rows, columns = power.shape[0] // 2 * 2, power.shape[1] // 2 * 2
     # Neighbouring bins of the padded spectrum are averaged in pairs, centred on the coarse bin.
     power = (power + np.roll(power, 1, axis=0))[:rows:2, :]

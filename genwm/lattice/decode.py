@@ -11,7 +11,7 @@ from genwm import payload as code
 from genwm.keys import Key
 from genwm.lattice import tile
 from genwm.lattice.geometry import Candidate
-from genwm.lattice.spectrum import Spectrum, coefficients
+from genwm.lattice.spectrum import LIMIT, Spectrum, coefficients
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class Projection:
     """An evidence image projected on the lattice at a known geometry.
 
     Attributes:
-        values: complex ``(n,)`` in layout order, turned back to the grid's origin, unit mean power without a mark.
+        values: complex ``(n,)`` in layout order, turned back to the grid's origin; without a mark of about unit mean
+            power before they were limited.
     """
 
     values: NDArray[np.complex128]
@@ -27,7 +28,7 @@ class Projection:
     def pilot_z(self, signs: NDArray[np.complex128]) -> float:
         """Self-normalised correlation with a key's pilots."""
         plan = tile.layout()
-        return float(self_normalised(self.values[plan.pilot], plan.amplitude[plan.pilot] * signs))
+        return float(self_normalised(self.values[plan.pilot], plan.weight[plan.pilot] * signs))
 
 
 def self_normalised(values: NDArray[np.complexfloating], reference: NDArray[np.complexfloating]
@@ -43,10 +44,12 @@ def self_normalised(values: NDArray[np.complexfloating], reference: NDArray[np.c
     return np.asarray((values @ reference.conj()).real / np.maximum(spread, 1e-30))
 
 
-def project(spectrum: Spectrum, matrix: NDArray[np.float64], shift: tuple[float, float]) -> Projection:
-    """Lattice coefficients of the evidence under a geometry."""
+def project(spectrum: Spectrum, matrix: NDArray[np.float64], shift: tuple[float, float], *, limit: float = LIMIT
+            ) -> Projection:
+    """Lattice coefficients of the evidence under a geometry, of a magnitude of at most ``limit``."""
     plan = tile.layout()
     values = coefficients(spectrum, matrix)
+    values *= np.minimum(limit / np.maximum(np.abs(values), 1e-30), 1)
     turn = np.exp((-2j * np.pi / tile.TILE) * (plan.kx * shift[0] + plan.ky * shift[1]))
     return Projection(values * turn)
 
@@ -54,35 +57,32 @@ def project(spectrum: Spectrum, matrix: NDArray[np.float64], shift: tuple[float,
 def measured_gain(projection: Projection, signs: NDArray[np.complex128]) -> NDArray[np.float64]:
     """How much of each band came through, learnt from the pilots: float ``(n,)`` gains.
 
-    The mean correlation of a band's pilots, shrunk towards the design's gain by its own uncertainty: a compressed copy
-    keeps the low bands, a grey one no colour. Pilots say nothing about payload chips, so the payload's p-value stays
-    valid.
+    A band's gain is the expected weight times the mean correlation of its pilots, shrunk towards that of its plane, and
+    that towards that of all, by their own uncertainty: a compressed copy keeps the low bands, a grey one no colour.
+    Pilots say nothing about payload chips, so the payload's p-value stays valid.
     """
     plan = tile.layout()
-    gain = np.zeros(len(plan.kx))
     aligned = np.zeros(len(plan.kx))
     aligned[plan.pilot] = (projection.values[plan.pilot] * signs.conj()).real
-    seen = plan.pilot & np.isin(plan.plane, plan.plane[projection.values != 0])  # of planes that hold anything
-    overall = _slope(aligned[seen], plan.amplitude[seen])
-    for band, shape in enumerate(tile.BANDS):
-        mine = plan.band == band
-        pilots = mine & plan.pilot
-        count = int(pilots.sum())
-        amplitude = plan.amplitude[mine][0]
-        if not count:  # a band without pilots does as well as its plane
-            of_plane = plan.pilot & (plan.plane == shape.plane)
-            gain[mine] = max(_slope(aligned[of_plane], plan.amplitude[of_plane]), 0.1 * overall, 1e-9) * amplitude
-            continue
-        expected = max(overall * amplitude, 1e-9)
-        # The mean of `count` unit-power coefficients has variance 1 / (2 count); the prior is as wide as itself.
-        trust = expected**2 / (expected**2 + 0.5 / count)
-        gain[mine] = max(trust * float(aligned[pilots].mean()) + (1 - trust) * expected, 0.05 * expected)
+
+    def slope(where: NDArray[np.bool_], expected: float | None = None) -> float:
+        """Least-squares factor from weight to correlation, not negative; ``expected`` where there are no pilots."""
+        weight, values = plan.weight[where & plan.pilot], aligned[where & plan.pilot]
+        energy = float(weight @ weight)
+        if expected is None or not energy:
+            return max(float(weight @ values) / max(energy, 1e-30), 1e-9) if expected is None else expected
+        # Coefficients have unit power, so the slope's variance is 1 / (2 energy); the prior is as wide as itself.
+        trust = expected**2 / (expected**2 + 0.5 / energy)
+        return max(trust * float(weight @ values) / energy + (1 - trust) * expected, 0.05 * expected)
+
+    overall = slope(np.isin(plan.plane, plan.plane[projection.values != 0]))  # of planes that hold anything
+    gain = np.zeros(len(plan.kx))
+    for plane in range(len(tile.PLANES)):
+        of_plane = slope(plan.plane == plane, overall)
+        for band in np.unique(plan.band[plan.plane == plane]):
+            mine = plan.band == band
+            gain[mine] = slope(mine, of_plane) * plan.weight[mine]
     return gain
-
-
-def _slope(values: NDArray[np.float64], amplitude: NDArray[np.float64]) -> float:
-    """Least-squares factor from designed amplitude to measured correlation, not negative; 0 of nothing."""
-    return max(float(np.sum(values * amplitude) / max(np.sum(amplitude**2), 1e-30)), 0.0)
 
 
 def soft_chips(projection: Projection, key: Key, gain: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -37,10 +37,15 @@ USUAL_LINES = (
     240, 256, 288, 320, 360, 384, 432, 448, 480, 512, 540, 544, 576, 600, 640, 704, 720, 768, 800, 832, 960, 1024, 1080,
     1152, 1280, 1440, 1536, 1600, 2048, 2160,
 )  # fmt: skip
+#: Those of them that platforms stream.
+LADDER = frozenset({240, 360, 480, 720, 1080, 1440, 2160})
 #: More than the correlation can gain when scale, rotation and stretch are refined, half a step at most from the truth.
 REFINABLE = 1.25
 _CHUNK = 32
+_WHOLE_PIXELS = 3
 _FLIPS = (np.diag([1.0, 1.0]), np.diag([-1.0, 1.0]), np.diag([1.0, -1.0]), np.diag([-1.0, -1.0]))
+#: Scale, aspect and rotation: what a refined geometry may change by, to first order.
+_FREE = (np.eye(2), np.diag([1.0, -1.0]), np.array([[0.0, -1.0], [1.0, 0.0]]))
 _QUARTERS = (np.array([[0.0, -1.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [-1.0, 0.0]]))
 
 
@@ -84,7 +89,7 @@ class _Pilots:
 @lru_cache(maxsize=1)
 def _pilots() -> _Pilots:
     plan = tile.layout()
-    planes, kx, ky, amplitude = (column[plan.pilot] for column in (plan.plane, plan.kx, plan.ky, plan.amplitude))
+    planes, kx, ky, weight = (column[plan.pilot] for column in (plan.plane, plan.kx, plan.ky, plan.weight))
     parts: list[tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64],
                       NDArray[np.bool_]]] = []
     for plane in range(3):
@@ -93,7 +98,7 @@ def _pilots() -> _Pilots:
         # irfft2 sums over exp(+2 pi i k t / GRID) and takes the other half as conjugates.
         mirrored = x < 0
         column, row = np.abs(x), np.where(mirrored, -y, y) % GRID
-        parts.append((np.stack([x, y], axis=1).astype(np.float64), amplitude[chosen].astype(np.float32), chosen,
+        parts.append((np.stack([x, y], axis=1).astype(np.float64), weight[chosen].astype(np.float32), chosen,
                       row * (GRID // 2 + 1) + column, mirrored))
     return _Pilots(*(tuple(column) for column in zip(*parts, strict=True)))
 
@@ -193,7 +198,7 @@ def independent_shifts() -> float:
     characteristic); here L is the mean square angular frequency of the pilots, on either axis, and z is 7.
     """
     plan = tile.layout()
-    power = plan.amplitude[plan.pilot] ** 2
+    power = plan.weight[plan.pilot] ** 2
     angular = (2 * np.pi / tile.TILE) ** 2 * (plan.kx[plan.pilot] ** 2 + plan.ky[plan.pilot] ** 2) / 2
     return float(tile.TILE**2 * np.sum(power * angular) / np.sum(power) * 7**2 / (2 * np.pi))
 
@@ -284,9 +289,10 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, sq
 
 
 def cut(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple[int, int]) -> list[Candidate]:
-    """Crops of pictures of usual sizes that kept their pixels: the best a key.
+    """Crops of pictures of usual sizes that kept their pixels: the best a key, and its best neighbours at whole pixels.
 
-    The scale is then one of a few, so that a crop is found at a lower correlation than among all scales.
+    The scale is then one of a few, so that a crop is found at a lower correlation than among all scales. At the right
+    whole pixel none of the payload is lost to noise that the climb to the peak followed.
 
     Args:
         spectrum: of the picture's evidence.
@@ -294,11 +300,34 @@ def cut(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple
         size: width and height of the picture in pixels, as displayed.
     """
     short = min(size)
-    lines = sorted({short, max(size), *USUAL_LINES})
-    factors = np.array([short / line for line in lines if short <= line <= short * MAX_SCALE])
-    matrices = _diagonal(factors, factors)
-    family = Family("cut", len(matrices) * independent_shifts())
-    return _best_of(spectrum, signs, matrices, family, keep=1, workers=1, exact=True)
+    lines = {line for line in (max(size), *USUAL_LINES) if short <= line <= short * MAX_SCALE}
+    found: list[Candidate] = []
+    # The commonest sizes have a share of the error budget of their own.
+    for name, some in (("cut", lines & LADDER), ("odd_cut", (lines | {short}) - LADDER)):
+        if some:
+            factors = short / np.array(sorted(some))
+            matrices = _diagonal(factors, factors)
+            family = Family(name, len(matrices) * independent_shifts())
+            found += _best_of(spectrum, signs, matrices, family, free=(), keep=1, workers=1, exact=True)
+    return [*found, *(item for best in found for item in _at_whole_pixels(spectrum, best, signs[best.key], size))]
+
+
+def _at_whole_pixels(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], size: tuple[int, int]
+                     ) -> list[Candidate]:
+    """The best neighbours of an upright candidate at which the picture was cut between pixels; none where the tile is
+    no whole number of pixels, for then any place can be one."""
+    pixel = best.matrix[0, 0] * tile.SHORT_SIDE / min(size)
+    period = tile.TILE / pixel
+    if abs(period - round(period)) > 1e-6:
+        return []
+    steps = np.arange(-2, 3)
+    xs, ys = ((np.rint(middle / pixel - length / 2) + steps + length / 2) * pixel
+              for middle, length in zip(best.shift, size, strict=True))
+    samples = sample_pilots(spectrum, best.matrix[None], exact=True)
+    heights = _correlate_on_grid(sign_pilots(samples, signs), xs, ys)[0] / spread(samples)
+    places = np.argsort(-heights, axis=None)[:_WHOLE_PIXELS]
+    return [replace(best, shift=_wrapped(np.array([xs[x], ys[y]])), z=float(heights[y, x]))
+            for y, x in zip(*np.unravel_index(places, heights.shape), strict=True)]
 
 
 def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, keep: int = 3, workers: int = 2
@@ -308,7 +337,7 @@ def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, keep
     upright = _diagonal(factors, factors)
     matrices = np.concatenate([upright, upright @ _FLIPS[1]])
     family = Family("scale", len(matrices) * independent_shifts())
-    return _best_of(spectrum, signs, matrices, family, keep=keep, workers=workers)
+    return _best_of(spectrum, signs, matrices, family, free=_FREE[:1], keep=keep, workers=workers)
 
 
 def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, shortlist: int = 96, keep: int = 2,
@@ -330,7 +359,7 @@ def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, short
     matrices = np.concatenate([both, -both])
     # The shortlist was made without a key, so only what is correlated with the key counts.
     family = Family("warp", len(matrices) * independent_shifts())
-    return _best_of(spectrum, signs, matrices, family, keep=keep, workers=workers)
+    return _best_of(spectrum, signs, matrices, family, free=_FREE, keep=keep, workers=workers)
 
 
 def _warps(spectrum: Spectrum) -> NDArray[np.float64]:
@@ -354,12 +383,13 @@ def _best_of(
     matrices: NDArray[np.float64],
     family: Family,
     *,
+    free: Sequence[NDArray[np.float64]],
     keep: int,
     workers: int,
     exact: bool = False,
 ) -> list[Candidate]:
-    """Correlates every hypothesis with every key and refines the ``keep`` best of each key. ``exact``: as of
-    `sample_pilots`, for hypotheses that stand alone instead of close to one another."""
+    """Correlates every hypothesis with every key and refines the ``keep`` best of each key, as far as it is ``free``.
+    ``exact``: as of `sample_pilots`, for hypotheses that stand alone instead of close to one another."""
 
     def part(start: int) -> list[list[tuple[float, int, int]]]:
         samples = sample_pilots(spectrum, matrices[start : start + _CHUNK], exact=exact)
@@ -385,23 +415,26 @@ def _best_of(
             taken.append(matrices[row])
             y, x = divmod(place, GRID)
             start_at = Candidate(number, matrices[row], (x * tile.TILE / GRID, y * tile.TILE / GRID), z, family)
-            found.append(refine(spectrum, start_at, sign))
+            found.append(refine(spectrum, start_at, sign, free))
             if len(taken) >= keep:
                 break
     return found
 
 
-def refine(spectrum: Spectrum, candidate: Candidate, signs: NDArray[np.complex128], *, rounds: int = 5) -> Candidate:
-    """Climbs to the top of the peak: scale, aspect, rotation and shift in ever smaller steps."""
+def refine(spectrum: Spectrum, candidate: Candidate, signs: NDArray[np.complex128],
+           free: Sequence[NDArray[np.float64]] = _FREE, *, rounds: int = 5) -> Candidate:
+    """Climbs to the top of the peak in ever smaller steps: shift, and what is ``free`` of scale, aspect and rotation.
+
+    What a hypothesis rules out is not refined: each freedom climbs the noise as well, which costs the payload more than
+    a hundredth of a degree would.
+    """
     step = 0.5 * _step(spectrum) / math.sqrt(abs(np.linalg.det(candidate.matrix)))
     reach = tile.TILE / GRID / 2
     best = _climb(spectrum, candidate, signs, [candidate.matrix], reach)
     if best.family.log10_p(best.z * REFINABLE) > HINT_LOG10_P:
         return best
     for _ in range(rounds):
-        turn = np.array([[0.0, -1.0], [1.0, 0.0]])
-        stretch = np.diag([1.0, -1.0])
-        moves = [np.eye(2) + sign * step * move for move in (np.eye(2), stretch, turn) for sign in (-1, 1)]
+        moves = [np.eye(2) + sign * step * move for move in free for sign in (-1, 1)] or [np.eye(2)]
         best = _climb(spectrum, best, signs, [move @ best.matrix for move in moves], reach)
         step, reach = step * 0.6, reach * 0.6
     return best

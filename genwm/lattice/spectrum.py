@@ -17,7 +17,10 @@ from genwm.lattice import tile
 from genwm.lattice.evidence import Evidence
 
 PADDING = 2.0
-_BLOCK = 16
+#: Greatest magnitude of a whitened coefficient, of which one without a mark has unit mean power: what stands out further
+#: is the picture's, and would outweigh the rest.
+LIMIT = 1.5
+_BLOCK = 8
 
 
 @dataclass(slots=True)
@@ -26,7 +29,8 @@ class PlaneSpectrum:
 
     Attributes:
         bins: complex64 ``(rows, columns)``: the padded transform, the phase counted from the plane's centre, divided by
-            the root of the local noise power, so that without a mark each bin has unit mean power.
+            the root of the local noise power, so that without a mark each bin has about unit mean power, and limited to
+            ``LIMIT``.
         noise: float32, noise power (of the plain transform) a block of ``_BLOCK`` x ``_BLOCK`` bins.
         size: padded (rows, columns) in samples.
         step: nominal pixels a sample, (x, y).
@@ -66,7 +70,9 @@ def _plane(plane: NDArray[np.float32], width: float, height: float, workers: int
     turn_x = np.exp(2j * np.pi * np.fft.rfftfreq(size[1]) * ((columns - 1) / 2)).astype(np.complex64)
     bins *= turn_y[:, None]
     bins *= turn_x
-    bins *= np.repeat(np.repeat(gain, _BLOCK, axis=0)[: bins.shape[0]], _BLOCK, axis=1)[:, : bins.shape[1]]
+    gains = np.repeat(np.repeat(gain, _BLOCK, axis=0)[: bins.shape[0]], _BLOCK, axis=1)[:, : bins.shape[1]]
+    np.sqrt(power, out=power)
+    bins *= np.minimum(gains, np.float32(LIMIT) / np.maximum(power, np.float32(1e-30), out=power))
     return PlaneSpectrum(bins, noise, size, (width / columns, height / rows))
 
 

@@ -133,13 +133,13 @@ def colours(luma: Array, blue_difference: Array, red_difference: Array) -> tuple
     return y + red * cr, y + green_cb * cb + green_cr * cr, y + blue * cb
 
 
-def masks(luma: Array, red: Array, green: Array, blue: Array) -> Array:
+def masks(luma: Array, red: Array, green: Array, blue: Array, *, most: int = 96) -> Array:
     """The masks of the three planes: float32 ``(3, h, w)``, of ``visibility`` and ``chroma_masks``, whose arguments
-    these are."""
+    these are; made ``most`` rows at a time."""
     rows, columns = luma.shape
     found = _empty(luma, (3, rows, columns))
     reach = ACTIVITY_WINDOW // 2 + RESIDUAL_WINDOW // 2
-    for part in _parts(rows, _strip_height(luma, columns)):
+    for part in _parts(rows, _strip_height(luma, columns, most)):
         first = max(part.start - reach, 0)
         seen = visibility(luma[first : part.stop + reach])
         found[0, part] = seen[part.start - first : part.stop - first]
@@ -292,7 +292,8 @@ def _masks_of_rgb(frame: Array, factor: int) -> Array:
     for channel, weight in zip(small[1:], LUMA_FROM_RGB[1:], strict=True):
         levels += channel * (weight * LUMA_RANGE)
     levels += 16
-    return masks(levels, *small)
+    # Of a picture as small as its mask, a few rows at a time: what they take counts as frames.
+    return masks(levels, *small, most=24 if factor == 1 else 96)
 
 
 def add_to_rgb(frame: Array, marked: Array, patterns: Array, gain: float) -> None:

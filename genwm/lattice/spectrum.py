@@ -17,8 +17,8 @@ from genwm.lattice import tile
 from genwm.lattice.evidence import Evidence
 
 PADDING = 2.0
-#: Greatest magnitude of a whitened coefficient, which has unit mean power without a mark: what stands out further is the
-#: picture's, and would outweigh the rest.
+#: Greatest magnitude of a whitened coefficient, which has unit mean power without a mark: what stands out further is
+#: the picture's, and would outweigh the rest.
 LIMIT = 1.5
 _BLOCK = 8
 

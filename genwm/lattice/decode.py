@@ -65,23 +65,26 @@ def measured_gain(projection: Projection, signs: NDArray[np.complex128]) -> NDAr
     aligned = np.zeros(len(plan.kx))
     aligned[plan.pilot] = (projection.values[plan.pilot] * signs.conj()).real
 
-    def slope(where: NDArray[np.bool_], expected: float | None = None) -> float:
-        """Least-squares factor from weight to correlation, not negative; ``expected`` where there are no pilots."""
+    def fit(where: NDArray[np.bool_]) -> tuple[float, float]:
+        """Least-squares factor from weight to correlation of the pilots there, and the inverse of its variance: of
+        coefficients of unit power, 1 / (2 energy)."""
         weight, values = plan.weight[where & plan.pilot], aligned[where & plan.pilot]
         energy = float(weight @ weight)
-        if expected is None or not energy:
-            return max(float(weight @ values) / max(energy, 1e-30), 1e-9) if expected is None else expected
-        # Coefficients have unit power, so the slope's variance is 1 / (2 energy); the prior is as wide as itself.
-        trust = expected**2 / (expected**2 + 0.5 / energy)
-        return max(trust * float(weight @ values) / energy + (1 - trust) * expected, 0.05 * expected)
+        return float(weight @ values) / max(energy, 1e-30), 2 * energy
 
-    overall = slope(np.isin(plan.plane, plan.plane[projection.values != 0]))  # of planes that hold anything
+    def shrunk(where: NDArray[np.bool_], expected: float) -> float:
+        """The factor there, towards an expected one whose prior is as wide as itself; all that where no pilots are."""
+        factor, precision = fit(where)
+        trust = precision / (precision + expected**-2)
+        return max(trust * factor + (1 - trust) * expected, 0.05 * expected)
+
+    overall = max(fit(np.isin(plan.plane, plan.plane[projection.values != 0]))[0], 1e-9)  # of planes that hold anything
     gain = np.zeros(len(plan.kx))
     for plane in range(len(tile.PLANES)):
-        of_plane = slope(plan.plane == plane, overall)
+        of_plane = shrunk(plan.plane == plane, overall)
         for band in np.unique(plan.band[plan.plane == plane]):
             mine = plan.band == band
-            gain[mine] = slope(mine, of_plane) * plan.weight[mine]
+            gain[mine] = shrunk(mine, of_plane) * plan.weight[mine]
     return gain
 
 

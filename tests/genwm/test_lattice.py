@@ -27,7 +27,7 @@ from genwm.lattice.evidence import (
     Evidence,
     whiten,
 )
-from genwm.lattice.spectrum import transform
+from genwm.lattice.spectrum import LIMIT, transform
 from genwm.video import Planes
 from tests.clips import KEY, PAYLOAD, scene
 
@@ -327,6 +327,52 @@ def test_an_unchanged_picture_is_found_with_its_payload() -> None:
     assert decoded.payload == PAYLOAD
     assert decode.read_payload(decode.project_candidate(spectrum, best), OTHER).payload is None
     assert min(candidate.log10_p for candidate in found if candidate.key == 0) > -4
+
+
+def test_what_stands_out_in_a_picture_does_not_outweigh_the_mark() -> None:
+    """A wave of the picture's own on a frequency of the lattice: without a limit it would be most of the spread."""
+    evidence = synthetic(np.eye(2), (384.0, 256.0), strength=0.1)
+    plan = tile.layout()
+    chosen = np.flatnonzero(plan.pilot & (plan.plane == 1))[:6]
+    rows, columns = evidence.planes[1].shape
+    x, y = (np.arange(columns) * 768 / columns)[None, :], (np.arange(rows) * 512 / rows)[:, None]
+    waves = sum(5 * np.cos(2 * np.pi / tile.TILE * (plan.kx[k] * x + plan.ky[k] * y)) for k in chosen)
+    striped = replace(evidence, planes=(evidence.planes[0], evidence.planes[1] + waves, evidence.planes[2]))
+    plain, found = (
+        min(geometry.uncropped(transform(item), geometry.pilot_keys([KEY])), key=lambda candidate: candidate.log10_p)
+        for item in (evidence, striped)
+    )
+    assert found.family.name == plain.family.name == "unchanged"
+    assert found.z > 0.8 * plain.z > 5
+    values = decode.project(transform(striped), np.eye(2), (384.0, 256.0)).values
+    assert np.abs(values).max() == pytest.approx(LIMIT)
+    unlimited = decode.project(transform(striped), np.eye(2), (384.0, 256.0), limit=math.inf)
+    assert np.abs(unlimited.values[chosen]).min() > 2 * LIMIT
+    assert unlimited.pilot_z(tile.pilot_signs(KEY)) < 0.8 * plain.z
+
+
+def test_gains_of_bands_and_planes_are_learnt_from_the_pilots() -> None:
+    plan = tile.layout()
+    signs = tile.signs(KEY, PAYLOAD)
+    came_through = np.array([4.0, 1.0, 1.0, 3.0, 0.5])[plan.band]  # of each band
+    values = came_through * plan.weight * 8 * signs
+    gain = decode.measured_gain(decode.Projection(values), tile.pilot_signs(KEY)) / plan.weight
+    by_band = np.array([gain[plan.band == band].mean() for band in range(len(tile.BANDS))])
+    assert np.ptp(gain[plan.band == 0]) < 1e-9  # one gain a band
+    assert by_band[0] > 1.5 * by_band[1]
+    assert by_band[1] < by_band[2] < by_band[0]  # a band without pilots does as well as its plane
+    assert by_band[3] > 2 * by_band[4]
+    grey = decode.measured_gain(decode.Projection(np.where(plan.plane == 0, values, 0)), tile.pilot_signs(KEY))
+    assert grey[plan.plane == 0].min() > 0
+    assert (grey[plan.plane > 0] / plan.weight[plan.plane > 0]).max() < 0.3 * by_band[1]
+
+
+def test_gains_of_noise_are_small_and_positive() -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(2, len(tile.layout().kx))) / np.sqrt(2)
+    gain = decode.measured_gain(decode.Projection(noise[0] + 1j * noise[1]), tile.pilot_signs(KEY))
+    assert (gain > 0).all()
+    assert np.isfinite(gain).all()
 
 
 @settings(max_examples=6)

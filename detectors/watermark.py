@@ -202,7 +202,7 @@ def read_watermark(
         )
     decided = False
     if not info.is_still:
-        keyed = Accumulator(group_frames=4)
+        keyed = Accumulator(group_frames=4, picked=True)
         for frame in keyed_frames:
             keyed.add(frame)
             frames += 1

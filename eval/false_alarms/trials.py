@@ -131,7 +131,7 @@ def looks_of(path: str | os.PathLike[str], *, max_frames: int, threads: int = 1)
                               (info.width, info.height)))
 
     if not info.is_still:
-        keyed = Accumulator(group_frames=4)
+        keyed = Accumulator(group_frames=4, picked=True)
         for frame in reader.key_frames(path, info, threads, min(reader.KEY_FRAMES, max_frames), []):
             keyed.add(frame)
         look(keyed.take())

@@ -20,6 +20,9 @@ from genwm.video import Planes, resized
 #: Short side that larger frames are scaled down to before they are summed.
 WORKING_LINES = 720
 FRAME_WEIGHTS = {"I": 16, "P": 3, "B": 1, "?": 3}
+#: Of a key frame that follows another. Where all frames are key frames their types say nothing; but what begins such a
+#: file likely began an earlier encode as well, which gave it most of its bits.
+REPEATED_WEIGHT = 2
 GROUP_FRAMES = 16
 #: Side of the box of the high-pass, a plane: the colours' mark has longer waves.
 WINDOWS = (5, 9, 9)
@@ -102,9 +105,12 @@ class Evidence:
 @dataclass(slots=True)
 class Accumulator:
     """Collects frames of one size into groups, whitens each on other threads while the next frames are decoded, and
-    hands them over as evidence."""
+    hands them over as evidence. ``picked``: frames are not neighbours but were picked for their type, and count by it
+    whatever came before."""
 
     group_frames: int = GROUP_FRAMES
+    picked: bool = False
+    _last_type: str = ""
     _open: Group | None = None
     _whitened: list[tuple[Callable[..., Evidence], list[Future[NDArray[np.float32]]]]] = field(default_factory=list)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
@@ -112,6 +118,9 @@ class Accumulator:
     def add(self, frame: Planes) -> None:
         """Adds one frame; its arrays are not kept for longer than the next few frames."""
         weight = FRAME_WEIGHTS.get(frame.picture_type, FRAME_WEIGHTS["?"])
+        if frame.picture_type == self._last_type == "I" and not self.picked:
+            weight = REPEATED_WEIGHT
+        self._last_type = frame.picture_type
         current = self._open
         if current is not None and (
             current.frames >= self.group_frames

@@ -21,6 +21,7 @@ from genwm.lattice.evidence import (
     CLIP,
     EVIDENCE_LINES,
     FRAME_WEIGHTS,
+    REPEATED_WEIGHT,
     VARIANCE_FLOOR,
     WINDOWS,
     Accumulator,
@@ -197,12 +198,18 @@ def test_whitening_is_what_filters_of_scipy_give(window: int, calm_power: float)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_frames_count_by_their_type() -> None:
-    """A group is its frames' weighted mean, however many are summed at once."""
+@pytest.mark.parametrize(("types", "picked", "repeated"), [
+    ("IBBPBBP", False, []), ("IPIP", False, []), ("IIII", False, [1, 2, 3]), ("IIII", True, []),
+])  # fmt: skip
+def test_frames_count_by_their_type(types: str, picked: bool, repeated: list[int]) -> None:
+    """A group is its frames' weighted mean, however many are summed at once. Where all are key frames, the first
+    counts most, unless they were picked for it."""
     rng = np.random.default_rng(2)
-    frames = [replace(noise_planes(rng, index), picture_type=kind) for index, kind in enumerate("IBBPBBP")]
-    weights = [FRAME_WEIGHTS[frame.picture_type] for frame in frames]
-    collected = Accumulator(group_frames=len(frames))
+    frames = [replace(noise_planes(rng, index), picture_type=kind) for index, kind in enumerate(types)]
+    weights = [REPEATED_WEIGHT if index in repeated else FRAME_WEIGHTS[frame.picture_type]
+               for index, frame in enumerate(frames)]
+    assert REPEATED_WEIGHT < FRAME_WEIGHTS["I"]
+    collected = Accumulator(group_frames=len(frames), picked=picked)
     for frame in frames:
         collected.add(frame)
     (found,) = collected.take()

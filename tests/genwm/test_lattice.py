@@ -208,7 +208,7 @@ def test_frames_count_by_their_type(types: str, picked: bool, repeated: list[int
     frames = [replace(noise_planes(rng, index), picture_type=kind) for index, kind in enumerate(types)]
     weights = [REPEATED_WEIGHT if index in repeated else FRAME_WEIGHTS[frame.picture_type]
                for index, frame in enumerate(frames)]
-    assert REPEATED_WEIGHT < FRAME_WEIGHTS["I"]
+    assert FRAME_WEIGHTS["I"] > REPEATED_WEIGHT
     collected = Accumulator(group_frames=len(frames), picked=picked)
     for frame in frames:
         collected.add(frame)

@@ -79,13 +79,13 @@ def timeline_of(
     keys: Sequence[Key],
     hint: Candidate | None,
     payload: int | None,
-    looks: int,
+    looks: float,
     threads: int = 2,
 ) -> tuple[Segment, ...]:
     """Marked segments on the grid that the whole file's reading found, of every key, in order of time.
 
-    ``hint`` is the place where the mark was found, in ``looks`` looks; empty without one. ``payload`` is what was read
-    there, if anything.
+    ``hint`` is the place where the mark was found, in one of ``looks`` looks; empty without one. ``payload`` is what
+    was read there, if anything.
     """
     if hint is None:
         return ()
@@ -113,7 +113,7 @@ def timeline_of(
     return tuple(segments)
 
 
-def _marks(values: NDArray[np.complex64], keys: Sequence[Key], hint: Candidate, payload: int | None, looks: int
+def _marks(values: NDArray[np.complex64], keys: Sequence[Key], hint: Candidate, payload: int | None, looks: float
            ) -> list[_Mark]:
     """What a cell can carry: each payload of each key that some window of cells gives; the found key's pilots alone if
     it gives none; the pilots of another key if they stand out somewhere."""

@@ -41,9 +41,11 @@ KEY_FRAMES = 8
 FIRST_LOOK_FRAMES = 32
 ALL_FRAMES = 128
 MAX_GROUPS = 8
-LOOKS = 3
+#: A look counts as one of so many: the inverse of its share of the error budget. The last has most of the evidence and
+#: so most of the budget; the two before it only save time.
+EARLY_LOOK, LAST_LOOK = 6.0, 1.5
 #: Without even this much in the key frames, the second look is spared.
-GLIMPSE_LOG10_P = -1.0
+GLIMPSE_LOG10_P = -0.7
 #: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
 DECODABLE_Z = 5.5
 _MAX_DECODES = 4
@@ -117,7 +119,8 @@ class Search:
             return False
         whole = transform(reduce(add, evidence))
         still = partial(project_candidate, whole)
-        if self.weigh(geometry.uncropped(whole, self.signs, squeezes=thorough), still, looks=LOOKS):
+        if self.weigh(geometry.uncropped(whole, self.signs, squeezes=thorough), still,
+                      looks=LAST_LOOK if thorough else EARLY_LOOK):
             return True
         # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
         if not thorough or max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
@@ -131,7 +134,7 @@ class Search:
         projections = {id(candidate): projection for candidate, projection in moving}
         return self.weigh([candidate for candidate, _ in moving], lambda candidate: projections[id(candidate)]())
 
-    def weigh(self, candidates: Sequence[Candidate], project: Callable[[Candidate], Projection], *, looks: int = 1
+    def weigh(self, candidates: Sequence[Candidate], project: Callable[[Candidate], Projection], *, looks: float = 1
                ) -> bool:
         trials = len(self.keys) * looks
         ordered = sorted(candidates, key=lambda candidate: candidate.log10_p)
@@ -232,7 +235,7 @@ def read_watermark(
     segments: tuple[Segment, ...] = ()
     if timeline:
         segments = timeline_of(
-            source, keys=keys, hint=found, payload=finding.payload, looks=LOOKS, threads=threads,
+            source, keys=keys, hint=found, payload=finding.payload, looks=EARLY_LOOK, threads=threads,
         )
     total = time.perf_counter() - started
     return Reading(

@@ -166,13 +166,11 @@ def _loudest(sample: Sample, row: int) -> str:
 
 def _expected_ratio(sample: Sample, fitted: Sequence[Calibration]) -> float:
     """Measured over claimed of the whole decision far out in the tail, as the families' calibration predicts it: each
-    one's share of the budget x its factor x the looks that try it / the looks that are counted. Payloads are left
-    out."""
+    one's share of the budget x its factor x the share of it that the looks which try it have. Payloads are left out."""
     factors = {item.family: item.factor for item in fitted}  # the last is the one furthest out
     looks = float(np.mean([clip.looks for clip in sample.clips])) if sample.clips else 0.0
-    return sum(
-        SHARES[name] * factor * (looks / reader.LOOKS if name in KNOWN else 1) for name, factor in factors.items()
-    )
+    used = max(looks - 1, 0) / reader.EARLY_LOOK + 1 / reader.LAST_LOOK
+    return sum(SHARES[name] * factor * (used if name in KNOWN else 1) for name, factor in factors.items())
 
 
 def markdown(summary: Summary) -> str:

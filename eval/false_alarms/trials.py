@@ -175,7 +175,7 @@ def try_keys(
                     continue
                 still = partial(project_candidate, look.spectrum)
                 candidates = list(found[number])
-                if search.weigh(candidates, still, looks=reader.LOOKS):
+                if search.weigh(candidates, still, looks=reader.LAST_LOOK if look.thorough else reader.EARLY_LOOK):
                     break
                 if look.thorough and whole:
                     moving = zooms.get(number, [])

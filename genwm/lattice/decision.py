@@ -34,7 +34,7 @@ SHARES = {
 #: hundred exceeds; these hold at 10^-6.
 EFFECTIVE = {
     "unchanged": 1.0, "flipped": 1.0, "recoloured": 1.0, "near": 0.15, "aspect": 0.7, "cut": 0.8, "odd_cut": 0.8,
-    "scale": 2.0, "warp": 1.0, "zoom": 0.3,
+    "scale": 1.5, "warp": 2.0, "zoom": 0.3,
 }  # fmt: skip
 
 #: Family-wise false-alarm rate a file and key set below which a mark counts as detected.
@@ -70,6 +70,7 @@ def log10_tail(z: float) -> float:
     return float(log_ndtr(-z)) / math.log(10)
 
 
-def any_of(log10_p: float, count: int) -> float:
-    """Bonferroni: the p-value of the best of ``count`` tests, base 10, at most 0."""
+def any_of(log10_p: float, count: float) -> float:
+    """Bonferroni: the p-value of the best of ``count`` tests, or of one that has 1 / ``count`` of the error budget;
+    base 10, at most 0."""
     return min(0.0, log10_p + math.log10(max(count, 1)))

@@ -14,7 +14,7 @@ from PIL import Image
 
 import detectors
 from detectors import read_watermark
-from detectors.watermark import FRAME_BUDGET, SMALL_LINES, key_frames, opened
+from detectors.watermark import EARLY_LOOK, FRAME_BUDGET, LAST_LOOK, SMALL_LINES, key_frames, opened
 from genwm import Key
 from genwm.errors import EmptyFileError, InputError, KeyMissingError, NotFoundError
 from genwm.lattice.decision import HINT_LOG10_P, THRESHOLD_LOG10_P
@@ -260,3 +260,7 @@ def test_the_first_key_frame_tells_what_the_file_is(fps: int, tmp_path: Path) ->
     info, frames = opened(path, 1, 4, [])
     assert info == probe(path)
     assert [frame.time_s for frame in frames] == [frame.time_s for frame in key_frames(path, info, 1, 4, [])]
+
+
+def test_the_looks_share_the_error_budget() -> None:
+    assert 2 / EARLY_LOOK + 1 / LAST_LOOK <= 1

@@ -48,7 +48,7 @@ EARLY_LOOK, LAST_LOOK = 6.0, 1.5
 GLIMPSE_LOG10_P = -0.7
 #: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
 DECODABLE_Z = 5.5
-_MAX_DECODES = 4
+_MAX_DECODES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Search:
         if not thorough or max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
             return False
         cuts = geometry.cut(whole, self.signs, self.size)
-        if self.weigh([*cuts, *geometry.cropped(whole, self.signs)], still):
+        if self.weigh([*cuts, *geometry.cropped(whole, self.signs, self.size)], still):
             return True
         if self.weigh(geometry.warped(whole, self.signs), still):
             return True

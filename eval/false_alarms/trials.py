@@ -162,7 +162,8 @@ def try_keys(
         zooms: dict[int, list[tuple[Candidate, Callable[[], Projection]]]] = {}
         if searched:
             last, few = looks[-1], signs[:searched]
-            crops = _by_key([*geometry.cut(last.spectrum, few, last.size), *geometry.cropped(last.spectrum, few)])
+            crops = _by_key([*geometry.cut(last.spectrum, few, last.size),
+                             *geometry.cropped(last.spectrum, few, last.size)])
             warps = _by_key(geometry.warped(last.spectrum, few))
             for candidate, projection in zoomed(last.evidence, few):
                 zooms.setdefault(candidate.key, []).append((replace(candidate, key=0), projection))

@@ -316,7 +316,7 @@ def _at_whole_pixels(spectrum: Spectrum, best: Candidate, signs: NDArray[np.comp
                      ) -> list[Candidate]:
     """The best neighbours of an upright candidate at which the picture was cut between pixels; none where the tile is
     no whole number of pixels, for then any place can be one."""
-    pixel = best.matrix[0, 0] * tile.SHORT_SIDE / min(size)
+    pixel = abs(best.matrix[0, 0]) * tile.SHORT_SIDE / min(size)
     period = tile.TILE / pixel
     if abs(period - round(period)) > 1e-6:
         return []
@@ -330,14 +330,29 @@ def _at_whole_pixels(spectrum: Spectrum, best: Candidate, signs: NDArray[np.comp
             for y, x in zip(*np.unravel_index(places, heights.shape), strict=True)]
 
 
-def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, keep: int = 3, workers: int = 2
-            ) -> list[Candidate]:
-    """Any crop at any scale, straight or mirrored left to right: the ``keep`` best a key, refined."""
+def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple[int, int] | None = None, *,
+            keep: int = 3, workers: int = 2) -> list[Candidate]:
+    """Any crop at any scale, straight or mirrored left to right: the ``keep`` best a key, refined; and the best as a cut
+    that kept its pixels, if ``size``, width and height in pixels, is known.
+    """
     factors = 1 / scales(spectrum)
     upright = _diagonal(factors, factors)
     matrices = np.concatenate([upright, upright @ _FLIPS[1]])
     family = Family("scale", len(matrices) * independent_shifts())
-    return _best_of(spectrum, signs, matrices, family, free=_FREE[:1], keep=keep, workers=workers)
+    found = _best_of(spectrum, signs, matrices, family, free=_FREE[:1], keep=keep, workers=workers)
+    if size is None:
+        return found
+    best = {item.key: item for item in sorted(found, key=lambda item: item.z)}.values()
+    return [*found, *(item for candidate in best
+                      for item in _at_whole_pixels(spectrum, _as_cut(spectrum, candidate, signs[candidate.key], size),
+                                                   signs[candidate.key], size))]
+
+
+def _as_cut(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], size: tuple[int, int]) -> Candidate:
+    """A crop as a cut out of the nearest number of lines that is a multiple of 8, as those of most pictures are."""
+    factor = min(size) / (8 * max(1, round(min(size) / abs(best.matrix[0, 0]) / 8)))
+    matrix = np.sign(best.matrix) * factor
+    return refine(spectrum, replace(best, matrix=matrix, z=-math.inf), signs, ())
 
 
 def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, shortlist: int = 96, keep: int = 2,

@@ -436,6 +436,18 @@ def test_a_cut_is_also_looked_at_where_it_begins_at_a_whole_pixel() -> None:
     assert len([item for item in odd if item.family.name == "odd_cut"]) == 1
 
 
+def test_a_cut_out_of_an_unusual_size_is_looked_at_with_its_pixels_kept() -> None:
+    size, lines, left, top = (480, 300), 488, 40, 60
+    pixel = tile.SHORT_SIDE / lines
+    middle = ((left + size[0] / 2) * pixel % tile.TILE, (top + size[1] / 2) * pixel % tile.TILE)
+    spectrum = transform(synthetic(np.eye(2) * min(size) / lines, middle, strength=0.2, width=size[0], height=size[1]))
+    found = geometry.cropped(spectrum, geometry.pilot_keys([KEY]), size)
+    assert {item.family.name for item in found} == {"scale"}
+    exact = [item for item in found if abs(item.matrix[0, 0] - min(size) / lines) < 1e-9]
+    assert any(np.abs(np.array(item.shift) - middle).max() < 1e-6 for item in exact)
+    assert len(geometry.cropped(spectrum, geometry.pilot_keys([KEY]))) == len(found) - len(exact)
+
+
 @pytest.mark.parametrize(("degrees", "aspect"), [(5.0, 1.0), (-9.0, 1.0), (0.0, 0.75), (0.0, 1.33)])
 def test_rotations_and_squeezes_are_recovered(degrees: float, aspect: float) -> None:
     matrix = np.linalg.inv(picture_matrix(1.1, degrees, False, aspect))

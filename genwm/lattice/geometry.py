@@ -332,9 +332,8 @@ def _at_whole_pixels(spectrum: Spectrum, best: Candidate, signs: NDArray[np.comp
 
 def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple[int, int] | None = None, *,
             keep: int = 3, workers: int = 2) -> list[Candidate]:
-    """Any crop at any scale, straight or mirrored left to right: the ``keep`` best a key, refined; and the best as a cut
-    that kept its pixels, if ``size``, width and height in pixels, is known.
-    """
+    """Any crop at any scale, straight or mirrored left to right: the ``keep`` best a key, refined; and, if ``size`` is
+    known, width and height in pixels, the best of them as a cut that kept its pixels."""
     factors = 1 / scales(spectrum)
     upright = _diagonal(factors, factors)
     matrices = np.concatenate([upright, upright @ _FLIPS[1]])

@@ -120,7 +120,7 @@ class Search:
         whole = transform(reduce(add, evidence))
         still = partial(project_candidate, whole)
         if self.weigh(geometry.uncropped(whole, self.signs, squeezes=thorough), still,
-                      looks=LAST_LOOK if thorough else EARLY_LOOK):
+                      looks=looks_counted(thorough)):
             return True
         # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
         if not thorough or max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
@@ -205,7 +205,7 @@ def read_watermark(
         )
     decided = False
     if not info.is_still:
-        keyed = Accumulator(group_frames=4, picked=True)
+        keyed = key_collector()
         for frame in keyed_frames:
             keyed.add(frame)
             frames += 1
@@ -235,7 +235,7 @@ def read_watermark(
     segments: tuple[Segment, ...] = ()
     if timeline:
         segments = timeline_of(
-            source, keys=keys, hint=found, payload=finding.payload, looks=EARLY_LOOK, threads=threads,
+            source, keys=keys, hint=found, payload=finding.payload, looks=EARLY_LOOK, threads=threads,  # the stricter
         )
     total = time.perf_counter() - started
     return Reading(
@@ -340,6 +340,16 @@ def _part(source: Source, warnings: list[str], *, select: Select, max_frames: in
             warnings.append(f"nothing could be read from {start_s:.1f} s on: {error}")
         finally:
             warnings.extend(text for text in reader.warnings if text not in warnings)
+
+
+def looks_counted(thorough: bool) -> float:
+    """As one of how many looks the last (thorough) or an earlier one counts."""
+    return LAST_LOOK if thorough else EARLY_LOOK
+
+
+def key_collector() -> Accumulator:
+    """Of the first look, at key frames from all over the file."""
+    return Accumulator(group_frames=4, picked=True)
 
 
 def collector(info: VideoInfo, max_frames: int) -> Accumulator:

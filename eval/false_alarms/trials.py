@@ -21,7 +21,7 @@ from genwm.keys import Key
 from genwm.lattice import geometry
 from genwm.lattice.decision import HINT_LOG10_P, THRESHOLD_LOG10_P
 from genwm.lattice.decode import Projection, project_candidate
-from genwm.lattice.evidence import Accumulator, Evidence, of_one_size
+from genwm.lattice.evidence import Evidence, of_one_size
 from genwm.lattice.geometry import Candidate
 from genwm.lattice.spectrum import Spectrum, transform
 from genwm.lattice.zoom import zoomed
@@ -131,7 +131,7 @@ def looks_of(path: str | os.PathLike[str], *, max_frames: int, threads: int = 1)
                               (info.width, info.height)))
 
     if not info.is_still:
-        keyed = Accumulator(group_frames=4, picked=True)
+        keyed = reader.key_collector()
         for frame in reader.key_frames(path, info, threads, min(reader.KEY_FRAMES, max_frames), []):
             keyed.add(frame)
         look(keyed.take())
@@ -176,7 +176,7 @@ def try_keys(
                     continue
                 still = partial(project_candidate, look.spectrum)
                 candidates = list(found[number])
-                if search.weigh(candidates, still, looks=reader.LAST_LOOK if look.thorough else reader.EARLY_LOOK):
+                if search.weigh(candidates, still, looks=reader.looks_counted(look.thorough)):
                     break
                 if look.thorough and whole:
                     moving = zooms.get(number, [])

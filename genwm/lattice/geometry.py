@@ -314,7 +314,7 @@ def cut(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple
 
 def _at_whole_pixels(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], size: tuple[int, int]
                      ) -> list[Candidate]:
-    """The best neighbours of an upright candidate at which the picture was cut between pixels; none where the tile is
+    """The best neighbours of a straight candidate at which the picture was cut between pixels; none where the tile is
     no whole number of pixels, for then any place can be one."""
     pixel = abs(best.matrix[0, 0]) * tile.SHORT_SIDE / min(size)
     period = tile.TILE / pixel

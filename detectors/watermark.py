@@ -48,7 +48,8 @@ EARLY_LOOK, LAST_LOOK = 6.0, 1.5
 GLIMPSE_LOG10_P = -0.7
 #: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
 DECODABLE_Z = 5.5
-_MAX_DECODES = 8
+#: Payloads decoded in one search at most: a few where no mark has shown yet, many where one has and is to be read.
+_FEW_DECODES, _MANY_DECODES = 8, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +143,18 @@ class Search:
             log10_p = any_of(candidate.log10_p, trials)
             if log10_p < self.best.log10_p and self.best.payload is None:
                 self.best = Finding(log10_p, candidate)
+        many = self.best.log10_p <= THRESHOLD_LOG10_P
         promising = [
             candidate for candidate in ordered if candidate.z >= DECODABLE_Z or candidate.log10_p <= HINT_LOG10_P
-        ][:_MAX_DECODES]
+        ][: _MANY_DECODES if many else _FEW_DECODES]
         # Of several that decode, the one that supposes least is the picture's geometry: a neighbour may fit by luck.
-        promising.sort(key=lambda candidate: candidate.family.hypotheses)
-        for candidate in promising:
+        for rank, candidate in sorted(enumerate(promising), key=lambda entry: entry[1].family.hypotheses):
             decoded = read_payload(project(candidate), self.keys[candidate.key])
             if decoded.payload is None:
                 continue
-            # Every candidate that may be decoded counts, with the payload's share of the error budget.
-            chance = any_of(decoded.log10_p - np.log10(SHARES["payload"]), trials * 4 * _MAX_DECODES)
+            # Every candidate that may be decoded, in any of the four searches, counts: the first has half of the
+            # payload's share of the error budget, the next ones 1/6, 1/12, ...: together no more than all of it.
+            chance = any_of(decoded.log10_p - np.log10(SHARES["payload"]), trials * 4 * (rank + 1) * (rank + 2))
             if chance <= THRESHOLD_LOG10_P:
                 self.best = Finding(min(chance, any_of(candidate.log10_p, trials)), candidate, decoded.payload)
                 return True

@@ -42,7 +42,6 @@ LADDER = frozenset({240, 360, 480, 720, 1080, 1440, 2160})
 #: More than the correlation can gain when scale, rotation and stretch are refined, half a step at most from the truth.
 REFINABLE = 1.25
 _CHUNK = 32
-_WHOLE_PIXELS = 3
 _FLIPS = (np.diag([1.0, 1.0]), np.diag([-1.0, 1.0]), np.diag([1.0, -1.0]), np.diag([-1.0, -1.0]))
 #: Scale, aspect and rotation: what a refined geometry may change by, to first order.
 _FREE = (np.eye(2), np.diag([1.0, -1.0]), np.array([[0.0, -1.0], [1.0, 0.0]]))
@@ -289,7 +288,7 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, sq
 
 
 def cut(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple[int, int]) -> list[Candidate]:
-    """Crops of pictures of usual sizes that kept their pixels: the best a key, and its best neighbours at whole pixels.
+    """Crops of pictures of usual sizes that kept their pixels: the best a key, and its neighbours at whole pixels.
 
     The scale is then one of a few, so that a crop is found at a lower correlation than among all scales. At the right
     whole pixel none of the payload is lost to noise that the climb to the peak followed.
@@ -314,8 +313,8 @@ def cut(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple
 
 def _at_whole_pixels(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], size: tuple[int, int]
                      ) -> list[Candidate]:
-    """The best neighbours of a straight candidate at which the picture was cut between pixels; none where the tile is
-    no whole number of pixels, for then any place can be one."""
+    """A straight candidate and its neighbours at which the picture was cut between pixels; none where the tile is no
+    whole number of pixels, for then any place can be one."""
     pixel = abs(best.matrix[0, 0]) * tile.SHORT_SIDE / min(size)
     period = tile.TILE / pixel
     if abs(period - round(period)) > 1e-6:
@@ -325,9 +324,8 @@ def _at_whole_pixels(spectrum: Spectrum, best: Candidate, signs: NDArray[np.comp
               for middle, length in zip(best.shift, size, strict=True))
     samples = sample_pilots(spectrum, best.matrix[None], exact=True)
     heights = _correlate_on_grid(sign_pilots(samples, signs), xs, ys)[0] / spread(samples)
-    places = np.argsort(-heights, axis=None)[:_WHOLE_PIXELS]
-    return [replace(best, shift=_wrapped(np.array([xs[x], ys[y]])), z=float(heights[y, x]))
-            for y, x in zip(*np.unravel_index(places, heights.shape), strict=True)]
+    return [replace(best, shift=_wrapped(np.array([xs[x], ys[y]])), z=float(height))
+            for (y, x), height in np.ndenumerate(heights)]
 
 
 def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: tuple[int, int] | None = None, *,
@@ -342,16 +340,20 @@ def cropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], size: t
     if size is None:
         return found
     best = {item.key: item for item in sorted(found, key=lambda item: item.z)}.values()
-    return [*found, *(item for candidate in best
-                      for item in _at_whole_pixels(spectrum, _as_cut(spectrum, candidate, signs[candidate.key], size),
-                                                   signs[candidate.key], size))]
+    cuts = [cut for candidate in best for cut in _as_cuts(spectrum, candidate, signs[candidate.key], size)]
+    return [*found, *(item for cut in cuts for item in _at_whole_pixels(spectrum, cut, signs[cut.key], size))]
 
 
-def _as_cut(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], size: tuple[int, int]) -> Candidate:
-    """A crop as a cut out of the nearest number of lines that is a multiple of 8, as those of most pictures are."""
-    factor = min(size) / (8 * max(1, round(min(size) / abs(best.matrix[0, 0]) / 8)))
-    matrix = np.sign(best.matrix) * factor
-    return refine(spectrum, replace(best, matrix=matrix, z=-math.inf), signs, ())
+def _as_cuts(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], size: tuple[int, int]
+             ) -> list[Candidate]:
+    """A crop as cuts out of pictures whose lines are a multiple of 8, as those of most are: all that come within half
+    a step of its scale, and the nearest."""
+    lines = min(size) / abs(best.matrix[0, 0])
+    reach = lines * _step(spectrum) / 2 / abs(best.matrix[0, 0])
+    nearest = max(1, round(lines / 8))
+    numbers = {nearest, *range(max(1, math.ceil((lines - reach) / 8)), math.floor((lines + reach) / 8) + 1)}
+    return [refine(spectrum, replace(best, matrix=np.sign(best.matrix) * (min(size) / (8 * number)), z=-math.inf),
+                   signs, ()) for number in sorted(numbers)]
 
 
 def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, shortlist: int = 96, keep: int = 2,

@@ -445,7 +445,19 @@ def test_a_cut_out_of_an_unusual_size_is_looked_at_with_its_pixels_kept() -> Non
     assert {item.family.name for item in found} == {"scale"}
     exact = [item for item in found if abs(item.matrix[0, 0] - min(size) / lines) < 1e-9]
     assert any(np.abs(np.array(item.shift) - middle).max() < 1e-6 for item in exact)
-    assert len(geometry.cropped(spectrum, geometry.pilot_keys([KEY]))) == len(found) - len(exact)
+    climbed = geometry.cropped(spectrum, geometry.pilot_keys([KEY]))
+    cuts = {round(min(size) / item.matrix[0, 0], 6) for item in found[len(climbed):]}
+    assert all(number % 8 == 0 and abs(number / lines - 1) < 0.02 for number in cuts)
+
+
+def test_a_crop_whose_scale_climbed_away_is_looked_at_with_all_line_numbers_near_it() -> None:
+    """A strong crop has large steps of scale: the refined one may be nearer to another multiple of 8 lines."""
+    size, lines = (314, 314), 1048
+    middle = ((40 + 157) * tile.SHORT_SIDE / lines % tile.TILE,) * 2
+    spectrum = transform(synthetic(np.eye(2) * 314 / lines, middle, strength=0.5, width=314, height=314))
+    found = geometry.cropped(spectrum, geometry.pilot_keys([KEY]), size)
+    cuts = {round(314 / item.matrix[0, 0]) for item in found if abs(314 / item.matrix[0, 0] / 8 % 1) < 1e-9}
+    assert {1040, 1048, 1056} >= cuts > {1048}
 
 
 @pytest.mark.parametrize(("degrees", "aspect"), [(5.0, 1.0), (-9.0, 1.0), (0.0, 0.75), (0.0, 1.33)])

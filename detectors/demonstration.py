@@ -47,7 +47,7 @@ class Surface:
 def surfaces(path: Path, key: Key, other: Key) -> tuple[Surface, Surface]:
     """The correlation surfaces of a file for its key, at the scale at which that fits best, and for another at its own
     best."""
-    from genwm.lattice import geometry, tile
+    from genwm.lattice import geometry, pilots, tile
     from genwm.lattice.evidence import WORKING_LINES, Accumulator, of_one_size
     from genwm.lattice.spectrum import transform
     from genwm.video import read_planes
@@ -61,8 +61,8 @@ def surfaces(path: Path, key: Key, other: Key) -> tuple[Surface, Surface]:
     for one in (key, other):
         signs = tile.pilot_signs(one)
         best = max(geometry.cropped(spectrum, [signs], keep=1), key=lambda candidate: candidate.z)
-        samples = geometry.sample_pilots(spectrum, best.matrix[None])
-        heights = geometry.surfaces(geometry.sign_pilots(samples, signs))[0] / geometry.spread(samples)[0]
+        samples = pilots.sample_pilots(spectrum, best.matrix[None])
+        heights = pilots.surfaces(pilots.sign_pilots(samples, signs))[0] / pilots.spread(samples)[0]
         made.append(Surface(heights.astype(np.float32)))
     return made[0], made[1]
 

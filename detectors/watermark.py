@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from detectors.timeline import Segment, rewound, timeline_of
 from genwm.errors import InputError, KeyMissingError
 from genwm.keys import Key
-from genwm.lattice import geometry, tile
+from genwm.lattice import geometry, pilots, tile
 from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P, any_of
 from genwm.lattice.decode import Projection, project_candidate, read_payload
 from genwm.lattice.evidence import GROUP_FRAMES, WORKING_LINES, Accumulator, Evidence, of_one_size
@@ -194,7 +194,7 @@ def read_watermark(
     started = time.perf_counter()
     warnings: list[str] = []
     info, keyed_frames = opened(source, threads, min(KEY_FRAMES, max_frames), warnings)
-    search = Search(keys, geometry.pilot_keys(keys), (info.width, info.height))
+    search = Search(keys, pilots.pilot_keys(keys), (info.width, info.height))
     frames = 0
     if min(info.width, info.height) < SMALL_LINES:
         warnings.append(

@@ -76,7 +76,7 @@ def _warm_up(settings: Settings, threads: int) -> None:
     """Loads what the first file would load, so that it counts as ready, not as what a file costs."""
     import numpy as np
 
-    from genwm.lattice import geometry, tile
+    from genwm.lattice import pilots, tile
 
     tile.layout()
     if settings.asks("provenance"):
@@ -86,7 +86,7 @@ def _warm_up(settings: Settings, threads: int) -> None:
 
         load_model(settings.model, threads=threads)
     if settings.keys:
-        geometry.pilot_keys(settings.keys)
+        pilots.pilot_keys(settings.keys)
     np.linalg.inv(np.eye(4))  # starts the linear algebra's own memory pool
 
 

@@ -18,7 +18,7 @@ from eval import tables
 from eval.corpus import Video
 from genwm.errors import GenwmError, InputError
 from genwm.keys import Key
-from genwm.lattice import geometry
+from genwm.lattice import geometry, pilots
 from genwm.lattice.decision import HINT_LOG10_P, THRESHOLD_LOG10_P
 from genwm.lattice.decode import Projection, project_candidate
 from genwm.lattice.evidence import Evidence, of_one_size
@@ -155,7 +155,7 @@ def try_keys(
     for start in range(0, len(keys), BATCH):
         batch = keys[start : start + BATCH]
         searched = min(max(search_keys - start, 0), len(batch))
-        signs = geometry.pilot_keys(batch)
+        signs = pilots.pilot_keys(batch)
         known = [_by_key(geometry.uncropped(look.spectrum, signs, squeezes=look.thorough)) for look in looks]
         crops: _Candidates = {}
         warps: _Candidates = {}

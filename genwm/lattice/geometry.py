@@ -1,9 +1,7 @@
 """Blind search: which crop, scale, rotation, flip or squeeze of the lattice does the evidence hold, and for which key?
 
-Hypotheses come in families (``decision.SHARES``), from the likeliest to the rarest. For a hypothesis (a matrix A, see
-``spectrum``) the whitened spectrum is sampled at the pilots' frequencies, which no key is needed for; multiplying
-with a key's signs and one small inverse FFT gives the correlation at every shift of the grid. The self-normalised
-height of the peak is the statistic.
+Hypotheses come in families (``decision.SHARES``), from the likeliest to the rarest; each is a matrix (see
+``spectrum``), and the height of the highest peak of its correlation surface (see ``pilots``) is the statistic.
 """
 
 from __future__ import annotations
@@ -12,20 +10,27 @@ import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
-from genwm.keys import Key
 from genwm.lattice import tile
 from genwm.lattice.comb import ranked
 from genwm.lattice.decision import HINT_LOG10_P, Family
-from genwm.lattice.spectrum import Spectrum, frequencies, sample
+from genwm.lattice.pilots import (
+    GRID,
+    correlate_at,
+    correlate_on_grid,
+    in_step,
+    independent_shifts,
+    sample_pilots,
+    sign_pilots,
+    spread,
+    surfaces,
+    turned,
+)
+from genwm.lattice.spectrum import Spectrum
 
-#: Points a side of a correlation surface: enough for the pilots, whose lattice indices stay below 32.
-GRID = 64
 #: Relative step between hypotheses of scale, rotation or stretch, times the picture's radius in nominal pixels (root
 #: mean square distance from its centre): half of it turns the colours' pilots there by .2 radian, the highest by .6.
 STEP = 1.2
@@ -74,132 +79,8 @@ class Candidate:
         return self.family.log10_p(self.z)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pilots:
-    """Pilot coefficients plane after plane, and where each sits in a correlation surface's half spectrum."""
-
-    index: tuple[NDArray[np.float64], ...]  # (n, 2) lattice indices (kx, ky)
-    weight: tuple[NDArray[np.float32], ...]
-    order: tuple[NDArray[np.int64], ...]  # position among the layout's pilots
-    cells: tuple[NDArray[np.int64], ...]
-    mirrored: tuple[NDArray[np.bool_], ...]
-
-
-@lru_cache(maxsize=1)
-def _pilots() -> _Pilots:
-    plan = tile.layout()
-    planes, kx, ky, weight = (column[plan.pilot] for column in (plan.plane, plan.kx, plan.ky, plan.weight))
-    parts: list[tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64],
-                      NDArray[np.bool_]]] = []
-    for plane in range(3):
-        chosen = np.flatnonzero(planes == plane)
-        x, y = kx[chosen], ky[chosen]
-        # irfft2 sums over exp(+2 pi i k t / GRID) and takes the other half as conjugates.
-        mirrored = x < 0
-        column, row = np.abs(x), np.where(mirrored, -y, y) % GRID
-        parts.append((np.stack([x, y], axis=1).astype(np.float64), weight[chosen].astype(np.float32), chosen,
-                      row * (GRID // 2 + 1) + column, mirrored))
-    return _Pilots(*(tuple(column) for column in zip(*parts, strict=True)))
-
-
-def sample_pilots(spectrum: Spectrum, matrices: NDArray[np.float64], *, exact: bool = False
-                  ) -> list[NDArray[np.complex64]]:
-    """Weighted, whitened spectrum at the pilots: a complex64 ``(len(matrices), pilots of the plane)`` a plane."""
-    pilots = _pilots()
-    found = []
-    for plane, index, weight in zip(spectrum.planes, pilots.index, pilots.weight, strict=True):
-        if min(plane.size) < 8:  # left out
-            found.append(np.zeros((len(matrices), len(index)), np.complex64))
-            continue
-        fx, fy = frequencies(index, matrices)
-        values = sample(plane, fx, fy, exact=exact)
-        values *= weight
-        found.append(values)
-    return found
-
-
-def spread(samples: Sequence[NDArray[np.complex64]]) -> NDArray[np.float64]:
-    """Standard deviation of the correlation over random signs: float ``(n,)``; never zero."""
-    power = sum(np.sum(part.real**2 + part.imag**2, axis=-1, dtype=np.float64) for part in samples)
-    return np.sqrt(np.maximum(power / 2, 1e-30))
-
-
-def sign_pilots(samples: Sequence[NDArray[np.complex64]], signs: NDArray[np.complex128]) -> list[NDArray[np.complex64]]:
-    """Samples of ``sample_pilots`` with a key's signs taken off."""
-    return [part * signs[order].conj().astype(np.complex64)
-            for part, order in zip(samples, _pilots().order, strict=True)]
-
-
-def surfaces(signed: Sequence[NDArray[np.complex64]]) -> NDArray[np.float32]:
-    """Correlation at each shift: float32 ``(n, GRID, GRID)``, index (y, x) in steps of TILE / GRID canonical pixels."""
-    pilots = _pilots()
-    count = len(signed[0])
-    half = np.zeros((count, GRID * (GRID // 2 + 1)), dtype=np.complex64)
-    for part, cells, mirrored in zip(signed, pilots.cells, pilots.mirrored, strict=True):
-        # correlation(t) = Re sum part exp(-2 pi i k t): the conjugate goes to +k, the value itself to -k.
-        half[:, cells] += np.where(mirrored, part, part.conj())
-    cube = half.reshape(count, GRID, GRID // 2 + 1)
-    edge = cube[:, :, 0]
-    mirror = np.roll(edge[:, ::-1], 1, axis=1).conj()
-    cube[:, :, 0] = edge + mirror
-    # The other columns stand for both halves already, so every term counts twice: divide by two.
-    result = fft.irfft2(cube, s=(GRID, GRID), norm="forward")
-    return np.asarray(result * np.float32(0.5), dtype=np.float32)
-
-
-def correlate_at(signed: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlation of each hypothesis at the same shifts: float ``(n, m)``.
-
-    Args:
-        signed: samples with the signs taken off, complex64 ``(n, pilots of the plane)`` a plane.
-        shifts: float ``(m, 2)``, (x, y) in canonical pixels.
-    """
-    total = np.zeros((len(signed[0]), len(shifts)))
-    for part, index in zip(signed, _pilots().index, strict=True):
-        phase = (index @ shifts.T) * (-2 * np.pi / tile.TILE)
-        total += part.real @ np.cos(phase).astype(np.float32) - part.imag @ np.sin(phase).astype(np.float32)
-    return total
-
-
-def turned(samples: Sequence[NDArray[np.complex64]], shifts: NDArray[np.float64]) -> list[NDArray[np.complex64]]:
-    """Samples of each hypothesis turned to its own shift, ``(n, 2)``: what ``in_step`` adds up needs no further turn,
-    whatever the key."""
-    found = []
-    for part, index in zip(samples, _pilots().index, strict=True):
-        # Lattice indices are few integers: the turns of each are made once and looked up.
-        reach = int(np.abs(index).max(initial=0))
-        turns = np.exp((-2j * np.pi / tile.TILE) * shifts[:, :, None] * np.arange(-reach, reach + 1))
-        along_x, along_y = turns.astype(np.complex64).transpose(1, 0, 2)
-        kx, ky = index.astype(np.int64).T + reach
-        found.append(part * np.take(along_x, kx, axis=1) * np.take(along_y, ky, axis=1))
-    return found
-
-
-def in_step(turned_samples: Sequence[NDArray[np.complex64]], signs: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """Correlation of each hypothesis at the shift its samples were ``turned`` to, over the first planes, as many as
-    are given: float ``(n,)``."""
-    total = np.zeros(len(turned_samples[0]))
-    for part, order in zip(turned_samples, _pilots().order[: len(turned_samples)], strict=True):
-        total += (part @ signs[order].conj().astype(np.complex64)).real
-    return total
-
-
 def _step(spectrum: Spectrum) -> float:
     return STEP / math.sqrt((spectrum.width**2 + spectrum.height**2) / 12)
-
-
-@lru_cache(maxsize=1)
-def independent_shifts() -> float:
-    """How many independent shifts the highest peak of a correlation surface is worth at the threshold.
-
-    A smooth Gaussian field over an area A exceeds a high level z about A sqrt(det L) z^2 / (2 pi) times as often as one
-    normal variable does, where L is the covariance of its gradient (Adler and Taylor 2007, expected Euler
-    characteristic); here L is the mean square angular frequency of the pilots, on either axis, and z is 7.
-    """
-    plan = tile.layout()
-    power = plan.weight[plan.pilot] ** 2
-    angular = (2 * np.pi / tile.TILE) ** 2 * (plan.kx[plan.pilot] ** 2 + plan.ky[plan.pilot] ** 2) / 2
-    return float(tile.TILE**2 * np.sum(power * angular) / np.sum(power) * 7**2 / (2 * np.pi))
 
 
 def scales(spectrum: Spectrum, low: float = MIN_SCALE, high: float = MAX_SCALE) -> NDArray[np.float64]:
@@ -323,7 +204,7 @@ def _at_whole_pixels(spectrum: Spectrum, best: Candidate, signs: NDArray[np.comp
     xs, ys = ((np.rint(middle / pixel - length / 2) + steps + length / 2) * pixel
               for middle, length in zip(best.shift, size, strict=True))
     samples = sample_pilots(spectrum, best.matrix[None], exact=True)
-    heights = _correlate_on_grid(sign_pilots(samples, signs), xs, ys)[0] / spread(samples)
+    heights = correlate_on_grid(sign_pilots(samples, signs), xs, ys)[0] / spread(samples)
     return [replace(best, shift=_wrapped(np.array([xs[x], ys[y]])), z=float(height))
             for (y, x), height in np.ndenumerate(heights)]
 
@@ -361,14 +242,12 @@ def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, short
     """Rotations and squeezes with any crop and scale, in four flips.
 
     Too many for a correlation each: a key-less pass ranks them by the power that stands on the lattice's lines, and
-    only
-    the ``shortlist`` is correlated and counted in the p-value.
+    only the ``shortlist`` is correlated and counted in the p-value.
     """
     hypotheses = _warps(spectrum)
     likely = ranked(spectrum, hypotheses, shortlist, reach=GRID // 2)
     # The set of lattice lines is its own mirror image, so the ranking holds for mirrored pictures as well: the mirror
-    # of a
-    # turn by an angle is the opposite turn.
+    # of a turn by an angle is the opposite turn.
     upright = hypotheses[likely]
     mirrored = _FLIPS[1] @ upright
     both = np.concatenate([upright, mirrored])
@@ -463,25 +342,11 @@ def _climb(spectrum: Spectrum, best: Candidate, signs: NDArray[np.complex128], m
     deviation = spread(samples)
     grid = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) * reach
     xs, ys = best.shift[0] + grid, best.shift[1] + grid
-    heights = _correlate_on_grid(signed, xs, ys) / deviation[:, None, None]
+    heights = correlate_on_grid(signed, xs, ys) / deviation[:, None, None]
     row, y, x = np.unravel_index(int(np.argmax(heights)), heights.shape)
     if heights[row, y, x] <= best.z:
         return best
     return replace(best, matrix=options[row], shift=_wrapped(np.array([xs[x], ys[y]])), z=float(heights[row, y, x]))
-
-
-def _correlate_on_grid(signed: Sequence[NDArray[np.complex64]], xs: NDArray[np.float64], ys: NDArray[np.float64]
-                       ) -> NDArray[np.float64]:
-    """``correlate_at`` for all shifts (x, y) of a grid: float ``(n, len(ys), len(xs))``."""
-    total = np.zeros((len(signed[0]), len(ys), len(xs)))
-    for part, index in zip(signed, _pilots().index, strict=True):
-        turn_x, turn_y = (
-            np.exp(np.outer(index[:, axis], values) * (-2j * np.pi / tile.TILE)).astype(np.complex64)
-            for axis, values in enumerate((xs, ys))
-        )
-        for row in range(len(ys)):
-            total[:, row] += ((part * turn_y[:, row]) @ turn_x).real
-    return total
 
 
 def _wrapped(shift: NDArray[np.float64]) -> tuple[float, float]:
@@ -520,8 +385,3 @@ def describe(matrix: NDArray[np.float64]) -> Geometry:
         flip=flip,
         aspect=float(straight[0, 0] / straight[1, 1]),
     )
-
-
-def pilot_keys(keys: Sequence[Key]) -> list[NDArray[np.complex128]]:
-    """Pilot signs of each key, in order."""
-    return [tile.pilot_signs(key) for key in keys]

@@ -1,9 +1,8 @@
 """Slow zooms: an editor's push-in enlarges the mark a little with every frame, so it does not add up as it stands.
 
 Colour differences carry the mark at low frequencies, which stay in step over a group of frames even while it grows.
-Each group
-gets its own spectrum and is read at its own scale; the scale runs linearly in time from or to the whole picture, about
-its centre.
+Each group gets its own spectrum and is read at its own scale; the scale runs linearly in time from or to the whole
+picture, about its centre.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from genwm.lattice import tile
 from genwm.lattice.decision import Family
 from genwm.lattice.decode import Projection, project
 from genwm.lattice.evidence import Evidence
-from genwm.lattice.geometry import Candidate, correlate_at, sample_pilots, sign_pilots, spread
+from genwm.lattice.geometry import Candidate
+from genwm.lattice.pilots import correlate_at, sample_pilots, sign_pilots, spread
 from genwm.lattice.spectrum import Spectrum, transform
 
 MAX_ZOOM = 0.35

@@ -14,7 +14,7 @@ from eval import tables, tuning
 from eval.corpus import Video, list_videos
 from eval.tuning import COLUMNS, CONFIGS, Config, Row, at_equal_visibility, centre, constants, known_z, overridden
 from genwm.errors import InputError
-from genwm.lattice import embed, geometry, tile
+from genwm.lattice import embed, pilots, tile
 from genwm.marking import Mark, Marker
 from genwm.video import Planes, read_planes, write_video
 from tests.clips import KEY, PAYLOAD, make_clip
@@ -78,10 +78,10 @@ def test_constants_come_back_after_an_error() -> None:
 
 
 def test_the_lattice_follows_the_constants() -> None:
-    many, pilots = len(tile.layout().kx), sum(map(len, geometry._pilots().index))
+    many, few = len(tile.layout().kx), sum(map(len, pilots._pilots().index))
     with overridden(CONFIGS["tile 256"]):
         assert len(tile.layout().kx) > many
-        assert sum(map(len, geometry._pilots().index)) > pilots
+        assert sum(map(len, pilots._pilots().index)) > few
         assert tile.tiles(KEY, PAYLOAD).shape == (3, 256, 256)
     with overridden(CONFIGS["luma only"]):
         assert set(tile.layout().plane) == {0}

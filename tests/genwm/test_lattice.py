@@ -15,7 +15,7 @@ from scipy import ndimage, stats
 
 from genwm import payload as code
 from genwm.keys import Key
-from genwm.lattice import decision, decode, embed, geometry, tile
+from genwm.lattice import decision, decode, embed, geometry, pilots, tile
 from genwm.lattice.evidence import (
     CALM_POWER,
     CLIP,
@@ -326,7 +326,7 @@ def synthetic(matrix: np.ndarray, shift: tuple[float, float], *, strength: float
 
 def test_an_unchanged_picture_is_found_with_its_payload() -> None:
     spectrum = transform(synthetic(np.eye(2), (384.0, 256.0), strength=0.3))
-    found = geometry.uncropped(spectrum, geometry.pilot_keys([OTHER, KEY]))
+    found = geometry.uncropped(spectrum, pilots.pilot_keys([OTHER, KEY]))
     best = min(found, key=lambda candidate: candidate.log10_p)
     assert (best.key, best.family.name) == (1, "unchanged")
     assert best.log10_p < -20
@@ -346,7 +346,7 @@ def test_what_stands_out_in_a_picture_does_not_outweigh_the_mark() -> None:
     waves = sum(5 * np.cos(2 * np.pi / tile.TILE * (plan.kx[k] * x + plan.ky[k] * y)) for k in chosen)
     striped = replace(evidence, planes=(evidence.planes[0], evidence.planes[1] + waves, evidence.planes[2]))
     plain, found = (
-        min(geometry.uncropped(transform(item), geometry.pilot_keys([KEY])), key=lambda candidate: candidate.log10_p)
+        min(geometry.uncropped(transform(item), pilots.pilot_keys([KEY])), key=lambda candidate: candidate.log10_p)
         for item in (evidence, striped)
     )
     assert found.family.name == plain.family.name == "unchanged"
@@ -387,7 +387,7 @@ def test_gains_of_noise_are_small_and_positive() -> None:
 def test_crops_and_scales_are_recovered(scale: float, right: float, down: float, flip: bool) -> None:
     matrix = np.linalg.inv(picture_matrix(scale, 0, flip, 1))
     spectrum = transform(synthetic(matrix, (right, down), strength=0.5))
-    best = min(geometry.cropped(spectrum, geometry.pilot_keys([KEY])), key=lambda candidate: candidate.log10_p)
+    best = min(geometry.cropped(spectrum, pilots.pilot_keys([KEY])), key=lambda candidate: candidate.log10_p)
     assert best.log10_p < decision.THRESHOLD_LOG10_P
     place = geometry.describe(best.matrix)
     assert place.flip is flip
@@ -404,7 +404,7 @@ def test_cuts_of_pictures_of_usual_sizes_need_less_evidence(size: tuple[int, int
     """A cut out of 540 lines, of the long side alone, of the whole height, and out of a size that platforms stream."""
     matrix = np.eye(2) * min(size) / lines
     spectrum = transform(synthetic(matrix, (50.0, 70.0), strength=0.5, width=size[0], height=size[1]))
-    keys = geometry.pilot_keys([OTHER, KEY])
+    keys = pilots.pilot_keys([OTHER, KEY])
     found = geometry.cut(spectrum, keys, size)
     other, best = (min((item for item in found if item.key == number), key=lambda item: item.log10_p)
                    for number in (0, 1))
@@ -422,7 +422,7 @@ def test_a_cut_is_also_looked_at_where_it_begins_at_a_whole_pixel() -> None:
     pixel = tile.SHORT_SIDE / lines
     middle = ((left + size[0] / 2) * pixel % tile.TILE, (top + size[1] / 2) * pixel % tile.TILE)
     spectrum = transform(synthetic(np.eye(2) * min(size) / lines, middle, strength=0.1, width=size[0], height=size[1]))
-    climbed, *whole = (item for item in geometry.cut(spectrum, geometry.pilot_keys([KEY]), size)
+    climbed, *whole = (item for item in geometry.cut(spectrum, pilots.pilot_keys([KEY]), size)
                        if item.family.name == "cut")
     assert np.abs(np.array(climbed.shift) - middle).max() < pixel
     assert any(np.abs(np.array(item.shift) - middle).max() < 1e-6 for item in whole)
@@ -430,7 +430,7 @@ def test_a_cut_is_also_looked_at_where_it_begins_at_a_whole_pixel() -> None:
         begins = np.array(item.shift) / pixel - np.array(size) / 2
         np.testing.assert_allclose(begins, np.rint(begins), atol=1e-6)
     spectrum = transform(synthetic(np.eye(2) * 300 / 540, (50.0, 70.0), strength=0.5, width=480, height=300))
-    odd = geometry.cut(spectrum, geometry.pilot_keys([KEY]), size)
+    odd = geometry.cut(spectrum, pilots.pilot_keys([KEY]), size)
     best = min(odd, key=lambda item: item.log10_p)
     assert geometry.describe(best.matrix).scale == pytest.approx(1.8, rel=0.005)
     assert len([item for item in odd if item.family.name == "odd_cut"]) == 1
@@ -441,11 +441,11 @@ def test_a_cut_out_of_an_unusual_size_is_looked_at_with_its_pixels_kept() -> Non
     pixel = tile.SHORT_SIDE / lines
     middle = ((left + size[0] / 2) * pixel % tile.TILE, (top + size[1] / 2) * pixel % tile.TILE)
     spectrum = transform(synthetic(np.eye(2) * min(size) / lines, middle, strength=0.2, width=size[0], height=size[1]))
-    found = geometry.cropped(spectrum, geometry.pilot_keys([KEY]), size)
+    found = geometry.cropped(spectrum, pilots.pilot_keys([KEY]), size)
     assert {item.family.name for item in found} == {"scale"}
     exact = [item for item in found if abs(item.matrix[0, 0] - min(size) / lines) < 1e-9]
     assert any(np.abs(np.array(item.shift) - middle).max() < 1e-6 for item in exact)
-    climbed = geometry.cropped(spectrum, geometry.pilot_keys([KEY]))
+    climbed = geometry.cropped(spectrum, pilots.pilot_keys([KEY]))
     cuts = {round(min(size) / item.matrix[0, 0], 6) for item in found[len(climbed):]}
     assert all(number % 8 == 0 and abs(number / lines - 1) < 0.02 for number in cuts)
 
@@ -455,7 +455,7 @@ def test_a_crop_whose_scale_climbed_away_is_looked_at_with_all_line_numbers_near
     size, lines = (314, 314), 1048
     middle = ((40 + 157) * tile.SHORT_SIDE / lines % tile.TILE,) * 2
     spectrum = transform(synthetic(np.eye(2) * 314 / lines, middle, strength=0.5, width=314, height=314))
-    found = geometry.cropped(spectrum, geometry.pilot_keys([KEY]), size)
+    found = geometry.cropped(spectrum, pilots.pilot_keys([KEY]), size)
     cuts = {round(314 / item.matrix[0, 0]) for item in found if abs(314 / item.matrix[0, 0] / 8 % 1) < 1e-9}
     assert {1040, 1048, 1056} >= cuts > {1048}
 
@@ -464,7 +464,7 @@ def test_a_crop_whose_scale_climbed_away_is_looked_at_with_all_line_numbers_near
 def test_rotations_and_squeezes_are_recovered(degrees: float, aspect: float) -> None:
     matrix = np.linalg.inv(picture_matrix(1.1, degrees, False, aspect))
     spectrum = transform(synthetic(matrix, (20.0, 90.0), strength=0.8))
-    best = min(geometry.warped(spectrum, geometry.pilot_keys([KEY])), key=lambda candidate: candidate.log10_p)
+    best = min(geometry.warped(spectrum, pilots.pilot_keys([KEY])), key=lambda candidate: candidate.log10_p)
     assert best.log10_p < decision.THRESHOLD_LOG10_P
     place = geometry.describe(best.matrix)
     assert place.rotation == pytest.approx(degrees, abs=0.5)
@@ -475,14 +475,14 @@ def test_chance_is_not_underestimated() -> None:
     """Over 60 keys on noise, the smallest p-value of a family is about 1 in 60, not less."""
     spectrum = transform(synthetic(np.eye(2), (0.0, 0.0), strength=0.0))
     keys = [Key(f"k{number}", bytes([number] * 32), KEY.created) for number in range(60)]
-    found = geometry.uncropped(spectrum, geometry.pilot_keys(keys))
+    found = geometry.uncropped(spectrum, pilots.pilot_keys(keys))
     assert min(candidate.log10_p for candidate in found) > -4
 
 
 def test_a_picture_without_any_power_is_no_fault() -> None:
     blank = Evidence((np.zeros((32, 48), np.float32), *(np.zeros((16, 24), np.float32),) * 2), 48, 32, 1, 0.0, 0.0)
     spectrum = transform(blank)
-    for candidate in geometry.uncropped(spectrum, geometry.pilot_keys([KEY])):
+    for candidate in geometry.uncropped(spectrum, pilots.pilot_keys([KEY])):
         assert candidate.log10_p == 0
         assert decode.read_payload(decode.project_candidate(spectrum, candidate), KEY).payload is None
 
@@ -613,12 +613,12 @@ def test_sums_are_reduced_and_keep_their_place() -> None:
 
 def test_independent_shifts_grow_with_the_highest_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice the frequency, four times the peaks; and more than the pilots' own resolution alone would say."""
-    before = geometry.independent_shifts()
+    before = pilots.independent_shifts()
     plan = tile.layout()
-    geometry.independent_shifts.cache_clear()
+    pilots.independent_shifts.cache_clear()
     monkeypatch.setattr(tile, "layout", lambda: replace(plan, kx=2 * plan.kx, ky=2 * plan.ky))
     try:
-        assert geometry.independent_shifts() == pytest.approx(4 * before)
+        assert pilots.independent_shifts() == pytest.approx(4 * before)
     finally:
-        geometry.independent_shifts.cache_clear()
-    assert geometry.GRID**2 < before < tile.TILE**2
+        pilots.independent_shifts.cache_clear()
+    assert pilots.GRID**2 < before < tile.TILE**2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +27,7 @@ def finished(jobs: Sequence[Callable[[], Result]], processes: int) -> Iterator[R
             yield job()
         return
     context = multiprocessing.get_context("spawn")  # torch and FFmpeg have threads, which a fork would lose
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=use_one_thread)
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_prepared)
     waiting: set[Future[Result]] = set()
     try:
         for job in jobs:
@@ -46,6 +47,19 @@ def finished(jobs: Sequence[Callable[[], Result]], processes: int) -> Iterator[R
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _prepared() -> None:
+    """What a worker begins with. It ends with the process that waits for it: a killed run must not go on unseen."""
+    use_one_thread()
+    threading.Thread(target=_outlive_no_one, daemon=True).start()
+
+
+def _outlive_no_one() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def use_one_thread() -> None:

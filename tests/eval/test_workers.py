@@ -48,7 +48,8 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     try:
         deadline = time.monotonic() + 50
         while len(workers := [int(path.name) for path in tmp_path.iterdir()]) < 2:
-            assert time.monotonic() < deadline and run.poll() is None
+            assert time.monotonic() < deadline
+            assert run.poll() is None
             time.sleep(0.1)
     finally:
         run.kill()

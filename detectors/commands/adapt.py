@@ -45,6 +45,8 @@ def adapt(
     if as_json:
         click.echo(json.dumps(asdict(adapted)))
     click.echo(f"{adapted.seconds:.0f} s of the new generator were read.", err=True)
+    for note in adapted.notes:
+        click.echo(f"Note: {note}.", err=True)
     click.echo(f"{'':<46}{'clips':>6}{'AUC':>16}{'above threshold':>22}", err=True)
     for row in adapted.rows:
         area = "-" if row.auc_before is None else f"{row.auc_before:.3f} -> {row.auc_after:.3f}"

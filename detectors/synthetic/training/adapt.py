@@ -3,6 +3,8 @@ under a minute of its clips and the features that the model keeps of the clips i
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +26,10 @@ from genwm.video import probe
 
 Floats = NDArray[np.float64]
 Clips = list[dict[str, Floats]]
+#: The sha256 of a file's bytes, and its path.
+Named = tuple[str, Path]
+#: Table of the clips that a model was fitted on, in its folder.
+TABLE = "clips.csv"
 #: At most so many seconds of a new generator are taken in; segments that are read of each clip.
 SECONDS, SEGMENTS = 60.0, 6
 #: Shares of footage that may be less like a new generator where logits begin to rise, and by how much a deviation.
@@ -49,11 +55,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted:
-    """The table, seconds of video that were taken in, and why the model is refused ('' where it is not)."""
+    """The table, seconds of video that were taken in, why the model is refused ('' where it is not), and notes for a
+    person: clips that were left out, or that the model knew already."""
 
     rows: tuple[Row, ...]
     seconds: float
     refusal: str
+    notes: tuple[str, ...] = ()
 
 
 def adapt(
@@ -68,21 +76,71 @@ def adapt(
     the new generator on ``held_out`` clips or, without any, on each of its own clips by a likeness to the others. It is
     refused where more footage is above the threshold that held before than `TARGET` allows, the other generators lose
     more than `TOLERANCE` of their AUC, or the new one gains nothing. Adapting to one ``name`` again adds to its clips.
+    A clip counts once, whatever its names; notes say which were left out.
 
-    Errors: InputError (clips that cannot be read or judged), OutputError, NotVerifiedError (refused; the table is in
-    its ``args[1]``).
+    Errors: InputError (clips that cannot be read or judged; a clip to learn from is also held out), OutputError,
+    NotVerifiedError (refused; the table is in its ``args[1]``).
     """
     if Path(output).exists():
         raise OutputError(f"Expected no folder at {output} yet, got one; choose another name")
     known, earlier = memory(model)
-    seconds, new = _features(clips, model, SECONDS)
-    held = _features(held_out, model, float("inf"))[1]
+    chosen, judges, notes = told_apart(_named(clips), _named(held_out), _fitted(model), name)
+    seconds, new = _features(list(chosen.values()), model, SECONDS)
+    if unread := len(chosen) - len(new):
+        notes += (f"clips past the first {SECONDS:.0f} s, left out: {unread}",)
+    held = _features(list(judges.values()), model, float("inf"))[1]
     result = judge(known, earlier, new, held, model.fusion, recipe_of(model, seed), name=name)
-    adapted = Adapted(rows=result.rows, seconds=seconds, refusal=refusal(result.rows))
+    adapted = Adapted(rows=result.rows, seconds=seconds, refusal=refusal(result.rows), notes=notes)
     if adapted.refusal:
         raise NotVerifiedError(adapted.refusal, adapted)
-    _write(model, known, {**earlier, name: [*earlier.get(name, []), *new]}, result, Path(output), name, adapted)
+    _write(model, known, {**earlier, name: [*earlier.get(name, []), *new]}, result, Path(output), name, adapted,
+           list(chosen)[: len(new)])  # fmt: skip
     return adapted
+
+
+def told_apart(clips: Sequence[Named], held_out: Sequence[Named], fitted: Mapping[str, str], name: str
+               ) -> tuple[dict[str, Path], dict[str, Path], tuple[str, ...]]:
+    """The clips to adapt to ``name`` from and those to judge by, by sha256, each once; and notes on the others.
+
+    Args:
+        fitted: group of each clip that the model knows, by its sha256.
+
+    Errors: InputError (a clip to learn from is also held out; the model was adapted to all before).
+    """
+    learnt: dict[str, Path] = {}
+    judges: dict[str, Path] = {}
+    for distinct, given in ((learnt, clips), (judges, held_out)):
+        for digest, path in given:
+            distinct.setdefault(digest, path)
+    if both := learnt.keys() & judges.keys():
+        raise InputError(f"Expected held-out clips that are not learnt from, got {judges[min(both)]} as both; hold out "
+                         "others")  # fmt: skip
+    fresh = {digest: path for digest, path in learnt.items() if fitted.get(digest) != f"{ADAPTED}{name}"}
+    if not fresh:
+        raise InputError(f"Expected a clip that the model was not adapted to as {name} before, got none; give others")
+    counts = {
+        "copies of other clips, left out": len(clips) + len(held_out) - len(learnt) - len(judges),
+        "clips that the model was adapted to before, left out": len(learnt) - len(fresh),
+        "clips that the model was fitted on, so that 'before' flatters it":
+            sum(digest in fitted for digest in [*fresh, *judges]),
+    }  # fmt: skip
+    return fresh, judges, tuple(f"{what}: {count}" for what, count in counts.items() if count)
+
+
+def _named(paths: Sequence[str | os.PathLike[str]]) -> list[Named]:
+    """Each clip with the sha256 of its bytes. Errors: those of `probe`."""
+    found = []
+    for path in map(Path, paths):
+        probe(path)
+        with path.open("rb") as file:
+            found.append((hashlib.file_digest(file, "sha256").hexdigest(), path))
+    return found
+
+
+def _fitted(model: Model) -> dict[str, str]:
+    """Group of each clip that a model was fitted on or adapted to, by its sha256."""
+    with (model.folder / TABLE).open(newline="", encoding="utf-8") as file:
+        return {row["sha256"]: row["group"] for row in csv.DictReader(file)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +273,7 @@ def _auc(reals: Floats, synthetic: Floats) -> float:
 
 def _write(
     model: Model, known: Data, adapted_to: Mapping[str, Clips], judged: Judged, target: Path, name: str,
-    adapted: Adapted,
+    adapted: Adapted, digests: Sequence[str],
 ) -> None:  # fmt: skip
     manifest = {key: value for key, value in model.manifest.items() if key not in ("files", "fusion", "calibration")}
     old = model.manifest["calibration"]
@@ -230,10 +288,11 @@ def _write(
         "fusion": judged.fusion.to_json(),
     }  # fmt: skip
     files = {key: model.folder / entry["name"] for key, entry in model.manifest["files"].items() if key != "memory"}
-    table = (model.folder / "clips.csv").read_text(encoding="utf-8")
+    table = (model.folder / TABLE).read_text(encoding="utf-8")
+    table += "".join(f"{digest},1,{ADAPTED}{name},\n" for digest in digests)  # what a later run is told apart by
     memory, labels, groups = known.rows(), known.labels.tolist(), known.groups.tolist()
     for generator, clips in adapted_to.items():
         memory += clips
         labels += [1] * len(clips)
         groups += [f"{ADAPTED}{generator}"] * len(clips)
-    write_model(target, manifest, files, {"clips.csv": table}, (memory, labels, groups))
+    write_model(target, manifest, files, {TABLE: table}, (memory, labels, groups))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detectors.synthetic.fusion import Fusion, Likeness
-from detectors.synthetic.training.adapt import Clips, judge, refusal
+from detectors.synthetic.training.adapt import Clips, judge, refusal, told_apart
 from detectors.synthetic.training.fit import Data, Recipe, fit_fusion
 from detectors.synthetic.training.likeness import Known
+from genwm.errors import InputError
 
 RECIPE = Recipe(shrinkages={"appearance": 0.2, "texture": 0.2}, folds=4, repeats=1)
 NUMBERS = 6
@@ -104,3 +106,20 @@ def test_adapting_to_one_name_again_adds_to_its_clips() -> None:
     np.testing.assert_allclose(again.likenesses["new"].values(clip), together.likenesses["new"].values(clip))
     other = judge(KNOWN, {"new": first}, second, [], once, RECIPE, name="other").fusion
     assert set(other.likenesses) == {"new", "other"}
+
+
+def test_a_clip_counts_once_and_what_the_model_knew_is_said() -> None:
+    a, copy, b, c = (Path(name) for name in ("a.mp4", "copy.mp4", "b.mp4", "c.mp4"))
+    fresh, judges, notes = told_apart(
+        [("1", a), ("1", copy), ("2", b), ("3", c)], [("4", a)], {"2": "svd", "3": "new:it", "4": "wan"}, "it"
+    )
+    assert (fresh, judges) == ({"1": a, "2": b}, {"4": a})
+    assert [note.rpartition(": ")[2] for note in notes] == ["1", "1", "2"]
+    assert told_apart([("1", a)], [], {}, "it") == ({"1": a}, {}, ())
+    assert told_apart([("3", c)], [], {"3": "new:it"}, "another")[0] == {"3": c}
+
+
+@pytest.mark.parametrize(("held_out", "fitted"), [([("1", Path("copy.mp4"))], {}), ([], {"1": "new:it"})])
+def test_a_clip_does_not_judge_itself(held_out: list[tuple[str, Path]], fitted: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="Expected"):
+        told_apart([("1", Path("a.mp4"))], held_out, fitted, "it")

@@ -1,18 +1,19 @@
 """Which seconds of a file are marked, and with what payload.
 
 The file is cut into cells of half a second, each projected on the lattice where the whole file's search found it.
-Payloads
-are decoded from windows of cells; each cell is then explained by one of them or by none, with as few changes as the
-evidence allows (Viterbi).
+Payloads are decoded from windows of cells; each cell is then explained by one of them or by none, with as few changes
+as the evidence allows (Viterbi). What stays unexplained is searched anew, a few seconds at a time: another clip may
+have been cut in, whose mark has another place or size. The cells are then explained on all the lattices found.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import pairwise
 from operator import add
 
 import numpy as np
@@ -36,6 +37,10 @@ _MOST_WINDOWS = 400
 #: A window in which a known payload stands out this much is explained by it and not decoded again. Two payloads that
 #: share a window each leave less of the other.
 _EXPLAINED = 12.0
+#: Unexplained stretches that are searched: their length in seconds, the least of it, and how many at most of a file.
+STRETCH_S, _LEAST_STRETCH_S, _MOST_STRETCHES = 5.0, 1.0, 12
+#: Lattices that cells are projected on, at most.
+_MOST_GRIDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,23 @@ class Segment:
     log10_p: float
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A lattice that was found: where, what was read there (if anything), and as one of how many ``looks``."""
+
+    place: Candidate
+    payload: int | None
+    looks: float
+
+
+#: A stretch (start and stop in seconds) -> the lattice found there, if any.
+Look = Callable[[float, float], Grid | None]
+
+
 @dataclass(slots=True)
 class _Cell:
+    """``values``: complex64 ``(grids, n)``."""
+
     start_s: float
     stop_s: float
     values: NDArray[np.complex64]
@@ -65,69 +85,112 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """What a cell may carry: a reference to correlate with, and how many were tried for it (its base-10 logarithm)."""
+    """What a cell may carry: a reference to correlate with, on which grid, and how many were tried for it (its base-10
+    logarithm)."""
 
     key: Key
     payload: int | None
+    grid: int
     reference: NDArray[np.complex64]
     log10_tests: float
 
 
-def timeline_of(
-    source: Source,
-    *,
-    keys: Sequence[Key],
-    hint: Candidate | None,
-    payload: int | None,
-    looks: float,
-    threads: int = 2,
-) -> tuple[Segment, ...]:
-    """Marked segments on the grid that the whole file's reading found, of every key, in order of time.
+def timeline_of(source: Source, *, keys: Sequence[Key], found: Grid | None, look: Look, threads: int = 2
+                ) -> tuple[Segment, ...]:
+    """Marked segments, of every key, in order of time; empty where the whole file's reading ``found`` no lattice.
 
-    ``hint`` is the place where the mark was found, in one of ``looks`` looks; empty without one. ``payload`` is what
-    was read there, if anything.
+    ``look`` searches a stretch that no lattice explains. Each such search counts in the p-value of what it finds.
     """
-    if hint is None:
+    if found is None:
         return ()
-    cells = _cells(source, hint, threads)
+    grids = [found]
+    cells = _cells(source, grids, threads)
+    segments = _segments(cells, keys, grids)
+    stretches = _unexplained(cells, segments)
+    for start_s, stop_s in stretches:
+        other = look(start_s, stop_s)
+        if other is None or len(grids) >= _MOST_GRIDS or any(_same(other.place, grid.place) for grid in grids):
+            continue
+        grids.append(replace(other, looks=other.looks * len(stretches)))
+    if len(grids) == 1:
+        return segments
+    return _segments(_cells(source, grids, threads), keys, grids)
+
+
+def _segments(cells: Sequence[_Cell], keys: Sequence[Key], grids: Sequence[Grid]) -> tuple[Segment, ...]:
     if not cells:
         return ()
-    values = np.stack([cell.values for cell in cells])
-    marks = _marks(values, keys, hint, payload, looks)
-    references = np.stack([mark.reference for mark in marks])
-    states = _explain(np.stack([self_normalised(values, reference) for reference in references]))
-    segments = []
+    values = np.stack([cell.values for cell in cells], axis=1)
+    marks = [mark for number in range(len(grids)) for mark in _marks(values[number], keys, grids[number], number)]
+    states = _explain(np.stack([self_normalised(values[mark.grid], mark.reference) for mark in marks]))
+    segments: list[Segment] = []
     start = 0
     for end in range(1, len(cells) + 1):
         if end < len(cells) and states[end] == states[start]:
             continue
         if states[start]:
             mark = marks[states[start] - 1]
-            first, last = _trimmed(values, mark.reference, start, end)
-            log10_p = log10_tail(_joined(values, mark.reference, first, last)) + mark.log10_tests
+            own = values[mark.grid]
+            first, last = _trimmed(own, mark.reference, start, end)
+            log10_p = log10_tail(_joined(own, mark.reference, first, last)) + mark.log10_tests
             log10_p = any_of(log10_p, len(cells) ** 2 * len(marks))
             if first < last and log10_p <= THRESHOLD_LOG10_P:
                 segments.append(Segment(cells[first].start_s, cells[last - 1].stop_s, mark.key.name, mark.payload,
                                         log10_p))
         start = end
-    return tuple(segments)
+    return _joint(segments)
 
 
-def _marks(values: NDArray[np.complex64], keys: Sequence[Key], hint: Candidate, payload: int | None, looks: float
-           ) -> list[_Mark]:
-    """What a cell can carry: each payload of each key that some window of cells gives; the found key's pilots alone if
-    it gives none; the pilots of another key if they stand out somewhere."""
+def _joint(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Neighbours of one key and payload, read on two lattices, as one."""
+    joint: list[Segment] = []
+    for segment in segments:
+        last = joint[-1] if joint else None
+        if last and (last.key, last.payload, last.stop) == (segment.key, segment.payload, segment.start):
+            joint[-1] = replace(last, stop=segment.stop, log10_p=min(last.log10_p, segment.log10_p))
+        else:
+            joint.append(segment)
+    return tuple(joint)
+
+
+def _unexplained(cells: Sequence[_Cell], segments: Sequence[Segment]) -> list[tuple[float, float]]:
+    """Stretches, start and stop in seconds, that no segment covers: none longer than ``STRETCH_S``, and of many those
+    spread over all."""
+    if not cells:
+        return []
+    edges = [cells[0].start_s, *(edge for part in segments for edge in (part.start, part.stop)), cells[-1].stop_s]
+    stretches = []
+    for start_s, stop_s in zip(edges[::2], edges[1::2], strict=True):
+        if stop_s - start_s >= _LEAST_STRETCH_S:
+            bounds = np.linspace(start_s, stop_s, max(1, math.ceil((stop_s - start_s) / STRETCH_S)) + 1).tolist()
+            stretches += list(pairwise(bounds))
+    chosen = np.linspace(0, len(stretches) - 1, min(len(stretches), _MOST_STRETCHES)).round().astype(int)
+    return [stretches[number] for number in chosen]
+
+
+def _same(one: Candidate, other: Candidate) -> bool:
+    """Whether two places are one lattice: less than a pixel apart where the picture ends."""
+    shift = np.abs(np.subtract(one.shift, other.shift))
+    return bool(np.abs(one.matrix - other.matrix).max() < 1 / tile.SHORT_SIDE
+                and np.minimum(shift, tile.TILE - shift).max() < 1)  # fmt: skip
+
+
+def _marks(values: NDArray[np.complex64], keys: Sequence[Key], grid: Grid, number: int) -> list[_Mark]:
+    """What a cell can carry on a grid: each payload of each key that some window of cells gives; the found key's
+    pilots alone if it gives none; the pilots of another key if they stand out somewhere."""
     marks: list[_Mark] = []
-    for number, key in enumerate(keys):
-        own = number == hint.key
-        found, highest, windows = _payloads(values, key, payload if own else None, len(keys))
+    family = grid.place.family
+    for place, key in enumerate(keys):
+        own = place == grid.place.key
+        found, highest, windows = _payloads(values, key, grid.payload if own else None, len(keys))
         # A payload was chosen among 2^64; a place, if for this key, among all that the search tried.
-        marks += [_Mark(key, each, _weighted(tile.signs(key, each)), BITS * math.log10(2)) for each in found]
+        log10_tests = BITS * math.log10(2) + math.log10(grid.looks)
+        marks += [_Mark(key, each, number, _weighted(tile.signs(key, each)), log10_tests) for each in found]
         log10_tests = math.log10(len(keys))
         if own:
-            log10_tests += math.log10(hint.family.tests / SHARES[hint.family.name] * looks)
+            log10_tests += math.log10(family.tests / SHARES[family.name] * grid.looks)
         if not found and (own or any_of(log10_tail(highest) + log10_tests, windows) <= THRESHOLD_LOG10_P):
-            marks.append(_Mark(key, None, _weighted(_pilots(key)), log10_tests))
+            marks.append(_Mark(key, None, number, _weighted(_pilots(key)), log10_tests))
     return marks
 
 
@@ -158,8 +221,7 @@ def _joined(values: NDArray[np.complex64], reference: NDArray[np.complex64], sta
 
 def _trimmed(values: NDArray[np.complex64], reference: NDArray[np.complex64], start: int, end: int) -> tuple[int, int]:
     """Cuts ends off a stretch that do not carry the mark by themselves, however long: a still, unmarked picture can
-    lean
-    towards the mark by luck, the same in every cell."""
+    lean towards the mark by luck, the same in every cell."""
     strength = float(np.median(self_normalised(values[start:end], reference)))
     changed = True
     while changed and start < end:
@@ -184,14 +246,15 @@ def rewound(source: Source) -> Source:
     return source
 
 
-def _cells(source: Source, hint: Candidate, threads: int) -> list[_Cell]:
+def _cells(source: Source, grids: Sequence[Grid], threads: int) -> list[_Cell]:
     cells: list[_Cell] = []
     collected = Accumulator(group_frames=32)
     edge, last_s, step_s = CELL_S, 0.0, 0.04
 
     def close(start_s: float, stop_s: float) -> None:
         if evidence := collected.take():
-            values = project_candidate(transform(reduce(add, of_one_size(evidence))), hint).values
+            spectrum = transform(reduce(add, of_one_size(evidence)))
+            values = np.stack([project_candidate(spectrum, grid.place).values for grid in grids])
             cells.append(_Cell(start_s, stop_s, values.astype(np.complex64)))
 
     for frame in read_planes(rewound(source), max_short_side=WORKING_LINES, threads=threads):

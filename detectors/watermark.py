@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.timeline import Segment, rewound, timeline_of
+from detectors.timeline import Grid, Segment, rewound, timeline_of
 from genwm.errors import InputError, KeyMissingError
 from genwm.keys import Key
 from genwm.lattice import geometry, pilots, tile
@@ -237,7 +237,8 @@ def read_watermark(
     segments: tuple[Segment, ...] = ()
     if timeline:
         segments = timeline_of(
-            source, keys=keys, hint=found, payload=finding.payload, looks=EARLY_LOOK, threads=threads,  # the stricter
+            source, keys=keys, found=Grid(found, finding.payload, EARLY_LOOK) if found else None,  # the stricter
+            look=partial(_look_again, source, search, info, threads), threads=threads,
         )
     total = time.perf_counter() - started
     return Reading(
@@ -252,6 +253,23 @@ def read_watermark(
         timing={"decode": total - search.seconds, "search": search.seconds, "total": total},
         info=info,
     )
+
+
+def _look_again(source: Source, earlier: Search, info: VideoInfo, threads: int, start_s: float, stop_s: float
+                ) -> Grid | None:
+    """The lattice in a stretch of the file that the ``earlier`` search's does not explain, if there is one."""
+    collected = collector(info, ALL_FRAMES)
+    for frame in _part(source, [], select="all", max_frames=ALL_FRAMES, threads=threads, start_s=start_s):
+        if frame.time_s >= stop_s:
+            break
+        if frame.time_s >= start_s:
+            collected.add(frame)
+    search = Search(earlier.keys, earlier.signs, earlier.size)
+    search.look(collected.take(), thorough=True)
+    best = search.best
+    if best.candidate is None or best.log10_p > THRESHOLD_LOG10_P:
+        return None
+    return Grid(best.candidate, best.payload, EARLY_LOOK)
 
 
 def _as_file(frames: NDArray[np.uint8]) -> Source:

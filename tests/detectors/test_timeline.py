@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detectors import read_watermark
 from detectors.watermark import Segment
@@ -46,6 +47,22 @@ def test_a_spliced_clip_gives_its_parts(tmp_path: Path, parts: dict[str, Frames]
         assert part.start == pytest.approx(start, abs=0.5)
         assert part.stop == pytest.approx(stop, abs=0.5)
         assert part.log10_p < -6
+
+
+@pytest.mark.parametrize("order", ["AD", "D-A"])
+def test_a_clip_that_was_cut_and_enlarged_is_found_beside_one_that_was_not(
+    tmp_path: Path, parts: dict[str, Frames], order: str
+) -> None:
+    """Its lattice is another than the one that the whole file's reading finds."""
+    enlarged = np.stack([
+        np.asarray(Image.fromarray(frame[24:264, 40:440]).resize((480, 288), Image.Resampling.BICUBIC))
+        for frame in parts["B"]
+    ])
+    found = segments(tmp_path, {**parts, "D": enlarged}, order)
+    expected = [(3.0 * place, {"A": PAYLOAD, "D": SECOND}[name]) for place, name in enumerate(order) if name != "-"]
+    assert [(part.start, part.stop, part.payload) for part in found] == [
+        (pytest.approx(start, abs=0.5), pytest.approx(start + 3, abs=0.5), payload) for start, payload in expected
+    ]
 
 
 def test_an_unmarked_clip_has_no_segments(tmp_path: Path, parts: dict[str, Frames]) -> None:

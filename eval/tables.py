@@ -7,8 +7,10 @@ absent: what it stood for is measured again.
 
 from __future__ import annotations
 
+import ast
 import csv
 import errno
+import hashlib
 import io
 import os
 import platform
@@ -18,6 +20,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import genwm
 from genwm import __version__
 from genwm.errors import DiskFullError, GenwmError, InputError, OutputError, is_disk_full
 from genwm.output import atomic_output
@@ -135,14 +138,32 @@ def failure(error: Exception, *, limit: int | None = None) -> tuple[str, str]:
     return "internal", one_line(f"{type(error).__name__}: {error}")[:limit]
 
 
+#: What decides how a clip is marked, and how a mark is read: modules and folders of them.
+_MARK = ("genwm/payload.py", "genwm/marking.py", "genwm/lattice/embed.py", "genwm/lattice/tile.py")
+_READER = ("genwm/payload.py", "genwm/lattice", "detectors/watermark.py")
+
+
 @cache
 def versions(*packages: str) -> str:
-    """The versions of genwm and of those packages that are installed; ``python`` is the interpreter's."""
-    found = [f"genwm {__version__}"]
+    """The versions of genwm and of those packages that are installed; ``python`` is the interpreter's.
+
+    Beside genwm's stand digests of the code that marks and of the code that reads: rows of one table may be years, or
+    an afternoon, of changes apart.
+    """
+    found = [f"genwm {__version__} (mark {_digest(_MARK)}, reader {_digest(_READER)})"]
     for name in packages:
         with suppress(metadata.PackageNotFoundError):
             found.append(f"{name} {platform.python_version() if name == 'python' else metadata.version(name)}")
     return "; ".join(found)
+
+
+@cache
+def _digest(parts: tuple[str, ...]) -> str:
+    """Of modules and folders: 8 hex digits that comments and layout do not change."""
+    root = Path(genwm.__file__).parents[1]
+    files = sorted({path for part in parts for path in [root / part, *(root / part).glob("*.py")] if path.is_file()})
+    code = "\n".join(ast.dump(ast.parse(path.read_text(encoding="utf-8"))) for path in files)
+    return hashlib.sha256(code.encode()).hexdigest()[:8]
 
 
 def _line(cells: Iterable[object]) -> bytes:

@@ -138,3 +138,16 @@ def test_a_failure_is_a_code_and_one_line() -> None:
 def test_versions_name_what_is_installed() -> None:
     found = tables.versions("python", "numpy", "no-such-package").split("; ")
     assert [one.split()[0] for one in found] == ["genwm", "python", "numpy"]
+
+
+def test_versions_tell_one_reader_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its code: comments and layout say nothing."""
+    def digest(text: str) -> str:
+        monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+        tables._digest.cache_clear()
+        return tables._digest(("detectors/watermark.py",))
+
+    try:
+        assert digest("x = 1") == digest("x  =  1  # one") != digest("x = 2")
+    finally:
+        tables._digest.cache_clear()

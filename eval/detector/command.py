@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from detectors.synthetic.deliveries import DELIVERIES
-from eval.commands.telling import check_pages, reporter, say, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, reporter, say, show_json, told, write_html
 
 _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
 
@@ -53,7 +53,9 @@ def detector(
             raise InputError("Expected a folder of clips, got none; give one with --videos")
         measure(videos, out, load_scorer(scorer), deliveries=deliveries or _STANDARD, segments=segments, limit=limit,
                 seed=seed, progress=reporter())  # fmt: skip
-    summary = summarize(read_scores(out), include_seen=include_seen, seed=seed)
+    rows = read_scores(out)
+    check_measured([row.error for row in rows], out)
+    summary = summarize(rows, include_seen=include_seen, seed=seed)
     text = markdown(summary)
     put(out.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
     put(out.with_suffix(".md"), text)

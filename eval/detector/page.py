@@ -64,11 +64,17 @@ def _tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], list[Sequ
     ]  # fmt: skip
     generators = [(row["generator"], row["family"], row["label"], str(row["clips"]),
                    _interval(row["auc"], row["auc_95"])) for row in summary["generators"]]  # fmt: skip
+    lengths = [
+        (f"{row['from_s']:g} s or more" if row["to_s"] is None else f"{row['from_s']:g} to {row['to_s']:g} s",
+         str(row["real"]), str(row["synthetic"]), "-" if row["auc"] is None else _interval(row["auc"], row["auc_95"]))
+        for row in summary["lengths"]
+    ]  # fmt: skip
     sources = [(row["source"], str(row["clips"]), _number(row["highest"], 2)) for row in summary["sources"]]
     return [
         ("All clips", ("what", "value"), _facts(summary)),
         ("By delivery: codec and CRF, crop, size", ("delivery", "segments", "clips", "AUC", "found at 1 %", "AUC lost"),
          list(deliveries)),
+        ("By length of the clip as it came", ("length", "real", "synthetic", "AUC"), list(lengths)),
         ("By generator, against all real clips", ("generator", "family", "label", "clips", "AUC"), list(generators)),
         ("Real footage by source", ("source", "clips", "highest probability"), list(sources)),
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from genwm.errors import InputError, MissingExtraError
 SCHEMA = "genwm.detector/1"
 RATES = (0.01, 0.001)
 PREVALENCE = 0.01
+LENGTHS_S = (0.0, 2.5, 4.5, 8.0, float("inf"))  # bounds of the ranges of a clip's length
 ENOUGH = 5  # clips of a family whose AUC says something of the family
 
 
@@ -44,17 +46,21 @@ def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int =
         raise InputError(f"Expected the scores of one scorer, got {len(names)}: {', '.join(names)}; "
                          "use a table for each")  # fmt: skip
     judged = [row for row in rows if row.logit is not None and (include_seen or not row.seen)]
-    plain = [row for row in judged if row.delivery == "none" and row.label != "deepfake"]
+    most = max((row.segments for row in judged if row.delivery == "none"), default=0)
+    headline = [row for row in judged if (row.delivery, row.segments) == ("none", most)]
+    plain = [row for row in headline if row.label != "deepfake"]
     if {row.label for row in plain} != {"real", "synthetic"}:
         left_out = sum(row.seen for row in rows) if not include_seen else 0
+        errors = [row.error for row in rows if row.error]
+        first = f", {len(errors)} rows have errors, the first '{errors[0]}'" if errors else ""
         raise InputError(f"Expected real and synthetic clips with scores, got {len(plain)} of one kind or none "
-                         f"({left_out} rows of clips that the scorer was fitted on are left out); add others, or judge "
-                         "them all the same with --include-seen")  # fmt: skip
+                         f"({left_out} rows of clips that the scorer was fitted on are left out{first}); add others, "
+                         "or judge them all the same with --include-seen")  # fmt: skip
     labels, logits, groups = _arrays(plain)
     chances = np.array([probability(value) for value in logits])
     alarms, hits = roc(labels, logits)
     floor, floor_high = halves_apart(logits[labels == 0], groups[labels == 0], seed=seed)
-    generators = _generators(judged, logits[labels == 0], groups[labels == 0], draws, seed)
+    generators = _generators(headline, logits[labels == 0], groups[labels == 0], draws, seed)
     areas = [row["auc"] for row in generators if row["label"] == "synthetic"]
     by_family = _families(plain, logits, labels, groups)
     families = [row["auc"] for row in by_family]
@@ -80,7 +86,8 @@ def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int =
     }  # fmt: skip
     return {
         "schema": SCHEMA, "scorer": names[0], "overall": overall, "probe": _probes(plain, seed),
-        "deliveries": _deliveries(judged, draws, seed), "generators": generators, "sources": _sources(plain),
+        "deliveries": _deliveries(judged, draws, seed), "lengths": _lengths(plain, draws, seed),
+        "generators": generators, "sources": _sources(plain),
         "roc": {"false": alarms.tolist(), "true": hits.tolist()}, "reliability": reliability(labels, chances),
         "left_out": {"seen": 0 if include_seen else sum(row.seen for row in rows),
                      "not_judged": sum(row.logit is None for row in rows),
@@ -108,14 +115,17 @@ def _rate(
 
 
 def _deliveries(rows: Sequence[Score], draws: int, seed: int) -> list[dict[str, Any]]:
-    """A row a delivery and number of segments; the loss of AUC is on the clips that both it and 'none' judge."""
+    """A row a delivery and number of segments; the loss of AUC is on the clips that both it and 'none' judge, by the
+    same number of segments where there are such rows, else by the most."""
     result = []
-    plain = {row.clip: row for row in rows if row.delivery == "none"}
+    untouched = sorted((row for row in rows if row.delivery == "none"), key=lambda row: row.segments)
     for name, count in dict.fromkeys((row.delivery, row.segments) for row in rows):
         found = [row for row in rows if (row.delivery, row.segments) == (name, count) and row.label != "deepfake"]
         labels, logits, groups = _arrays(found)
         if len(set(labels.tolist())) < 2:
             continue
+        same = [row for row in untouched if row.segments == count]
+        plain = {row.clip: row for row in same or untouched}
         both = [row for row in found if row.clip in plain]
         result.append({
             "delivery": name, "segments": count, "clips": len(found), "auc": auc(labels, logits),
@@ -126,11 +136,26 @@ def _deliveries(rows: Sequence[Score], draws: int, seed: int) -> list[dict[str, 
     return result
 
 
+def _lengths(rows: Sequence[Score], draws: int, seed: int) -> list[dict[str, Any]]:
+    """A row a range of lengths, of the clips whose length is known."""
+    result = []
+    for low, high in pairwise(LENGTHS_S):
+        found = [row for row in rows if row.facts and low <= row.facts[0] < high]
+        labels, logits, groups = _arrays(found)
+        known = len(set(labels.tolist())) == 2
+        result.append({
+            "from_s": low, "to_s": high if high < float("inf") else None, "real": int((labels == 0).sum()),
+            "synthetic": int(labels.sum()), "auc": auc(labels, logits) if known else None,
+            "auc_95": by_group(auc, labels, logits, groups, draws=draws, seed=seed) if known else None,
+        })  # fmt: skip
+    return result
+
+
 def _generators(
     rows: Sequence[Score], reals: NDArray[np.float64], sources: NDArray[np.str_], draws: int, seed: int
 ) -> list[dict[str, Any]]:
     """Each generator against all real clips; the interval is over sources of footage and over its own clips."""
-    found = [row for row in rows if row.delivery == "none" and row.label != "real"]
+    found = [row for row in rows if row.label != "real"]
     result = []
     for name in sorted({row.generator for row in found}):
         own = [row for row in found if row.generator == name]

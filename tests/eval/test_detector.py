@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -126,6 +127,36 @@ def test_a_summary_leaves_out_what_was_seen_and_survives_its_table(tmp_path: Pat
 def test_one_kind_of_clips_cannot_be_summed_up() -> None:
     with pytest.raises(InputError, match="real and synthetic"):
         summarize([row for row in rows() if row.label == "real"])
+    failed = [replace(row, logit=None, error="ValueError: no weights") for row in rows() if row.label == "real"]
+    with pytest.raises(InputError, match="240 rows have errors, the first 'ValueError: no weights'"):
+        summarize([*failed, *(row for row in rows() if row.label != "real")])
+
+
+def test_a_scorer_that_always_fails_is_told_of(tmp_path: Path) -> None:
+    write_scores(tmp_path / "s.csv", [replace(row, logit=None, error="ValueError: no weights") for row in rows()])
+    done = CliRunner().invoke(detector, ["--out", str(tmp_path / "s.csv"), "--summary-only"])
+    assert (done.exit_code, "ValueError: no weights" in done.stderr) == (2, True)
+
+
+def test_the_headline_is_by_the_most_segments_and_a_loss_by_the_same() -> None:
+    """Rows of fewer segments are not counted twice, and what one segment less costs is no loss of a delivery's."""
+    table = rows()
+    fewer = [replace(row, segments=1, logit=(row.logit or 0.0) + float(GENERATOR.normal(scale=3))) for row in table]
+    summary = summarize([*table, *fewer], draws=20)
+    assert summary["overall"]["clips"] == 238
+    assert summary["overall"]["auc"] == summarize(table, draws=20)["overall"]["auc"]
+    found = {(row["delivery"], row["segments"]): row for row in summary["deliveries"]}
+    assert found["none", 1]["loss"] == found["none", 3]["loss"] == 0
+    assert found["h264-40", 1]["loss"] == pytest.approx(found["none", 1]["auc"] - found["h264-40", 1]["auc"])
+
+
+def test_clips_are_also_told_apart_by_their_length() -> None:
+    table = [replace(row, facts=(1.0 + index % 10,)) for index, row in enumerate(rows())]
+    lengths = summarize(table, draws=20)["lengths"]
+    assert [(row["from_s"], row["to_s"]) for row in lengths] == [(0, 2.5), (2.5, 4.5), (4.5, 8), (8, None)]
+    assert sum(row["real"] + row["synthetic"] for row in lengths) == 238
+    assert all(row["auc"] > 0.8 for row in lengths if row["real"] and row["synthetic"])
+    assert "8 s or more" in markdown(summarize(table, draws=20))
 
 
 def test_any_function_of_a_file_is_a_scorer_and_a_bad_clip_stops_nothing(

@@ -32,8 +32,8 @@ Progress = Callable[[str], None]
 SHRINKAGES = {"appearance": 0.35, "texture": 0.35, "motion": 0.35}
 #: Deliveries that the heads also see, each with its emphasis beside clips as they come.
 AUGMENTED = {"h264-40": 0.5}
-#: Deliveries that out-of-fold scores are kept for.
-SCORED = ("none", "h264-40")
+#: Deliveries, each with the segments read, that out-of-fold scores are kept for beside what the heads are fitted on.
+SCORED = (("none", 1), ("h264-23", 1), ("h264-30", 1), ("crop-0.6", 1), ("scale-0.5", 1))
 LICENCE = "Apache-2.0"
 
 
@@ -96,26 +96,29 @@ def finish(
     """The part after the features: out-of-fold scores, calibration, final heads, the folder."""
     recipe = Recipe(shrinkages={name: SHRINKAGES.get(name, 0.35) for name in channels}, folds=settings.folds,
                     seed=settings.seed)
-    means = [{name: values.mean(axis=0) for name, values in features.items()} for features in plain]
+    means = _means(plain)
     labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
     rows, emphasis = list(means), [1.0] * len(means)
-    deliveries: dict[str, list[dict[str, NDArray[np.float64]]]] = {"none": means}
+    deliveries = [("none", FEWEST), *((name, 1) for name in AUGMENTED)]
     for name, weight in AUGMENTED.items():
-        found = table(store, clips, name, segments=1, progress=progress)[1]
-        deliveries[name] = [{key: values.mean(axis=0) for key, values in features.items()} for features in found]
-        rows += deliveries[name]
-        emphasis += [weight] * len(found)
-    data = Data.of(rows, labels * (1 + len(AUGMENTED)), groups * (1 + len(AUGMENTED)), emphasis)
+        rows += _means(table(store, clips, name, segments=1, progress=progress)[1])
+        emphasis += [weight] * len(means)
+    times = len(deliveries)
+    data = Data.of(rows, labels * times, groups * times, emphasis)
+    others = [Data.of(_means(table(store, clips, name, segments=segments, progress=progress)[1]) * times,
+                      labels * times, groups * times).features for name, segments in SCORED]  # fmt: skip
     progress("fitting on folds of sources and families")
-    scores = out_of_fold(data, recipe)[0]
+    scores, *more = out_of_fold(data, recipe, others=others)
     alone = channel_logits(data, recipe)
     count = len(clips)
-    kept_rows: list[dict[str, object]] = [
-        {"clip": clip.id, "sha256": clip.sha256, "label": clip.label, "group": clip.group, "generator": clip.generator,
-         "delivery": name, "segments": FEWEST if name == "none" else 1, "logit": f"{scores[start + index]:.4f}",
-         "channels": " ".join(f"{key}={alone[key][start + index]:.3f}" for key in alone)}
-        for start, name in zip(range(0, len(rows), count), deliveries, strict=True)
+    kept_rows = [
+        _fold_row(clip, name, segments, scores[start + index],
+                  " ".join(f"{key}={alone[key][start + index]:.3f}" for key in alone))
+        for start, (name, segments) in zip(range(0, len(rows), count), deliveries, strict=True)
         for index, clip in enumerate(clips)
+    ] + [
+        _fold_row(clip, name, segments, values[index], "")
+        for (name, segments), values in zip(SCORED, more, strict=True) for index, clip in enumerate(clips)
     ]  # fmt: skip
     fusion = fit_fusion(data, recipe)
     reals = np.sort([score for score, label in zip(scores[:count], labels, strict=True) if label == 0])
@@ -141,6 +144,17 @@ def finish(
     ]
     write_model(target, manifest, files, {"clips.csv": "\n".join(lines) + "\n"}, memory=(means, labels, groups))
     return Trained(folder=target, rows=kept_rows)
+
+
+def _means(clips: Sequence[Features]) -> list[dict[str, NDArray[np.float64]]]:
+    """The mean of each clip's segments."""
+    return [{name: values.mean(axis=0) for name, values in features.items()} for features in clips]
+
+
+def _fold_row(clip: Clip, delivery: str, segments: int, logit: float, channels: str) -> dict[str, object]:
+    return {"clip": clip.id, "sha256": clip.sha256, "label": clip.label, "group": clip.group,
+            "generator": clip.generator, "delivery": delivery, "segments": segments, "logit": f"{logit:.4f}",
+            "channels": channels}  # fmt: skip
 
 
 def threshold(reals: NDArray[np.float64], rate: float) -> float:

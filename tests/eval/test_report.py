@@ -24,7 +24,7 @@ from eval.report.compare import changes, compared, sign_test, worse_first
 from eval.report.matched import matches, quality_by_method
 from eval.report.measures import Overall, Value, measures, overall, shared
 from eval.report.page import losses, worst, write_page
-from eval.report.publish import full_table, insert, short_table
+from eval.report.publish import full_table, insert, protocol_table, short_table
 from eval.robustness import Row
 from eval.robustness.table import append_row, prepare
 from eval.tables import append
@@ -459,6 +459,18 @@ def test_the_page_of_two_runs_says_what_got_worse_first(rows: list[Row], tmp_pat
 
 
 # --- the published result ---
+
+
+def test_a_protocols_rows_stand_beside_what_others_published_of_it(rows: list[Row]) -> None:
+    table = protocol_table([one for one in rows if one.watermark == "lattice"])
+    head = next(line for line in table.splitlines() if line.startswith("| attack"))
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in table.splitlines() if line[:2] == "| "}
+    assert "on 3 clips, first 24 frames" in table
+    assert "Video Seal, MovieGen" in head
+    assert cells["h264.crf40"][1:4] == ["2", "2", "0.83"]
+    seal = [one for one in read_published() if one.name == "Video Seal"]
+    assert cells["h264.crf40"][-1].strip(" |") == f"{seal[-1].accuracy['h264.crf40']:.2f}"
+    assert set(cells) == {"attack", *ATTACKS}
 
 
 def test_tables_are_put_between_their_marks(rows: list[Row], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from pydantic import ValidationError
 from detectors.record import SCHEMA, Record
 from genwm.errors import DiskFullError, GenwmError, JournalError, OutputError, OutputExistsError, is_disk_full
 
+#: Bytes of a line that no record reaches: a foreign file of one endless line must not fill the memory.
+_LONGEST_LINE = 64 * 1024 * 1024
 #: Codes of errors that the machine's state brought about, not the file's content.
 TRANSIENT = {"worker-killed", "worker-failed", "changed-while-read", "internal"}
 
@@ -109,22 +112,18 @@ class Journal:
 
     def _indexed(self, resume: bool) -> int:
         """Takes in the records that are there; the end of the last whole line, behind which nothing is left."""
+        if not resume and os.fstat(self._file.fileno()).st_size:
+            raise OutputExistsError(f"Expected a new file for the records, got {self.path}, which has some; go on with "
+                                    "--resume, or choose another name")
         place = 0
-        for number, line in enumerate(self._file, 1):
-            if not resume:
-                raise OutputExistsError(f"Expected a new file for the records, got {self.path}, which has some; go on "
-                                        "with --resume, or choose another name")
-            whole = line.endswith(b"\n")
-            try:
-                record = Record.from_json(line)
-            except ValidationError:
-                # Torn, it starts as a record does; a file of another kind must not be cut.
-                if not whole and (number > 1 or _starts_as_record(line)):
-                    self.torn = True
-                    break
+        for number, line in enumerate(iter(lambda: self._file.readline(_LONGEST_LINE), b""), 1):
+            whole, too_long = line.endswith(b"\n"), len(line) == _LONGEST_LINE
+            record = None if too_long else _record_in(line)
+            # Torn, it starts as a record does; a file of another kind must not be cut.
+            if record is None and (whole or too_long or not (number > 1 or _starts_as_record(line))):
                 raise JournalError(f"Expected records of {SCHEMA} in {self.path}, got something else in line {number}; "
-                                   "choose another file, or take that line out") from None
-            if not whole:  # complete but for its end: as good as torn, and simpler to trust
+                                   "choose another file, or take that line out")
+            if record is None or not whole:  # complete but for its end: as good as torn, and simpler to trust
                 self.torn = True
                 break
             self._enter(record, place)
@@ -149,6 +148,13 @@ def name_in_journal(path: str, sha256: str | None, settings: str) -> bytes:
     return hashlib.blake2b(f"{path}\0{sha256}\0{settings}".encode(), digest_size=16).digest()
 
 
+def _record_in(line: bytes) -> Record | None:
+    try:
+        return Record.from_json(line)
+    except ValidationError:
+        return None
+
+
 def _starts_as_record(line: bytes) -> bool:
     start = f'{{"schema":"{SCHEMA}"'.encode()
     return start.startswith(line[: len(start)])
@@ -160,6 +166,10 @@ def _opened(path: Path | None) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # which may have no end, and forgets what is written
+            os.close(descriptor)
+            raise OutputError(f"Expected a regular file for the records, got the device or pipe {path}; choose another "
+                              "name, or leave --output out for standard output")
         file = os.fdopen(descriptor, "r+b")
         _keep_name(path)
         return file
@@ -182,7 +192,8 @@ def _explained(error: OSError, path: Path | None) -> GenwmError:
     if is_disk_full(error):
         return DiskFullError(f"Expected room on the disk for the records in {where}, got none left; free some space "
                              "and run again with --resume")
-    return OutputError(f"Expected to write records to {where}, got '{error.strerror}'; choose another name or folder")
+    return OutputError(f"Expected to write records to {where}, got '{error.strerror or error}'; choose another name or "
+                       "folder")
 
 
 if sys.platform == "win32":

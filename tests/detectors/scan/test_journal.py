@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 from pathlib import Path
 
 import pytest
 
+from detectors.scan import journal as module
 from detectors.scan.journal import Journal
 from genwm.errors import DiskFullError, JournalError, OutputError, OutputExistsError
 from tests.detectors.scan.records import DIGEST, record_of
@@ -89,6 +91,29 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, content: bytes) ->
     with pytest.raises(OutputExistsError, match="--resume"):
         Journal(other)
     assert other.read_bytes() == content
+
+
+def test_a_device_or_pipe_is_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/null"), Path("/dev/zero")):
+        for resume in (False, True):
+            with pytest.raises(OutputError, match=r"^Expected a regular file for the records, .*--output"):
+                Journal(place, resume=resume)
+
+
+@pytest.mark.parametrize("start", [b"", b'{"schema":"genwm.record/1"'])
+def test_an_endless_line_is_neither_read_nor_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST_LINE", 1000)
+    (tmp_path / "other").write_bytes(start + bytes(5000))
+    with pytest.raises(JournalError, match="line 1"):
+        Journal(tmp_path / "other", resume=True)
+    assert (tmp_path / "other").stat().st_size == len(start) + 5000
+
+
+def test_an_error_without_the_words_of_the_system_is_told(path: Path) -> None:
+    assert "'not seekable'" in str(module._explained(io.UnsupportedOperation("not seekable"), path))
 
 
 def test_a_damaged_line_in_the_middle_is_named(path: Path) -> None:

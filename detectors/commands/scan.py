@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +98,7 @@ def scan(
         if place is not None and is_url(place):
             raise click.UsageError(f"Expected a path of this machine for {option}, got {place}; only --output with "
                                    "--engine ray takes a URL.")
+    _check_apart(output, table, pages, shared=engine == "ray")
     settings = Settings.load(
         key_names=names, policy=policy, model=model, trust=trust,
         timeline=timeline or pages is not None, pictures=6 if pages else 0,
@@ -109,6 +112,18 @@ def scan(
     else:
         tally = _local(paths, settings, output, resume, workers, only, pages, table, as_json)
     ctx.exit(EXIT_SOME_FAILED if tally.errors else 0)
+
+
+def _check_apart(output: str | None, table: str | None, pages: str | None, *, shared: bool) -> None:
+    """Raises UsageError where two results would take the same place, however it is written; ``shared``: shards of
+    records and pages may lie in one folder."""
+    named = {"--output": output, "--csv": table, "--html": pages,
+             "the index of --html": None if pages is None else os.path.join(pages, "index.html")}
+    places = {option: os.path.realpath(place) for option, place in named.items() if place is not None}
+    for one, other in combinations(places, 2):
+        if places[one] == places[other] and not (shared and (one, other) == ("--output", "--html")):
+            raise click.UsageError(f"Expected different places for {one} and {other}, got {places[one]} for both; "
+                                   "choose another name for one of them.")
 
 
 def _local(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from detectors.record import Record
 from detectors.scan.files import replaced
-from genwm.errors import OutputExistsError
+from genwm.errors import OutputError, OutputExistsError
 
 COLUMNS = (
     "path", "sha256", "bytes", "verdict", "watermark", "key", "payload", "log10_p", "synthetic", "probability", "model",
@@ -18,14 +19,27 @@ COLUMNS = (
 
 
 def check_table(path: Path) -> None:
-    """Raises OutputExistsError if there is a file at ``path`` that no scan wrote: only such tables are replaced."""
+    """Makes the folder of ``path`` if need be, so that a scan that takes hours does not end without its table.
+
+    Errors: OutputExistsError (a file that no scan wrote: only tables of scans are replaced), OutputError (a folder that
+    cannot be made or written to).
+    """
     head = (",".join(COLUMNS) + "\n").encode()
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        if file.read(len(head)) != head:
-            raise OutputExistsError(f"Expected no file at {path} but a table of an earlier scan, got something else; "
-                                    "choose another name for --csv")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if not path.exists():
+            return
+        if path.is_file():  # opening a pipe would wait for its writer
+            with path.open("rb") as file:
+                if file.read(len(head)) == head:
+                    return
+    except OSError as error:
+        raise OutputError(f"Expected to write a table to {path}, got '{error.strerror or error}'; choose another name "
+                          "or folder for --csv") from None
+    raise OutputExistsError(f"Expected no file at {path} but a table of an earlier scan, got something else; choose "
+                            "another name for --csv")
 
 
 def write_table(path: Path, records: Iterable[Record]) -> None:

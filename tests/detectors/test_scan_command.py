@@ -22,7 +22,7 @@ from detectors.record import Record
 from detectors.scan.pages import page, page_name, timeline
 from detectors.scan.settings import Settings
 from detectors.scan.single import Picture
-from detectors.scan.table import COLUMNS, write_table
+from detectors.scan.table import COLUMNS, check_table, write_table
 from genwm import cli
 from genwm.video import write_video
 from tests.clips import KEY, PAYLOAD, make_clip, marked, scene
@@ -210,6 +210,15 @@ def test_a_killed_run_goes_on_without_loss_or_repeat(uploads: Path, originals: P
         (["uploads", "--html", "uploads/notes.txt"], "notes.txt"),
         (["uploads", "--csv", "uploads/notes.txt"], "choose another name for --csv"),
         (["uploads", "--html", "site"], "choose another with --html"),
+        (["uploads", "-o", "same", "--csv", "./same"], "different places for --output and --csv"),
+        (["uploads", "-o", "same", "--csv", "alias"], "different places for --output and --csv"),
+        (["uploads", "-o", "out", "--csv", "./out", "--engine", "ray"], "different places for --output and --csv"),
+        (["uploads", "--html", "site", "--csv", "site/index.html"], "the index of --html"),
+        (["uploads", "--html", "new", "--csv", "new"], "different places for --csv and --html"),
+        (["./same", "-o", "same", "--resume"], "for both"),
+        (["uploads", "same", "--csv", "same"], "for both"),
+        (["uploads", "-o", "out.jsonl", "--csv", "uploads/notes.txt/t.csv"], "folder for --csv"),
+        (["uploads", "-o", "out.jsonl", "--csv", "pipe"], "choose another name for --csv"),
         (["uploads", "--trust", "uploads/notes.txt"], "PEM"),
     ],
 )
@@ -218,11 +227,15 @@ def test_wrong_calls_are_one_sentence(
 ) -> None:
     Path("site").mkdir()
     Path("site/index.html").write_text("mine")
+    Path("alias").symlink_to("same")
+    os.mkfifo("pipe")
     assert run(*args) == 2
     err = capsys.readouterr().err
     assert says in err
     assert Path("site/index.html").read_text() == "mine"
     assert "Traceback" not in err
+    assert not Path("out.jsonl").exists()
+    assert not Path("same").exists()
     assert (uploads / "notes.txt").read_text() == "no video"
 
 
@@ -274,6 +287,13 @@ def test_a_table_is_no_spreadsheet_program(tmp_path: Path) -> None:
     assert head == list(COLUMNS)
     assert [row[0] for row in rows] == ["'=1+1.mp4", "b", "'-c"]
     assert rows[1][head.index("error")] == "too-large"
+
+
+def test_the_folder_of_a_table_is_made_at_the_start(tmp_path: Path) -> None:
+    check_table(tmp_path / "deep" / "er" / "t.csv")
+    assert list((tmp_path / "deep" / "er").iterdir()) == []
+    write_table(tmp_path / "deep" / "er" / "t.csv", [record_of("a")])
+    check_table(tmp_path / "deep" / "er" / "t.csv")
 
 
 def test_a_scan_can_be_interrupted(uploads: Path, own_keyring: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detectors.scan.inputs import expand
+from genwm.errors import SameFileError
 
 
 @pytest.fixture
@@ -29,6 +30,13 @@ def test_a_folder_stands_for_all_but_hidden_files(folder: Path) -> None:
 def test_files_of_results_are_no_uploads(folder: Path) -> None:
     found = list(expand(["up"], skip=[Path("up/b.mp4"), folder / "up" / "deep"]))
     assert found == ["up/a.mkv", "up/we[1]rd.mp4"]
+
+
+def test_a_file_of_results_that_is_named_itself_is_refused(folder: Path) -> None:
+    (folder / "alias").symlink_to("up/b.mp4")
+    for name in ("up/b.mp4", "./up/../up/b.mp4", "alias"):
+        with pytest.raises(SameFileError, match="for both"):
+            list(expand([name], skip=[Path("up/b.mp4")]))
 
 
 def test_patterns(folder: Path) -> None:

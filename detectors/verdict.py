@@ -8,6 +8,7 @@ itself is a contradiction, and reported as one.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import tomllib
@@ -92,7 +93,8 @@ class Judgement:
 def load_policy(path: str | os.PathLike[str] | None = None) -> Policy:
     """Reads a policy file (TOML); without a path the shipped default.
 
-    Raises PolicyError, which names the key, where the file cannot be read or says what a policy cannot say.
+    Raises PolicyError, which names the key, where the file cannot be read or says what a policy cannot say, and where
+    it changes the shipped policy under that one's name: records tell policies apart by their names.
     """
     name = "the default policy" if path is None else os.fspath(path)
     try:
@@ -106,10 +108,29 @@ def load_policy(path: str | os.PathLike[str] | None = None) -> Policy:
     if "schema" not in document:
         raise PolicyError(f'Expected schema = "genwm.policy/1" in {name}, got none; add that line')
     try:
-        return Policy.model_validate(document)
+        policy = Policy.model_validate(document)
     except ValidationError as error:
         raise PolicyError(f"Expected a policy in {name}, got {_complaint(error)}; "
                           "'genwm scan --print-policy' prints one that holds") from None
+    if policy.name == Policy().name and policy != Policy():
+        raise PolicyError(f"Expected a name of its own for the policy in {name}, which differs from the shipped one, "
+                          f"got '{policy.name}'; change its line 'name = ', or add one below 'schema = '")
+    return policy
+
+
+def policy_text(policy: Policy) -> str:
+    """A policy as the TOML text that `load_policy` reads."""
+    document = policy.model_dump(by_alias=True)
+    sections = {name: value for name, value in document.items() if isinstance(value, dict)}
+    top = {name: value for name, value in document.items() if name not in sections}
+    return "\n".join([*_lines(top), *(f"\n[{name}]\n" + "\n".join(_lines(values)) for name, values in sections.items())
+                      ]) + "\n"
+
+
+def _lines(values: dict[str, str | float]) -> list[str]:
+    # JSON's strings and numbers are TOML's, but for DEL, which TOML wants escaped.
+    return [f"{name} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+            for name, value in values.items()]
 
 
 def default_policy_text() -> str:

@@ -20,8 +20,9 @@ from typing import Any
 from detectors.record import VERDICTS, Record
 from detectors.scan.files import replaced
 from detectors.scan.objects import is_url
-from detectors.scan.settings import Settings
+from detectors.scan.settings import MIB, Limits, Settings
 from detectors.scan.single import Picture
+from detectors.verdict import Policy, policy_text
 from genwm.errors import OutputError, OutputExistsError
 
 WORDS = {
@@ -32,6 +33,8 @@ WORDS = {
     "error": "error",
 }
 _FOLDER = "files"
+#: What a page calls the policy file that its command needs, and whose text it shows.
+_POLICY = "policy.toml"
 #: Columns of the index, and which of them are numbers.
 _HEADS = ("File", "Verdict", "Mark, log10 p", "Payload", "Classifier", "Seconds", "Remarks")
 _NUMBERS = {"Mark, log10 p", "Classifier", "Seconds"}
@@ -189,17 +192,34 @@ def _file(record: Record) -> list[tuple[str, str]]:
 def _reproduce(record: Record, settings: Settings) -> str:
     keys = ", ".join(f"{key.name} ({key.id})" for key in settings.keys) or "none"
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    options = " --timeline" if settings.timeline else ""
-    if settings.policy.name != "default":
-        options += " --policy POLICY.toml"
-    path = shlex.quote(record.input.path)
-    command = f"genwm scan{options} {path}"
-    if not is_url(record.input.path):
+    name = record.input.path
+    path = shlex.quote(f"./{name}" if name.startswith("-") else name)
+    command = " ".join(["genwm scan", *map(shlex.quote, _options(settings)), path])
+    if not is_url(name):
         command = f"sha256sum {path}\n{command}"
-    return f"<pre>{_text(command)}</pre>" + _facts([
-        ("Keys (public ids)", keys), ("Policy", record.policy or "default"), ("Settings", record.settings or "none"),
-        ("Versions", versions),
-    ])
+    facts = _facts([("Keys (public ids)", keys), ("Policy", record.policy or "default"),
+                    ("Settings", record.settings or "none"), ("Versions", versions)])
+    policy = "" if settings.policy == Policy() else f"<p>{_POLICY}:</p><pre>{_text(policy_text(settings.policy))}</pre>"
+    return f"<pre>{_text(command)}</pre>{policy}{facts}"
+
+
+def _options(settings: Settings) -> list[str]:
+    """What 'genwm scan' has to be told for these settings. Keys are always named: what is in a keyring changes."""
+    limits, usual = settings.limits, Limits()
+    options = ["--timeline"] if settings.timeline else []
+    if settings.policy != Policy():
+        options += ["--policy", _POLICY]
+    for key in settings.keys:
+        options += ["--key", key.name]
+    if settings.model is not None:
+        options += ["--model", settings.model]
+    if settings.trust is not None:
+        options += ["--trust", settings.trust]
+    if limits.time_s != usual.time_s:
+        options += ["--time-limit", str(limits.time_s)]
+    if limits.memory_bytes != usual.memory_bytes:
+        options += ["--memory-limit", str(round(limits.memory_bytes / MIB))]
+    return options
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +23,12 @@ import pytest
 
 from detectors.record import Record
 from detectors.scan.pages import page, page_name, timeline
-from detectors.scan.settings import Settings
+from detectors.scan.settings import MIB, Limits, Settings
 from detectors.scan.single import Picture
 from detectors.scan.table import COLUMNS, check_table, write_table
+from detectors.verdict import Policy, SyntheticPolicy, policy_text
 from genwm import cli
+from genwm.keys import Key
 from genwm.video import write_video
 from tests.clips import KEY, PAYLOAD, make_clip, marked, scene
 from tests.detectors.scan.records import record_of
@@ -278,6 +283,22 @@ def test_a_page_tells_everything(tmp_path: Path) -> None:
     assert re.findall(r'fill-opacity="([\d.]+)"', drawn) == ["1.00", "0.50"]
     assert [(kind, float(x), float(width)) for kind, x, width in bars] == [
         ("marked", 25.0, 50.0), ("suspect", 0.0, 50.0)]  # fmt: skip
+
+
+def test_a_page_names_every_option_that_is_not_usual() -> None:
+    policy = Policy(name="strict", synthetic=SyntheticPolicy(hint_rate=0.02))
+    settings = Settings(keys=(KEY, Key.generate("other")), policy=policy, timeline=True, trust="my trust.pem",
+                        model="my model", limits=Limits(time_s=7.5, memory_bytes=700 * MIB))
+    for changed in (policy, policy.model_copy(update={"name": "default"})):
+        document = html.unescape(page(record_of("-a b.mp4"), (), replace(settings, policy=changed)))
+        command, text = re.findall(r"<pre>(.*?)</pre>", document, re.DOTALL)[:2]
+        assert shlex.split(command.splitlines()[1]) == [
+            "genwm", "scan", "--timeline", "--policy", "policy.toml", "--key", "studio", "--key", "other", "--model",
+            "my model", "--trust", "my trust.pem", "--time-limit", "7.5", "--memory-limit", "700", "./-a b.mp4",
+        ]  # fmt: skip
+        assert text == policy_text(changed)
+    usual = html.unescape(page(record_of("a.mp4"), (), Settings(keys=(KEY,))))
+    assert "\ngenwm scan --key studio a.mp4</pre><table" in usual
 
 
 def test_a_table_is_no_spreadsheet_program(tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from detectors.record import GeometryRecord, ProvenanceRecord, SegmentRecord, SyntheticRecord, WatermarkRecord
-from detectors.verdict import Judgement, Policy, default_policy_text, judge, load_policy
+from detectors.verdict import (
+    Judgement,
+    Policy,
+    SyntheticPolicy,
+    default_policy_text,
+    judge,
+    load_policy,
+    policy_text,
+)
 from genwm.errors import PolicyError
 
 GEOMETRY = GeometryRecord(scale=1, rotation=0, flip=False, aspect=1)
@@ -93,7 +101,7 @@ def test_the_manifest_alone(c2pa: Any, generated: bool | None, verdict: str) -> 
 
 
 def test_an_untrusted_manifest_can_be_ignored(tmp_path: Path) -> None:
-    strict = policy('schema = "genwm.policy/1"\n[provenance]\nuntrusted_manifest = "ignore"', tmp_path)
+    strict = policy('schema = "genwm.policy/1"\nname = "strict"\n[provenance]\nuntrusted_manifest = "ignore"', tmp_path)
     manifest = ProvenanceRecord(c2pa="valid_untrusted", declares_generated=True)
     assert verdict_of(provenance=manifest, policy=strict).verdict == "no_evidence"
 
@@ -123,7 +131,7 @@ def test_a_transplanted_mark_is_a_contradiction(tmp_path: Path) -> None:
     found = verdict_of(mark(), provenance=moved)
     assert found.verdict == "inconclusive"
     assert "another clip" in found.contradictions[0]
-    keeping = policy('schema = "genwm.policy/1"\n[contradictions]\nverdict = "keep"', tmp_path)
+    keeping = policy('schema = "genwm.policy/1"\nname = "keep"\n[contradictions]\nverdict = "keep"', tmp_path)
     kept = verdict_of(mark(), provenance=moved, policy=keeping)
     assert (kept.verdict, kept.contradictions) == ("watermark_detected", found.contradictions)
 
@@ -160,6 +168,21 @@ def test_a_stricter_policy(tmp_path: Path) -> None:
 def test_the_shipped_policy_is_the_default_and_says_so(tmp_path: Path) -> None:
     assert load_policy() == Policy()
     assert policy(default_policy_text(), tmp_path) == Policy()
+
+
+def test_a_changed_policy_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    changed = default_policy_text().replace("hint_rate = 0.05", "hint_rate = 0.02")
+    for text in (changed, changed.replace('name = "default"\n', "")):
+        with pytest.raises(PolicyError, match=r"^Expected a name of its own .*policy\.toml"):
+            policy(text, tmp_path)
+    named = policy(changed.replace('"default"', '"strict"'), tmp_path)
+    assert (named.name, named.synthetic.hint_rate) == ("strict", 0.02)
+
+
+@pytest.mark.parametrize("name", ["default", 'odd "\\\t\x7f\u2028 ä \U0001f600'])
+def test_a_policy_as_text_is_the_same_policy(name: str, tmp_path: Path) -> None:
+    wanted = Policy() if name == "default" else Policy(name=name, synthetic=SyntheticPolicy(false_positive_rate=3e-5))
+    assert policy(policy_text(wanted), tmp_path) == wanted
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
@@ -57,7 +58,16 @@ Caller = Annotated[Token, Depends(_token)]
 Reviewer = Annotated[Token, Depends(_reviewer)]
 Shared = Annotated[State, Depends(state_of)]
 
-router = APIRouter(prefix="/v1")
+
+
+def _check_query(request: Request, token: Caller) -> None:
+    """Refuses parameters that the route does not know: a filter that is spelt wrongly must not list everything."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    if unknown := [name for name in request.query_params if name not in known]:
+        raise RequestValidationError([{"type": "extra_forbidden", "loc": ("query", name)} for name in unknown])
+
+
+router = APIRouter(prefix="/v1", dependencies=[Depends(_check_query)])
 _BODY = {
     "requestBody": {
         "required": True,
@@ -117,10 +127,10 @@ def _of_path(state: State, asked: SubmitPath, key: str | None) -> Submission:
 
 
 async def _of_upload(request: Request, state: State, key: str | None) -> Submission:
-    config = state.config
+    config, length = state.config, request.headers.get("content-length", "")
     upload = await receive(
         request.stream(), request.headers.get("content-type", ""), config.uploads / scans.new_id(),
-        limit=config.max_upload_bytes, min_free=config.min_free_bytes)
+        limit=config.max_upload_bytes, min_free=config.min_free_bytes, length=int(length) if length.isdecimal() else 0)
     try:
         fields = _validated(SubmitFields, upload.fields)
         if fields.webhook is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from detectors.scan import Pool, Settings
 from detectors.service import api, review
 from detectors.service.api import describe_fault
-from detectors.service.config import Config
+from detectors.service.config import MIB, Config
 from detectors.service.database import Database
 from detectors.service.errors import ServiceError
 from detectors.service.metrics import Metrics
@@ -39,6 +40,8 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }  # fmt: skip
 _METHODS = ("GET", "HEAD", "POST")
+#: How much, and for how long, the rest of a refused body is taken in, so that its sender gets to read the refusal.
+_DRAIN_BYTES, _DRAIN_S = 32 * MIB, 2.0
 _CODES = {404: "not-found", 405: "method-not-allowed"}
 
 
@@ -119,7 +122,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, review.LoginNeededError):
         return RedirectResponse("/review/login", 303)
     response = _answer(request, error.status, error.code, str(error))
-    if error.status in (413, 415, 429, 503, 507):  # the rest of the body stays unread
+    if error.status in (413, 415, 429, 503, 507):  # what is left of the body is taken in a little (_Envelope), then cut
         response.headers["Connection"] = "close"
     return response
 
@@ -143,7 +146,7 @@ async def _fault(request: Request, error: Exception) -> Response:
 
 
 class _Envelope:
-    """Security headers for every answer, and a count of requests by route."""
+    """Security headers for every answer, a count of requests by route, and a way out for refusals of a body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -152,16 +155,40 @@ class _Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        taken = closing = False
+
+        async def receiving() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken = not message.get("more_body", False)
+            return message
 
         async def sending(message: Message) -> None:
+            nonlocal closing
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message["headers"]}
                 for name, value in _HEADERS.items():
                     if name.lower().encode() not in given:
                         message["headers"].append((name.lower().encode(), value.encode()))
+                closing = (b"connection", b"close") in message["headers"]
                 route = getattr(scope.get("route"), "path", "other")  # not the path itself: callers make those up
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 self._metrics.requests.labels(method, route, str(message["status"])).inc()
+            elif closing and not taken and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                await _drain(receiving)
+                message = {"type": "http.response.body"}
             await send(message)
 
-        await self._app(scope, receive, sending)
+        await self._app(scope, receiving, sending)
+
+
+async def _drain(receive: Receive) -> None:
+    """Takes in the rest of a body, within bounds: a connection that is closed with unread bytes is reset, and the
+    answer that is on its way is lost."""
+    size, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            while more and size < _DRAIN_BYTES:
+                message = await receive()
+                size, more = size + len(message.get("body", b"")), message.get("more_body", False)

@@ -25,6 +25,8 @@ from genwm.errors import is_disk_full
 
 _FIELD_BYTES = 4096
 _JSON_BYTES = 16 * 1024
+#: More than what a multipart body may hold beside its file.
+_FRAME_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -60,10 +62,10 @@ async def read_limited(stream: AsyncIterator[bytes], limit: int) -> bytes:
 
 
 async def receive(
-    stream: AsyncIterator[bytes], content_type: str, target: Path, *, limit: int, min_free: int
+    stream: AsyncIterator[bytes], content_type: str, target: Path, *, limit: int, min_free: int, length: int = 0
 ) -> Upload:
     """Streams a multipart body with one part ``file`` into ``target``, which is on the disk (fsync) when this returns
-    and gone when it raises.
+    and gone when it raises. A body whose announced ``length`` in bytes is too much is refused unread.
 
     Errors: UnsupportedBodyError, UploadTooLargeError, StorageFullError, ServiceError.
     """
@@ -72,6 +74,8 @@ async def receive(
     if kind != b"multipart/form-data" or not boundary:
         raise UnsupportedBodyError("Expected multipart/form-data with a part 'file', or JSON with a 'path', got "
                                    f"{content_type or 'neither'!r}; set the content type")
+    if length > limit + _FRAME_BYTES:
+        raise _too_large(limit)
     part = target.with_name(f".{target.name}.part")
     reader = _Reader(part, limit)
     try:
@@ -97,6 +101,11 @@ async def receive(
     finally:
         reader.close()
     return Upload(target, reader.name, reader.hash.hexdigest(), reader.size, reader.fields)
+
+
+def _too_large(limit: int) -> UploadTooLargeError:
+    return UploadTooLargeError(f"Expected a file of at most {limit / MIB:g} MiB, got a larger one; cut it, or ask "
+                               "for a higher limit")
 
 
 class _Reader:
@@ -186,8 +195,7 @@ class _Reader:
             return
         self.size += end - start
         if self.size > self._limit:
-            raise UploadTooLargeError(f"Expected a file of at most {self._limit / MIB:g} MiB, got a larger one; cut "
-                                      "it, or ask for a higher limit")
+            raise _too_large(self._limit)
         self._buffer += data[start:end]
 
     def _end(self) -> None:

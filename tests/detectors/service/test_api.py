@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
 pytest.importorskip("fastapi", reason="the service is not tested: it needs the extra 'serve'")
 
+import uvicorn
 from fastapi.testclient import TestClient
 
 from detectors.record import Record
-from detectors.service import uploads
+from detectors.service import app, uploads
 from detectors.service.app import create_app
 from detectors.service.config import Config
 from detectors.service.database import Database
@@ -64,6 +69,13 @@ def _finished(client: TestClient, scan_id: str) -> Any:
 
 def _leftovers(config: Config) -> list[Path]:
     return list(config.uploads.iterdir())
+
+
+def _part(name: str, content: str = "a") -> bytes:
+    return f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="f"\r\n\r\n{content}\r\n'.encode()
+
+
+_FORM = "multipart/form-data; boundary=x"
 
 
 def test_an_upload_becomes_a_record(client: TestClient, config: Config) -> None:
@@ -131,11 +143,83 @@ def test_a_large_upload_is_cut_off_and_leaves_nothing(client: TestClient, config
     assert client.get("/v1/scans").json()["items"] == []
 
 
-def _part(name: str, content: str = "a") -> bytes:
-    return f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="f"\r\n\r\n{content}\r\n'.encode()
+def test_a_body_that_is_announced_as_too_large_is_refused_unread(client: TestClient, config: Config) -> None:
+    sent = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(4):
+            sent += 1_000_000
+            yield bytes(1_000_000)
+
+    headers = {"Content-Type": _FORM, "Content-Length": "4000000"}
+    with patch.object(app, "_drain", AsyncMock()):
+        answer = client.post("/v1/scans", content=body(), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"], sent) == (413, "too-large", 0)
+    assert _upload(client, bytes(config.max_upload_bytes)).status_code == 202
 
 
-_FORM = "multipart/form-data; boundary=x"
+@pytest.fixture
+def served(config: Config) -> Iterator[tuple[int, str]]:
+    """A server on a socket: its port and a token."""
+    app = create_app(replace(config, max_upload_bytes=2_000_000), settings(), StubScanner)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield listener.getsockname()[1], new_token(app.state.database, "bot", "submit")
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _head(token: str, kind: str, length: str) -> bytes:
+    return (f"POST /v1/scans HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: {kind}\r\n{length}"
+            "\r\n\r\n").encode()
+
+
+@pytest.mark.parametrize(("kind", "length", "status"), [
+    (_FORM, "Content-Length: 6000000", 413),
+    (_FORM, "Transfer-Encoding: chunked", 413),
+    ("text/plain", "Content-Length: 6000000", 415),
+    ("application/json", "Content-Length: 6000000", 413),
+])  # fmt: skip
+def test_who_sends_all_before_reading_gets_the_refusal(
+    served: tuple[int, str], kind: str, length: str, status: int
+) -> None:
+    """A connection that is closed while a body comes in is reset, and takes the answer along."""
+    port, token = served
+    body = (_part("file")[:-2] + bytes(6_000_000))[:6_000_000]
+    if "chunked" in length:
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(_head(token, kind, length))
+            for start in range(0, len(body), 500_000):
+                connection.sendall(body[start : start + 500_000])
+                time.sleep(0.005)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"].startswith("Expected ")
+
+
+def test_a_refused_body_is_taken_in_for_a_short_time_only(served: tuple[int, str]) -> None:
+    port, token = served
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        started = time.monotonic()
+        connection.sendall(_head(token, "text/plain", "Content-Length: 9000") + b"abc")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 415 ")
+        assert time.monotonic() - started < 1.9  # the answer does not wait for the rest
+        while connection.recv(65536):
+            pass
+        assert time.monotonic() - started < 10
+
+
+def test_a_refused_body_is_taken_in_up_to_a_size() -> None:
+    receive = AsyncMock(return_value={"type": "http.request", "body": bytes(1_000_000), "more_body": True})
+    asyncio.run(app._drain(receive))
+    assert receive.await_count == 34
 
 
 @pytest.mark.parametrize(("content", "kind", "status"), [
@@ -235,10 +319,19 @@ def test_lists_filter_and_page(client: TestClient) -> None:
     since = client.get("/v1/scans", params={"since": states[ids[2]]["created"]}).json()["items"]
     assert [item["id"] for item in since] == ids[:1:-1]
     assert client.get("/v1/scans", params={"sha256": states[ids[1]]["sha256"]}).json()["items"][0]["id"] == ids[1]
-    for wrong in ({"limit": 0}, {"verdict": "real"}, {"since": "soon"}):
+    for wrong in ({"limit": 0}, {"verdict": "real"}, {"since": "soon"}, {"foo": 1}, {"limit": 3, "refrence": "a"}):
         answer = client.get("/v1/scans", params=wrong)
         assert answer.status_code == 422
         assert answer.json()["error"]["message"].startswith("Expected ")
+
+
+@pytest.mark.parametrize("path", ["/v1/scans", "/v1/scans/x", "/v1/decisions", "/v1/decisions/rates"])
+def test_a_parameter_that_is_not_known_is_named(client: TestClient, path: str) -> None:
+    reviewer = _bearer(_token(client, "review", "alice"))
+    answer = client.get(path, params={"foo": 1}, headers=reviewer)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad-request")
+    assert answer.json()["error"]["message"] == "Expected only known fields, got 'foo'; check its spelling"
+    assert client.get(path, params={"foo": 1}, headers={"Authorization": ""}).status_code == 401
 
 
 def test_a_record_is_there_once_the_scan_is_done(client: TestClient) -> None:

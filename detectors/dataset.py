@@ -165,28 +165,51 @@ def rendered_clips(
     return [LabelledClip(f"scene seed {seed}, number {number}", clip(number)) for number in range(count)]
 
 
-def tracked_clips(documents: Sequence[Mapping[str, Any]], *, frames: int = 6) -> list[LabelledClip]:
-    """Clips with the boxes of their tracks: ``documents`` are what ``genwm analyze --json`` printed; up to ``frames``
-    frames of each, spread over it.
+def read_tracks(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
+    """The documents in files of what ``genwm analyze --json`` printed, one a line, by where each of them is.
+
+    Errors: InputError (not JSON).
+    """
+    found = {}
+    for path in paths:
+        lines = Path(path).read_bytes().splitlines()
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                where = f"line {number} of {os.fspath(path)}"
+                try:
+                    found[where] = json.loads(line)
+                except (ValueError, RecursionError):
+                    raise _no_tracks(where) from None
+    return found
+
+
+def tracked_clips(documents: Mapping[str, Mapping[str, Any]], *, frames: int = 6) -> list[LabelledClip]:
+    """Clips with the boxes of their tracks: ``documents`` are what ``genwm analyze --json`` printed, by where they come
+    from, as `read_tracks` gives them; up to ``frames`` frames of each, spread over it.
 
     Errors: InputError (not such a document), NotFoundError (the clip is gone).
     """
-    return [_tracked(document, frames) for document in documents]
+    return [_tracked(where, document, frames) for where, document in documents.items()]
 
 
-def _tracked(document: Mapping[str, Any], count: int) -> LabelledClip:
+def _no_tracks(where: str) -> InputError:
+    return InputError(f"Expected what 'genwm analyze --json' prints in {where}, got something else; make it anew")
+
+
+def _tracked(where: str, document: Mapping[str, Any], count: int) -> LabelledClip:
     try:
         if document["schema"] != "genwm.tracks/1":
             raise KeyError("schema")
         path, times = str(document["input"]["path"]), [float(value) for value in document["times"]]
         boxes: dict[int, list[tuple[str, float, float, float, float]]] = {}
         for track in document["tracks"]:
+            kind = str(track["kind"])
             for index, x0, y0, x1, y1, _ in track["boxes"]:
-                boxes.setdefault(int(index), []).append((str(track["kind"]), x0, y0, x1, y1))
-    except (KeyError, TypeError, ValueError):
-        raise InputError("Expected what 'genwm analyze --json' prints, got something else; make it anew") from None
+                boxes.setdefault(int(index), []).append((kind, float(x0), float(y0), float(x1), float(y1)))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise _no_tracks(where) from None
     if not Path(path).is_file():
-        raise NotFoundError(f"Expected the clip that was analysed at {path}, got none; run from the same folder")
+        raise NotFoundError(f"Expected the clip of {where} at {path}, got none; run from the folder it was analysed in")
     wanted = set(np.linspace(0, len(times) - 1, min(count, len(times))).round().astype(int).tolist())
 
     def frames() -> Iterator[LabelledFrame]:

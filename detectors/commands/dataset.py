@@ -40,8 +40,7 @@ def export(
     'yolo train data=OUT/data.yaml model=yolo26n.yaml' (ultralytics, AGPL-3.0).
     """
     from detectors.dataset import export as write
-    from detectors.dataset import rendered_clips, tracked_clips
-    from genwm.errors import InputError
+    from detectors.dataset import read_tracks, rendered_clips, tracked_clips
     from genwm.tiny.scenes import KINDS
 
     if bool(scenes) == bool(documents):
@@ -50,13 +49,9 @@ def export(
     if scenes:
         clips, names = rendered_clips(scenes, seed=seed, frames=frames, width=width, height=height), KINDS
     else:
-        try:
-            read = [json.loads(line) for path in documents for line in path.read_text().splitlines() if line.strip()]
-        except ValueError:
-            raise InputError("Expected JSON lines of 'genwm analyze --json', got something else; make them "
-                             "anew") from None
+        read = read_tracks(documents)
         clips = tracked_clips(read, frames=frames)
-        names = tuple(sorted({str(track["kind"]) for document in read for track in document["tracks"]}))
+        names = tuple(sorted({str(track["kind"]) for document in read.values() for track in document["tracks"]}))
     done = write(clips, out, names=names, val=val, test=test, seed=seed)
     if as_json:
         click.echo(json.dumps({"schema": "genwm.dataset/1", **asdict(done)}))

@@ -22,6 +22,7 @@ from detectors.dataset import (
     split_clips,
     tracked_clips,
 )
+from genwm import cli
 from genwm.errors import InputError, NotFoundError, OutputExistsError
 from genwm.tiny.scenes import KINDS
 from tests.clips import make_clip
@@ -108,7 +109,7 @@ def test_clips_with_tracks_become_a_data_set(tmp_path: Path) -> None:
     boxes = [[index, 10 + index, 20, 42 + index, 52, 0.9] for index in range(6)]
     document = {"schema": "genwm.tracks/1", "input": {"path": str(tmp_path / "clip.mp4")},
                 "times": [index / 25 for index in range(6)], "tracks": [{"kind": "person", "boxes": boxes}]}
-    (clip,) = tracked_clips([document], frames=3)
+    (clip,) = tracked_clips({"here": document}, frames=3)
     frames = list(clip.frames)
     assert [frame.boxes[0][1] for frame in frames] == [10, 12, 15]
     assert frames[0].rgb.shape == (96, 128, 3)
@@ -117,10 +118,29 @@ def test_clips_with_tracks_become_a_data_set(tmp_path: Path) -> None:
     result = CliRunner().invoke(dataset, ["export", str(out), "--tracks", str(lines), "--test", "0"])
     assert result.exit_code == 0, result.output
     assert 'names:\n  0: "person"\n' in (out / "data.yaml").read_text()
-    with pytest.raises(InputError):
-        tracked_clips([{"schema": "other"}])
-    with pytest.raises(NotFoundError):
-        tracked_clips([{**document, "input": {"path": str(tmp_path / "gone.mp4")}}])
+    with pytest.raises(NotFoundError, match=r"clip of here at .*gone\.mp4"):
+        tracked_clips({"here": {**document, "input": {"path": str(tmp_path / "gone.mp4")}}})
+
+
+@pytest.mark.parametrize("line", [
+    b"{", b"\xff", b"[1]", b"3", b'{"schema": "other"}', b'{"schema": "genwm.tracks/1"}', b"[" * 100_000,
+    *(b'{"schema": "genwm.tracks/1", "input": {"path": "clip.mp4"}, "times": [0], "tracks": [%s]}' % track
+      for track in (b"1", b"{}", b'{"boxes": []}', b'{"kind": "car", "boxes": [[1]]}',
+                    b'{"kind": "car", "boxes": [[0, "left", 0, 0, 0, 1]]}',
+                    b'{"kind": "car", "boxes": [[Infinity, 0, 0, 0, 0, 1]]}')),
+])  # fmt: skip
+def test_a_bad_line_of_tracks_is_named(
+    tmp_path: Path, line: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("clip.mp4").touch()
+    good = {"schema": "genwm.tracks/1", "input": {"path": "clip.mp4"}, "times": [0], "tracks": []}
+    Path("good.json").write_text(json.dumps(good))
+    Path("bad.json").write_bytes(json.dumps(good).encode() + b"\n\n" + line + b"\n")
+    assert cli.run(["dataset", "export", "set", "--tracks", "good.json", "--tracks", "bad.json"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error[bad-input]: Expected what 'genwm analyze --json' prints in line 3 of bad.json, got ")
+    assert not Path("set").exists()
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from genwm.errors import BudgetError
+from genwm.workers import end_with_parent
 
 Result = TypeVar("Result")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -50,16 +50,9 @@ def finished(jobs: Sequence[Callable[[], Result]], processes: int) -> Iterator[R
 
 
 def _prepared() -> None:
-    """What a worker begins with. It ends with the process that waits for it: a killed run must not go on unseen."""
+    """What a worker begins with."""
     use_one_thread()
-    threading.Thread(target=_outlive_no_one, daemon=True).start()
-
-
-def _outlive_no_one() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def use_one_thread() -> None:

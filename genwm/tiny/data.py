@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from genwm.tiny.backdrop import Camera
 from genwm.tiny.scenes import COLOURS, DIRECTIONS, KINDS, WEATHERS, Box, Mover, Scene, caption, render
+from genwm.workers import end_with_parent
 
 FRAMES, WIDTH, HEIGHT, FPS = 25, 512, 320, 25.0
 #: Seed of the street of each layout; every weather falls on it.
@@ -72,7 +73,7 @@ def clips(numbers: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8], list
     if processes < 2:
         yield from ((number, *clip(number)[1:]) for number in numbers)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as pool:
         ahead: deque[Future[tuple[Example, NDArray[np.uint8], list[list[Box]]]]] = deque()
         for place, number in enumerate(numbers):  # a few ahead, for a clip takes 12 MB
             while place + len(ahead) < len(numbers) and len(ahead) <= 2 * processes:

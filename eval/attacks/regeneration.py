@@ -92,12 +92,17 @@ def autoencode(folder: str | Path) -> Edit:
     return edit
 
 
+def check_autoencoder(folder: str) -> None:
+    """Raises InputError where a folder has no autoencoder."""
+    if not (Path(folder) / "config.json").is_file():
+        raise InputError(f"Expected a folder with an autoencoder's config.json at {folder}, got none; give its path")
+
+
 @lru_cache(maxsize=1)
 def _autoencoder(folder: str) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     """RGB uint8 ``(height, width, 3)`` -> the same, regenerated."""
     torch, diffusers = require("torch", "generate"), require("diffusers", "generate")
-    if not (Path(folder) / "config.json").is_file():
-        raise InputError(f"Expected a folder with an autoencoder's config.json at {folder}, got none; give its path")
+    check_autoencoder(folder)
     model: Any = diffusers.AutoencoderKL.from_pretrained(folder, local_files_only=True).eval()
 
     def coder(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from eval.attacks.making import SEAL, codec, combined, edited
 from eval.attacks.model import Attack, Still, each
 from eval.attacks.overlays import caption
 from eval.attacks.photometry import blur, brightness, contrast, gamma, hue, noise, saturation
-from eval.attacks.regeneration import autoencode
+from eval.attacks.regeneration import autoencode, check_autoencoder
 from eval.attacks.temporal import drop, halve_rate, speed, trim_start
 from genwm.errors import InputError
 
@@ -89,13 +89,17 @@ AUTOENCODER = "vae="
 
 def attacks_named(ids: Iterable[str] | None = None) -> list[Attack]:
     """The attacks of those ids or sets in that order, each once; None: the table. ``vae=FOLDER`` is regeneration by
-    the autoencoder in a folder. Unknown ids raise InputError."""
+    the autoencoder in a folder. Unknown ids and folders without an autoencoder raise InputError."""
     names = [part for name in (("table",) if ids is None else ids) for part in SETS.get(name, (name,))]
+    for name in names:
+        if name.startswith(AUTOENCODER):  # now rather than after marking every clip
+            check_autoencoder(name.removeprefix(AUTOENCODER))
     return [attack_named(name) for name in dict.fromkeys(names)]
 
 
 def attack_named(name: str) -> Attack:
-    """The attack of that id; InputError names the sets and the nearest ids."""
+    """The attack of that id; InputError names the sets and the nearest ids. The folder of ``vae=`` may be gone: rows
+    outlive it."""
     if name.startswith(AUTOENCODER):
         folder = name.removeprefix(AUTOENCODER)
         return edited(

@@ -442,9 +442,12 @@ def test_an_autoencoder_is_taken_from_a_folder(clip: Clip, tmp_path: Path) -> No
     (shown,), _ = edited(attack.edit, [small])
     assert shown.y.shape == (64, 64)  # a multiple of 8
     assert not np.array_equal(shown.y, small.y[:, :64])
-    (missing,) = attacks_named([f"vae={tmp_path / 'none'}"])
+    (tmp_path / "vae").rename(tmp_path / "gone")
     with pytest.raises(InputError, match=r"Expected a folder with an autoencoder's config\.json"):
-        edited(missing.edit, clip.frames[:1])
+        attacks_named([attack.id])
+    regeneration._autoencoder.cache_clear()
+    with pytest.raises(InputError, match=r"Expected a folder with an autoencoder's config\.json"):
+        edited(attack.edit, clip.frames[:1])
 
 
 # --- people who can mark ---

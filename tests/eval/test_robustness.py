@@ -224,6 +224,8 @@ def test_another_table_is_left_alone(videos: Path, tmp_path: Path) -> None:
 def test_an_unknown_attack_and_an_empty_folder_are_told_at_once(videos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="got 'nonsense';"):
         measure(videos, tmp_path / "out.csv", attacks=["nonsense"])
+    with pytest.raises(InputError, match=r"^Expected a folder with an autoencoder's config\.json at .*none, got none;"):
+        measure(videos, tmp_path / "out.csv", attacks=["none", f"vae={tmp_path / 'none'}"])
     with pytest.raises(InputError, match=r"^Expected video files"):
         measure(videos, tmp_path / "out.csv", min_short_side=500)
     with pytest.raises(NotFoundError):

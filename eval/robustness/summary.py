@@ -62,6 +62,11 @@ def _floors() -> dict[str, Floor]:
 FLOORS: Mapping[str, Floor] = _floors()
 
 
+#: The class of clips of which nothing is known but that they could not be read.
+UNKNOWN = "unknown size"
+_SIZES = (*(name for _, name in SIZE_CLASSES), UNKNOWN)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """All clips of one size class under one attack. Rates and intervals are in percent; a row with an error counts as
@@ -104,10 +109,10 @@ def summarize(rows: Iterable[Row]) -> list[Cell]:
     """One cell for each watermark, setting, attack (in the registry's order) and size class that has rows."""
     cells: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        size = size_class(row.short_side)
+        size = size_class(row.short_side) if row.short_side else UNKNOWN
         cells[(row.watermark, row.strength, row.profile, row.span, row.attack, size)].append(row)
     attacks = {name: place for place, name in enumerate(ATTACKS)}
-    sizes = {name: place for place, (_, name) in enumerate(SIZE_CLASSES)}
+    sizes = {name: place for place, name in enumerate(_SIZES)}
 
     def order(key: tuple[str, ...]) -> tuple[Any, ...]:
         return (*key[:4], attacks.get(key[4], len(attacks)), key[4], sizes[key[5]])
@@ -121,7 +126,7 @@ def _cell(key: tuple[str, ...], rows: Sequence[Row]) -> Cell:
     present, exact = sum(row.right_key for row in rows), sum(row.exact for row in rows)
     present_low, present_high = wilson(present, count)
     exact_low, exact_high = wilson(exact, count)
-    names = [name for _, name in SIZE_CLASSES[:2]]
+    names = _SIZES[:2]
     bound = strength == "balanced" and span in ("72f", "10s") and size in names
     floor = FLOORS.get(attack) if bound else None
     levels = [row.log10_p for row in rows if row.log10_p is not None]
@@ -190,7 +195,7 @@ def _section(setting: tuple[str, str, str, str], cells: Sequence[Cell]) -> Itera
         yield "Below the floor:\n"
         yield from missed
         yield ""
-    sizes = [name for _, name in SIZE_CLASSES if any(cell.size == name for cell in cells)]
+    sizes = [name for name in _SIZES if any(cell.size == name for cell in cells)]
     yield "Rate in percent [95 % Wilson interval], hits/clips, and the floor where there is one; median log10 p.\n"
     yield "| attack | " + " | ".join(f"{size}: present | exact | log10 p" for size in sizes) + " |"
     yield "|---|" + "---|" * (3 * len(sizes))

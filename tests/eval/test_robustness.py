@@ -345,6 +345,16 @@ def test_cells_count_by_attack_and_size() -> None:
     assert cells[("h264.crf23", "720+")].present_met
 
 
+def test_clips_of_unknown_size_are_a_class_of_their_own() -> None:
+    unread = row(clip="a", short_side=0, error="not-media")
+    cells = summarize([unread, row(clip="b", short_side=100), row(clip="c", short_side=500)])
+    assert [(cell.size, cell.clips, cell.errors) for cell in cells] == [
+        ("480-719", 1, 0), ("under 240", 1, 0), ("unknown size", 1, 1),
+    ]  # fmt: skip
+    head = next(line for line in markdown(cells).splitlines() if line.startswith("| attack |"))
+    assert head.index("under 240: present") < head.index("unknown size: present")
+
+
 def test_the_report_begins_with_what_is_missed() -> None:
     text = markdown(summarize([row(clip="a", present=1, right_key=1), row(clip="b", short_side=480)]))
     assert text.index("- h264.crf40, 720+ lines: exact 0.0 % of 1, floor 60 %") < text.index("| attack |")

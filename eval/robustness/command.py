@@ -31,8 +31,8 @@ _USUAL = {"methods": ",".join(DEFAULT_METHODS), "max_frames": 72}
 @click.command()
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of clips [default: public clips, or scenes].")
 @click.option("--out", default=OUT, show_default=True, type=click.Path(path_type=Path), help="CSV file; continued.")
-@click.option("--quick", "preset", flag_value="quick", help="20 attacks, 3 methods, 8 clips of 48 frames: minutes.")
-@click.option("--full", "preset", flag_value="full", help="Every attack on every clip with every method but rivaGan.")
+@click.option("--quick", is_flag=True, help="20 attacks, 3 methods, 8 clips of 48 frames: minutes.")
+@click.option("--full", is_flag=True, help="Every attack on every clip with every method but rivaGan.")
 @click.option("--protocol", type=click.Choice(["videoseal-72"]), help="Another evaluation's own list and length.")
 @click.option("--attacks", help=f"Ids or sets ({', '.join(SETS)}) with commas [default: table]; 'list' prints them.")
 @click.option("--methods", help="Ids with commas [default: lattice.balanced]; 'list' prints them.")
@@ -56,7 +56,8 @@ _USUAL = {"methods": ",".join(DEFAULT_METHODS), "max_frames": 72}
 def robustness(
     videos: Path | None,
     out: Path,
-    preset: str | None,
+    quick: bool,
+    full: bool,
     protocol: str | None,
     attacks: str | None,
     methods: str | None,
@@ -72,11 +73,15 @@ def robustness(
     if attacks == "list" or methods == "list":
         _list(attacks == "list")
         return
+    presets = {"--quick": quick and "quick", "--full": full and "full", f"--protocol {protocol}": protocol}
+    chosen = {option: name for option, name in presets.items() if name}
+    if len(chosen) > 1:
+        raise InputError(f"Expected one of --quick, --full and --protocol, got {' and '.join(chosen)}; give one")
     if html:
         check_pages()
     asked = {"attacks": attacks, "methods": methods, **options}
     by_hand = {name: value for name, value in asked.items() if value is not None}
-    given: dict[str, Any] = _USUAL | PRESETS.get(protocol or preset or "", {}) | by_hand
+    given: dict[str, Any] = _USUAL | PRESETS.get(next(iter(chosen.values()), ""), {}) | by_hand
     if given.get("max_seconds") is not None and options["max_frames"] is not None:
         raise InputError("Expected --max-frames or --max-seconds, got both; give one of them")
     subjects = methods_named(str(given.pop("methods")).split(","))

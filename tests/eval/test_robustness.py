@@ -406,3 +406,23 @@ def test_a_folder_without_a_readable_clip_is_an_error(tmp_path: Path) -> None:
     assert len(read_rows(out)) == 2  # one record each all the same
     make_clip(tmp_path / "good.mp4", width=320, height=256, frames=4)
     assert CliRunner().invoke(robustness, [*arguments, "--min-short-side", "0"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "got"),
+    [
+        (["--quick", "--full"], "--quick and --full"),
+        (["--full", "--quick"], "--quick and --full"),
+        (["--quick", "--protocol", "videoseal-72"], "--quick and --protocol videoseal-72"),
+    ],
+)
+def test_presets_that_contradict_each_other_are_refused(
+    videos: Path, tmp_path: Path, options: list[str], got: str
+) -> None:
+    arguments = ["--videos", str(videos), "--out", str(tmp_path / "out.csv"), *options]
+    result = CliRunner().invoke(robustness, arguments)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error[bad-input]: Expected one of --quick, --full and --protocol, got {got}; give one\n"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -297,6 +297,16 @@ def test_the_page_says_the_losses_first_and_the_commands_of_the_worst(page: Path
     assert "failed" not in text
 
 
+def test_a_forgery_that_works_is_red_and_one_that_fails_is_not(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pages are not tested: they need the extra 'report'")
+    pytest.importorskip("jinja2", reason="pages are not tested: they need the extra 'report'")
+    names = ("unmarked+h264.crf23", "transplant.16+h264.crf23", "h264.crf23", "h264.crf30")
+    rows = [row("a", names[0]), found("a", names[1]), found("a", names[2]), row("a", names[3])]
+    text = write_page(write(tmp_path / "run.csv", rows)).read_text(encoding="utf-8")
+    red = dict(re.findall(r'<tr><td title="[^"]*">([^<]*)</td>\s*<td( class="zero")?>', text))
+    assert {name: bool(mark) for name, mark in red.items()} == dict(zip(names, (False, True, False, True), strict=True))
+
+
 def test_json_and_csv_stand_beside_the_page(page: Path) -> None:
     document = json.loads(page.with_suffix(".json").read_text())
     assert document["schema"] == "genwm.eval/1"

@@ -64,11 +64,13 @@ def test_a_child_is_measured_by_itself() -> None:
     slept = speed.run_child([sys.executable, "-S", "-c", "import time; time.sleep(0.2)"])
     assert slept.cost.wall_s >= 0.2
     assert slept.cost.cpu_s < 0.2
-    told = speed.run_child([sys.executable, "-S", "-c", "import os; os._exit(int(os.environ['X']))"], env={"X": "3"})
-    assert told.status == 3
+    ends = [sys.executable, "-S", "-c", "import os; os._exit(int(os.environ['X']))"]
+    assert speed.run_child(ends, env={"X": "3"}, statuses=(0, 3)).status == 3
 
 
 def test_a_command_that_fails_is_an_error() -> None:
+    with pytest.raises(GenwmError, match=r"status 1: .*ZeroDivisionError"):
+        speed.run_child([sys.executable, "-S", "-c", "1 / 0"])
     with pytest.raises(GenwmError, match=r"status 2: .*the reason"):
         speed.run_child([sys.executable, "-S", "-c", "import sys; print('the reason', file=sys.stderr); sys.exit(2)"])
     with pytest.raises(GenwmError, match="Expected to start"):

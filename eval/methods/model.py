@@ -11,13 +11,15 @@ from genwm.video import Planes
 
 
 class Outcome(NamedTuple):
-    """What a reader says about one file. ``detected`` is its own decision and ``key`` the name of the key found.
+    """What a reader says about one file. ``detected`` is its own decision, None where it makes none, and ``key`` the
+    name of the key found.
 
-    A method that has no decision gives ``message``, the bits that it reads from anything, most significant first; the
-    runner compares them with what was embedded and decides for it at the same false-positive rate.
+    ``payload`` is the message of a mark that was found; ``message`` are bits that are read from anything, most
+    significant first. Where there is a message and no decision, the runner compares it with what was embedded and
+    decides for the method at the same false-positive rate.
     """
 
-    detected: bool
+    detected: bool | None
     key: str = ""
     payload: int | None = None
     log10_p: float | None = None
@@ -31,7 +33,11 @@ class Outcome(NamedTuple):
 
 class Watermark(Protocol):
     """A watermark under test. Implementations are picklable, for clips are measured in other processes; ``name``,
-    ``strength`` and ``profile`` tell its rows from others'."""
+    ``strength`` and ``profile`` tell its rows from others'.
+
+    Two more attributes may be left out: ``bits``, the length of the message (64), and ``keyed``, whether the key plays
+    a part (True). One that is not keyed names no key in what it finds.
+    """
 
     @property
     def name(self) -> str: ...
@@ -45,3 +51,13 @@ class Watermark(Protocol):
 
     def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
         """What is in the file (video or still image), given the keys to try."""
+
+
+def bits_in(watermark: Watermark) -> int:
+    """The length of its message in bits."""
+    return int(getattr(watermark, "bits", 64))
+
+
+def is_keyed(watermark: Watermark) -> bool:
+    """Whether only the right key finds its mark."""
+    return bool(getattr(watermark, "keyed", True))

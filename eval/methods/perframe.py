@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class PerFrame:
     profile: Literal["soft", "majority"] = "soft"
     strength: str = "default"
     reads: int = 8
+    bits: ClassVar[int] = BITS
+    keyed: ClassVar[bool] = False
 
     def mark(self, frames: Iterable[Planes], key: Key, payload: int) -> Iterator[Planes]:
         method, message = baseline(self.name), bits_of(payload, BITS)
@@ -49,7 +51,7 @@ class PerFrame:
             message = (scores >= 0.5).astype(int)
         else:
             message = vote(np.concatenate([method.extract(frame[None], BITS) for frame in frames])).astype(int)
-        return Outcome(False, frames_read=len(frames), message=tuple(message.tolist()))
+        return Outcome(None, frames_read=len(frames), message=tuple(message.tolist()))
 
 
 def spread(frames: Iterable[NDArray[np.uint8]], count: int) -> list[NDArray[np.uint8]]:

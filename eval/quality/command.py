@@ -41,7 +41,8 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> tu
 )
 @click.option("--profile", default="colour", show_default=True, type=click.Choice(["colour", "luma"]),
               help="Planes that carry the mark.")
-@click.option("--methods", default=OURS, show_default=True, callback=_names, help=f"Of {OURS}, {', '.join(BASELINES)}.")
+@click.option("--methods", default=OURS, show_default=True, callback=_names,
+              help=f"Of {OURS}, {', '.join(BASELINES)}, or module:object.")
 @click.option(
     "--metrics", default=",".join(USUAL), show_default=True, callback=_names, help=f"Of {', '.join(METRICS)}."
 )

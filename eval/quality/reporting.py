@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from eval.methods import is_foreign
 from eval.quality.measures import JOD_FRAMES
 from eval.quality.running import OURS, VALUES, Row
 
@@ -45,13 +46,15 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def _conditions(rows: Sequence[Row]) -> str:
+    foreign = sorted({row["method"] for row in rows if is_foreign(row["method"])})
+    planes, are = " and ".join([OURS, *foreign]), "are" if foreign else "is"
     frames = max((int(row["frames"]) for row in rows), default=0)
     return (
         f"\nAt most the first {frames} frames of each clip; RGB PSNR, ColorVideoVDP (1:1 pixels, the clip's own frame "
-        f"rate) and everything about methods other than {OURS} on the first {JOD_FRAMES}. PSNR is in dB and of the "
+        f"rate) and everything about methods other than {planes} on the first {JOD_FRAMES}. PSNR is in dB and of the "
         "mean squared error over all frames; VMAF's value for identical frames stands beside it; 10 JOD is identical; "
         "flicker is in 8-bit levels, the BD-rate of x264 in percent. "
-        f"{OURS} is measured after rounding to 8 bits and 4:2:0, the others as the RGB frames that they return.\n"
+        f"{planes} {are} measured after rounding to 8 bits and 4:2:0, the others as the RGB frames that they return.\n"
     )
 
 

@@ -20,12 +20,14 @@ from eval.attacks.color import planes_of
 from eval.attacks.geometry import cut_even
 from eval.baselines import BASELINES, baseline
 from eval.corpus import Video
+from eval.methods import is_foreign, method_named, methods_named
 from eval.quality.coding import bd_rate, rate_points
 from eval.quality.colorvideovdp import load_package
 from eval.quality.measures import METRICS, USUAL, Footage, Metric, measure, vmaf
 from eval.workers import finished
 from genwm.errors import DecodeError, InputError
 from genwm.extras import require
+from genwm.keys import Key
 from genwm.video import Planes, VideoInfo, read_planes
 
 if TYPE_CHECKING:  # it imports torch, which the workers shall do
@@ -73,7 +75,8 @@ class Settings:
 
     def command(self, clip: str, method: str) -> str:
         """The command line that measures a row again."""
-        options = f"--clip {shlex.quote(clip)} --methods {method} --strength {self.strength} --profile {self.profile}"
+        options = f"--clip {shlex.quote(clip)} --methods {shlex.quote(method)}"
+        options += f" --strength {self.strength} --profile {self.profile}"
         size = f" --lines {self.lines}" if self.lines else ""
         rest = f"--metrics {','.join(self.metrics)} --frames {self.frames} --seed {self.seed} --min-short-side 0"
         return f"genwm eval quality --videos {shlex.quote(self.videos)} {options} {rest}{size} --out row.csv"
@@ -174,9 +177,14 @@ class _Clip:
     def measured(self, method: str) -> Row:
         """The columns of one method, once its frames are made and measured."""
         (planes, info), settings = self._read, self._settings
-        if method == OURS:
+        if method not in BASELINES:
             reference = self._own
-            marked_planes = mark_planes(planes, info, self._video.id, settings)
+            clip = self._video.id
+            marked_planes = (
+                mark_planes(planes, info, clip, settings)
+                if method == OURS
+                else list(method_named(method).mark(planes, *_secrets(clip, settings)))
+            )
             test = Footage.from_planes(marked_planes)
         else:
             reference = self._as_rgb
@@ -216,15 +224,18 @@ def _fps(info: VideoInfo) -> float:
 
 def mark_planes(planes: Sequence[Planes], info: VideoInfo, clip: str, settings: Settings) -> list[Planes]:
     """The frames with our mark, of a key and payload that depend on the seed and the clip's name alone."""
-    from genwm.keys import Key
     from genwm.marking import Mark, Marker
 
-    key = Key("quality", _draw(settings.seed, clip, "key", 32), "2026-01-01T00:00:00+00:00")
-    payload = int.from_bytes(_draw(settings.seed, clip, "payload", 8), "big")
+    key, payload = _secrets(clip, settings)
     mark = Mark(key, payload=payload, strength=settings.strength, profile=settings.profile)
     height, width = planes[0].y.shape
     marker = Marker(mark, width, height)
     return [marker.planes(frame) for frame in planes]
+
+
+def _secrets(clip: str, settings: Settings) -> tuple[Key, int]:
+    key = Key("quality", _draw(settings.seed, clip, "key", 32), "2026-01-01T00:00:00+00:00")
+    return key, int.from_bytes(_draw(settings.seed, clip, "payload", 8), "big")
 
 
 def _draw(seed: int, clip: str, what: str, count: int) -> bytes:
@@ -236,7 +247,9 @@ def _size_columns(width: int, height: int) -> Row:
 
 
 def _check_names(methods: Sequence[str], metrics: Sequence[str]) -> None:
-    for kind, names, known in (("method", methods, (OURS, *BASELINES)), ("metric", metrics, METRICS)):
+    methods_named(name for name in methods if is_foreign(name))
+    listed = [name for name in methods if not is_foreign(name)]
+    for kind, names, known in (("method", listed, (OURS, *BASELINES)), ("metric", metrics, METRICS)):
         if wrong := [name for name in names if name not in known]:
             raise InputError(f"Expected a {kind} of {', '.join(known)}, got {wrong[0]!r}; choose one")
 

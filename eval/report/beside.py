@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -9,10 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from eval import tables
-from eval.baselines import BASELINES
 from eval.commands.telling import say
 from eval.corpus import Video
-from eval.methods import METHODS, Lattice
+from eval.methods import Lattice, known_method
 from eval.quality import Settings, read_rows, run
 from eval.quality.running import OURS
 from eval.report.measures import of
@@ -21,6 +21,7 @@ from eval.speed.measuring import run_child
 from genwm.errors import GenwmError, InputError
 
 COST_FRAMES = 8
+STEPS = ("mark", "read")
 
 
 def quality_path(out: Path) -> Path:
@@ -36,14 +37,15 @@ def measure_beside(
 ) -> None:
     """Measures ColorVideoVDP, PSNR, SSIM and flicker of every method in the rows on those clips, and memory and time of
     marking and reading, each method in a process of its own. What is there already is kept."""
-    methods = list(dict.fromkeys(of(row) for row in rows))
-    cost(out, videos, methods)
-    others = [name for name in dict.fromkeys(name.removesuffix(".majority") for name in methods) if name in BASELINES]
+    methods = {name: method for name in dict.fromkeys(map(of, rows)) if (method := known_method(name))}
+    cost(out, videos, rows)
     folder = str(videos[0].path).removesuffix(videos[0].id) if videos else ""
-    for name in methods:
-        subject = METHODS.get(name)
-        if isinstance(subject, Lattice):
-            _quality(out, videos, (OURS,), lines, processes, folder, subject)
+    others = dict.fromkeys(
+        name.removesuffix(".majority") for name, method in methods.items() if not isinstance(method, Lattice)
+    )
+    for method in methods.values():
+        if isinstance(method, Lattice):
+            _quality(out, videos, (OURS,), lines, processes, folder, method)
     if others:
         _quality(out, videos, tuple(others), lines, processes, folder, Lattice())
 
@@ -92,31 +94,40 @@ class Cost:
     error: str = ""
 
 
-def cost(out: Path, videos: Sequence[Video], methods: Sequence[str]) -> list[Cost]:
-    """Rows of ``OUT.cost.csv`` for these methods, measured on the first clip that can be read where they are not
-    there yet."""
+def cost(out: Path, videos: Sequence[Video], rows: Sequence[Row]) -> list[Cost]:
+    """The costs in ``OUT.cost.csv`` of the methods in the rows: each measured on the first clip that the method could
+    be measured on, where it is not there yet."""
     path = cost_path(out)
-    columns = [field.name for field in fields(Cost)]
-    rows = {(row.method, row.step): row for row in read_costs(out)}
-    tables.prepare(path, columns)
-    if not videos:
-        return list(rows.values())
-    with tempfile.TemporaryDirectory() as folder:
-        for method in methods:
-            for step in ("mark", "read"):
-                if (method, step) in rows or method not in METHODS:
-                    continue
-                row = _cost(method, step, videos[0], Path(folder) / "marked.mkv")
-                rows[(method, step)] = row
-                tables.append(path, [asdict(row).values()])
-    return list(rows.values())
+    tables.prepare(path, [field.name for field in fields(Cost)])
+    done = {(one.method, one.step) for one in measured_costs(out, rows) if not one.error}
+    for method in dict.fromkeys(map(of, rows)):
+        good = _without_error(rows, method)
+        video = next((video for video in videos if video.id in good), None)
+        if video is None or known_method(method) is None or all((method, step) in done for step in STEPS):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            for step in STEPS:  # reading needs what marking has written
+                tables.append(path, [asdict(_cost(method, step, video, Path(folder) / "marked.mkv")).values()])
+    return measured_costs(out, rows)
+
+
+def measured_costs(out: Path, rows: Sequence[Row]) -> list[Cost]:
+    """The costs in ``OUT.cost.csv`` of methods in the rows, on clips that these could be measured on: what stops at a
+    clip costs nothing that is worth knowing."""
+    good = {name: _without_error(rows, name) for name in dict.fromkeys(map(of, rows))}
+    return [one for one in read_costs(out) if one.clip in good.get(one.method, ())]
+
+
+def _without_error(rows: Sequence[Row], method: str) -> set[str]:
+    """The clips on which a method has a row without an error."""
+    return {row.clip for row in rows if not row.error and of(row) == method}
 
 
 def _cost(method: str, step: str, video: Video, store: Path) -> Cost:
     arguments = [sys.executable, "-m", "eval.methods.step", step, method, str(video.path), str(store), str(COST_FRAMES)]
     blank = Cost(method=method, step=step, clip=video.id, frames=COST_FRAMES, wall_s=0, cpu_s=0, memory_mb=0)
     try:
-        child = run_child(arguments)
+        child = run_child(arguments, env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
     except GenwmError as error:
         return Cost(**asdict(blank) | {"error": tables.failure(error)[0], "versions": tables.versions()})
     return Cost(
@@ -131,13 +142,15 @@ def _cost(method: str, step: str, video: Video, store: Path) -> Cost:
 
 
 def read_costs(out: Path) -> list[Cost]:
+    """The costs in ``OUT.cost.csv``, the last of each method and step. Errors: InputError (another table)."""
     path, columns = cost_path(out), [field.name for field in fields(Cost)]
     refusal = InputError(f"Expected the columns of costs in {path}, got others; choose another name for the run")
-    rows = []
+    rows = {}
     for line in tables.read(path, columns, refusal=refusal) or ():
         numbers = {name: float(line[name]) for name in ("wall_s", "cpu_s", "memory_mb")}
-        rows.append(Cost(**line | numbers | {"frames": int(line["frames"])}))  # type: ignore[arg-type]
-    return rows
+        one = Cost(**line | numbers | {"frames": int(line["frames"])})  # type: ignore[arg-type]
+        rows[(one.method, one.step)] = one
+    return list(rows.values())
 
 
 def read_quality(out: Path) -> list[dict[str, str]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.corpus import Video, list_videos
-from eval.methods import read_published
+from eval.methods import is_foreign, read_published
 from eval.report import plots
-from eval.report.beside import read_costs, read_quality
+from eval.report.beside import measured_costs, read_quality
 from eval.report.faults import faults
 from eval.report.html import rendered
 from eval.report.matched import matches, quality_by_method
@@ -52,7 +52,7 @@ def losses(all_measures: Sequence[Measure]) -> list[Loss]:
         return []
     first = all_measures[0].method
     ours = {one.attack: one for one in all_measures if one.method == first and not one.forges}
-    family = first.split(".")[0] + "."
+    family = first if is_foreign(first) else first.split(".")[0] + "."
     behind: defaultdict[tuple[str, str, bool], list[tuple[float, str]]] = defaultdict(list)
     for one in all_measures:
         if one.attack in ours and not one.method.startswith(family):
@@ -117,7 +117,7 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
     rows = ours_first(read_rows(out))
     if not rows:
         raise InputError(f"Expected rows of a robustness run in {out}, got none; run it first")
-    quality, costs = quality_by_method(read_quality(out)), read_costs(out)
+    quality, costs = quality_by_method(read_quality(out)), measured_costs(out, rows)
     common = shared(rows)
     comparable = bool(common)
     common = common or rows
@@ -168,7 +168,7 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
         against_psnr=plots.against_quality(totals, quality, "rgb_psnr", "PSNR of RGB, dB"),
         heat_maps=[plot for plot in (plots.heat_map(all_measures, method) for method in methods) if plot],
         pictures=_pictures(rows, methods, videos, sample),
-        command=f"genwm eval report {shlex.quote(out.name)}" + (f" --videos {videos}" if videos else ""),
+        command=shlex.join(["genwm", "eval", "report", out.name, *(["--videos", str(videos)] if videos else [])]),
         descriptions={name: attack.description for one in all_measures if (attack := known(name := one.attack))},
     )
     page = out.with_suffix(".html")

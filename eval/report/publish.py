@@ -33,7 +33,7 @@ SEAL_ROWS = "videoseal-72.csv"
 @click.command()
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of clips [default: public clips, or scenes].")
 @click.option("--out", default=ROWS, show_default=True, type=click.Path(path_type=Path), help="CSV file; continued.")
-@click.option("--methods", default=",".join(METHODS), show_default=True, help="Ids with commas.")
+@click.option("--methods", default=",".join(METHODS), show_default=True, help="Ids, or module:object.")
 @click.option("--limit", default=8, show_default=True, type=click.IntRange(1), help="Clips, a fair sample of all.")
 @click.option("--max-frames", default=72, show_default=True, type=click.IntRange(1))
 @click.option("--lines", type=click.IntRange(64), help="Scale larger clips down to so many lines before marking.")

@@ -35,7 +35,8 @@ _USUAL = {"methods": ",".join(DEFAULT_METHODS), "max_frames": 72}
 @click.option("--full", is_flag=True, help="Every attack on every clip with every method but rivaGan.")
 @click.option("--protocol", type=click.Choice(["videoseal-72"]), help="Another evaluation's own list and length.")
 @click.option("--attacks", help=f"Ids or sets ({', '.join(SETS)}) with commas [default: table]; 'list' prints them.")
-@click.option("--methods", help="Ids with commas [default: lattice.balanced]; 'list' prints them.")
+@click.option("--methods",
+              help="Ids, or module:object, with commas [default: lattice.balanced]; 'list' prints the ids.")
 @click.option("--max-frames", type=click.IntRange(1), help="First frames of each clip [default: 72].")
 @click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Seconds instead of frames.")
 @click.option("--lines", type=click.IntRange(64), help="Scale larger clips down to so many lines before marking.")

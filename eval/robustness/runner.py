@@ -22,7 +22,7 @@ from eval.attacks import Attack, Clip, Maker, attack_named, attacks_named
 from eval.attacks.chains import fitted
 from eval.attacks.geometry import cut_even, scaled
 from eval.corpus import Video, list_videos
-from eval.methods import Outcome, Watermark, bits_of, method_id, methods_named
+from eval.methods import Outcome, Watermark, bits_in, is_keyed, known_method, method_id, methods_named
 from eval.robustness.table import Row, append_row, drop_errors, prepare, read_rows
 from eval.tables import failure, versions
 from eval.workers import finished
@@ -76,9 +76,11 @@ class _Job:
     def _command(self, attack: str) -> str:
         watermark = self.watermark
         method = method_id(watermark.name, watermark.strength, watermark.profile)
+        if known_method(method) != watermark:
+            return ""  # an object that was passed: no command line has it
         span = f"--max-frames {self.max_frames}" if self.max_seconds is None else f"--max-seconds {self.max_seconds:g}"
         size = f" --lines {self.lines}" if self.lines else ""
-        options = f"--clip {shlex.quote(self.video.id)} --attacks {shlex.quote(attack)} --methods {method}"
+        options = f"--clip {shlex.quote(self.video.id)} --attacks {shlex.quote(attack)} --methods {shlex.quote(method)}"
         return f"{self.command} {options} {span}{size} --seed {self.seed} --out row.csv"
 
 
@@ -226,7 +228,7 @@ def _attacked(row: Row, clip: Clip, attack: Attack, job: _Job, keys: Sequence[Ke
     row = replace(row, bytes=file.getbuffer().nbytes, attack_s=round(attacked - start, 3))
     outcome = job.watermark.read(file, keys)
     read_s = round(time.perf_counter() - attacked, 3)
-    row = _without_decision(row, outcome, payload) if outcome.message else _decided(row, outcome, key, payload)
+    row = _judged(row, outcome, job.watermark, key, payload)
     return replace(
         row,
         scale=None if outcome.scale is None else round(float(outcome.scale), 5),
@@ -238,38 +240,34 @@ def _attacked(row: Row, clip: Clip, attack: Attack, job: _Job, keys: Sequence[Ke
     )
 
 
-def _decided(row: Row, outcome: Outcome, key: Key, payload: int) -> Row:
-    """A row of a method that says whether there is a mark."""
-    right_key = outcome.detected and outcome.key == key.name
-    given = outcome.payload
+def _judged(row: Row, outcome: Outcome, watermark: Watermark, key: Key, payload: int) -> Row:
+    """A row with what was found, and how much of it is right.
+
+    A method that gives a message and no decision is called present where so many right bits are chance with 10^-6 or
+    less. Whoever decides so must know the message beforehand, which is more than a reader of uploads knows.
+    """
+    message, given, bits = outcome.message, outcome.payload, bits_in(watermark)
+    if message:
+        given, bits = sum(int(bit) << place for place, bit in enumerate(reversed(message))), len(message)
+    right = None if given is None else bits - ((given ^ payload) & ((1 << bits) - 1)).bit_count()
+    exact, log10_p = right == bits, outcome.log10_p
+    if message and right is not None and outcome.detected is None:
+        log10_p = chance_log10(right, bits)
+        present = right_key = log10_p <= FALSE_POSITIVE_LOG10
+    else:
+        present = bool(outcome.detected)
+        right_key = present and (outcome.key == key.name or not (outcome.key or is_keyed(watermark)))
+        exact = exact and right_key
+    claimed = given is not None and not (message and outcome.detected is False)  # bits of what it says is not there
     return replace(
         row,
-        present=int(outcome.detected),
+        present=int(present),
         right_key=int(right_key),
-        exact=int(right_key and given == payload),
-        wrong_payload=int(given is not None and given != payload),
-        bit_accuracy=None if given is None else 1 - (given ^ payload).bit_count() / 64,
-        bits=64,
-        log10_p=None if outcome.log10_p is None else round(float(outcome.log10_p), 3),
-    )
-
-
-def _without_decision(row: Row, outcome: Outcome, payload: int) -> Row:
-    """A row of a method that gives bits from anything: present where so many right ones are chance with 10^-6 or less.
-    Whoever decides so must know the message beforehand, which is more than a reader of uploads knows."""
-    message = outcome.message or ()
-    right = sum(a == b for a, b in zip(message, bits_of(payload, len(message)), strict=True))
-    log10_p = chance_log10(right, len(message))
-    found = int(log10_p <= FALSE_POSITIVE_LOG10)
-    return replace(
-        row,
-        present=found,
-        right_key=found,
-        exact=int(right == len(message)),
-        wrong_payload=int(right < len(message)),
-        bit_accuracy=right / len(message),
-        bits=len(message),
-        log10_p=round(log10_p, 3),
+        exact=int(exact),
+        wrong_payload=int(claimed and right != bits),
+        bit_accuracy=None if right is None else right / bits,
+        bits=bits,
+        log10_p=None if log10_p is None else round(float(log10_p), 3),
     )
 
 

@@ -17,12 +17,12 @@ class Row:
     """One line of the results. Truth values are 0 or 1; what is unknown is empty (None).
 
     ``span`` says how much of the clip was marked: ``72f`` frames or ``10s`` seconds at most, and ``@480`` that it was
-    scaled down to so many lines before. ``present``: the reader
-    said detected; ``right_key``: and named the key that was used; ``exact``: and gave all 64 bits of the payload;
-    ``wrong_payload``: it gave a payload that was not embedded. ``error`` is a stable code, ``internal`` where something
-    failed that has none. ``bits`` is the length of the message; a method without a decision of its own (see
-    eval/methods) counts as present where its bits are right beyond a chance of 10^-6, ``log10_p`` being that of the
-    binomial tail, and gives a payload whatever it reads. ``command`` measures the row again.
+    scaled down to so many lines before. ``present``: the reader said detected; ``right_key``: and named the key that
+    was used, or none where keys play no part; ``exact``: and gave all bits of the payload; ``wrong_payload``: it gave a
+    payload that was not embedded. ``error`` is a stable code, ``internal`` where something failed that has none.
+    ``bits`` is the length of the message; a method without a decision of its own (see eval/methods) counts as present
+    where its bits are right beyond a chance of 10^-6, ``log10_p`` being that of the binomial tail, and gives a payload
+    whatever it reads. ``command`` measures the row again; it is empty where no id names the method.
     """
 
     clip: str

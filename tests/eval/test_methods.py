@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -11,19 +12,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from eval import baselines, tables
 from eval.attacks import Clip, Encode
+from eval.attacks.insiders import UNMARKED
 from eval.baselines import baseline
-from eval.methods import METHODS, Lattice, Outcome, PerFrame, bits_of, method_id, methods_named
+from eval.methods import (
+    METHODS,
+    Lattice,
+    Outcome,
+    PerFrame,
+    bits_in,
+    bits_of,
+    is_keyed,
+    known_method,
+    method_id,
+    method_named,
+    methods_named,
+)
 from eval.methods.perframe import BITS, spread
+from eval.report.faults import faults
 from eval.robustness import Row, read_rows, run
+from eval.robustness.command import robustness
 from eval.robustness.runner import chance_log10
 from eval.robustness.table import ADDED, COLUMNS, prepare
 from genwm.errors import InputError, NotFoundError, OutputError
 from genwm.keys import Key
 from genwm.video import Planes, read_planes, write_video
 from tests.clips import KEY, PAYLOAD, make_clip, scene
+from tests.eval.foreign import Corner
+
+FOREIGN = "tests.eval.foreign"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +67,7 @@ def test_ids_name_methods_and_rows_find_their_ids() -> None:
         assert method_id(method.name, method.strength, method.profile) == name
         assert pickle.loads(pickle.dumps(method)) == method  # workers get them
     assert method_id("toy", "balanced", "") == "toy.balanced"
-    with pytest.raises(InputError, match=r"^Expected methods of lattice\.invisible, .*, got other; choose"):
+    with pytest.raises(InputError, match=r"^Expected methods of lattice\.invisible, .* or module:object, got other; "):
         methods_named(["dwtDct", "other"])
 
 
@@ -153,7 +173,7 @@ class Reads:
 
     def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
         message = bits_of(self.payload ^ ((1 << self.wrong) - 1), 32)
-        return Outcome(False, message=message, frames_read=1)
+        return Outcome(None, message=message, frames_read=1)
 
 
 @pytest.mark.parametrize(("wrong", "present", "exact"), [(0, 1, 1), (2, 1, 0), (3, 0, 0), (32, 0, 0)])
@@ -167,16 +187,129 @@ def test_a_method_without_a_decision_gets_one(tmp_path: Path, wrong: int, presen
     assert row.log10_p == pytest.approx(chance_log10(32 - wrong, 32), abs=1e-3)
 
 
+# --- methods that decide by themselves ---
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("gives", ["payload", "message"])
+def test_messages_of_any_length_with_and_without_a_key_are_judged(
+    tmp_path: Path, gives: str, bits: int, keyed: bool
+) -> None:
+    """All right on the marked clip, nothing in the control, and no fault; then one bit is wrong."""
+    make_clip(tmp_path / "clip.mp4", width=64, height=80, frames=2)
+    options = {"min_short_side": 0, "processes": 1, "attacks": ["none", UNMARKED]}
+    method = Corner(gives=gives, bits=bits, keyed=keyed)
+    marked, control = run(tmp_path, tmp_path / "out.csv", methods=[method], **options)  # type: ignore[arg-type]
+    assert (marked.present, marked.right_key, marked.exact, marked.wrong_payload) == (1, 1, 1, 0)
+    assert (marked.bits, marked.bit_accuracy, marked.log10_p) == (bits, 1, None)
+    assert (control.present, control.right_key, control.exact, control.wrong_payload) == (0, 0, 0, 0)
+    assert control.bits == bits
+    assert faults([marked, control], {}) == []
+    wrong, _ = run(tmp_path, tmp_path / "wrong.csv", methods=[replace(method, damage=4)], **options)  # type: ignore[arg-type]
+    assert (wrong.present, wrong.right_key, wrong.exact, wrong.wrong_payload) == (1, 1, 0, 1)
+    assert wrong.bit_accuracy == 1 - 1 / bits
+
+
+def test_what_a_method_says_counts_and_not_how_many_bits_are_right(tmp_path: Path) -> None:
+    """All bits are right and it says that there is no mark; without a decision it is granted one."""
+    make_clip(tmp_path / "clip.mp4", width=64, height=80, frames=2)
+    options = {"min_short_side": 0, "processes": 1, "attacks": ["none"]}
+
+    class Denies(Corner):
+        def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
+            return super().read(file, keys)._replace(detected=False)
+
+    denied, granted = run(
+        tmp_path,
+        tmp_path / "out.csv",
+        methods=[Denies(name="denies", gives="message"), Corner(gives="bits")],
+        **options,  # type: ignore[arg-type]
+    )
+    assert (denied.present, denied.right_key, denied.exact, denied.wrong_payload) == (0, 0, 0, 0)
+    assert denied.bit_accuracy == 1
+    assert (granted.present, granted.right_key, granted.exact, granted.bits) == (1, 1, 1, 64)
+    assert granted.log10_p == pytest.approx(chance_log10(64, 64), abs=1e-3)
+
+
+def test_a_method_with_a_key_that_names_none_has_not_found_it(tmp_path: Path) -> None:
+    make_clip(tmp_path / "clip.mp4", width=64, height=80, frames=2)
+
+    class Nameless(Corner):
+        def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
+            return super().read(file, keys)._replace(key="")
+
+    options = {"min_short_side": 0, "processes": 1, "attacks": ["none"]}
+    (row,) = run(tmp_path, tmp_path / "out.csv", methods=[Nameless()], **options)  # type: ignore[arg-type]
+    assert (row.present, row.right_key, row.exact) == (1, 0, 0)
+
+
+# --- methods of other modules ---
+
+
+def test_a_watermark_is_named_by_its_module_and_object(frames: list[Planes]) -> None:
+    method = method_named(f"{FOREIGN}:CORNER")
+    assert methods_named([method.name, "dwtDct", method.name]) == [method, METHODS["dwtDct"]]
+    assert method.name == f"{FOREIGN}:CORNER"
+    assert (method.strength, method.profile, bits_in(method), is_keyed(method)) == ("balanced", "colour", 64, True)
+    assert method_id(method.name, method.strength, method.profile) == method.name  # though its tags are those of ours
+    keyless = method_named(f"{FOREIGN}:KEYLESS")
+    assert (bits_in(keyless), is_keyed(keyless)) == (32, False)
+    assert pickle.loads(pickle.dumps(keyless)) == keyless
+    assert method_named(f"{FOREIGN}:Corner").strength == "default"  # a class that is made without arguments
+    before = [one.y.copy() for one in frames]
+    assert len(list(method.mark(frames, KEY, PAYLOAD))) == len(frames)
+    assert all(np.array_equal(one.y, y) for one, y in zip(frames, before, strict=True))  # though it marks in place
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no.such.module:MARK", "ModuleNotFoundError"),
+        ("tests.eval.foreign:NO", "AttributeError"),
+        ("tests.eval.foreign:NOTHING", "got a int without strength, profile, mark, read; see Watermark"),
+        ("tests.eval.foreign:Outcome", "TypeError"),
+        (":MARK", "ValueError"),
+    ],
+)
+def test_what_is_no_watermark_is_told_in_one_sentence(name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=f"^Expected a watermark at {name}, got .*") as told:
+        methods_named([name])
+    assert reason in str(told.value)
+    assert "\n" not in str(told.value)
+    assert known_method(name) is None
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_rows_of_a_foreign_watermark_can_be_measured_again(tmp_path: Path, processes: int) -> None:
+    for name in ("a clip.mp4", "b.mp4"):
+        make_clip(tmp_path / name, width=64, height=80, frames=2)
+    methods = methods_named([f"{FOREIGN}:KEYLESS"])
+    out = tmp_path / "out.csv"
+    rows = run(tmp_path, out, methods=methods, attacks=["none"], min_short_side=0, processes=processes)
+    assert {row.clip for row in rows} == {"a clip.mp4", "b.mp4"}
+    assert all((row.watermark, row.exact, row.bits) == (f"{FOREIGN}:KEYLESS", 1, 32) for row in rows)
+    (row,) = (row for row in rows if row.clip == "a clip.mp4")
+    words = shlex.split(row.command)
+    assert words[:3] == ["genwm", "eval", "robustness"]
+    result = CliRunner().invoke(robustness, [*words[3:-1], str(tmp_path / "row.csv"), "--processes", "1"])
+    assert result.exit_code == 0, result.output
+    (again,) = read_rows(tmp_path / "row.csv")
+    assert (again.key, again.exact, again.bits) == (row.key, 1, 32)
+
+
 def test_rows_say_how_to_measure_them_again(tmp_path: Path) -> None:
     make_clip(tmp_path / "a clip.mp4", width=96, height=64, frames=2)
     options = {"attacks": ["none"], "min_short_side": 0, "processes": 1, "lines": 32, "seed": 3}
-    (row,) = run(tmp_path, tmp_path / "out.csv", methods=[Reads(0)], **options)  # type: ignore[arg-type]
+    methods = [METHODS["lattice.strong"], Reads(0)]
+    row, unnamed = run(tmp_path, tmp_path / "out.csv", methods=methods, **options)  # type: ignore[arg-type]
     assert row.span == "72f@32"
-    assert row.short_side == 32
+    assert row.short_side == unnamed.short_side == 32
     assert row.command.endswith(
-        "--clip 'a clip.mp4' --attacks none --methods reads.default.soft --max-frames 72 --lines 32 --seed 3 "
+        "--clip 'a clip.mp4' --attacks none --methods lattice.strong --max-frames 72 --lines 32 --seed 3 "
         "--out row.csv"
     )
+    assert unnamed.command == ""  # no command has an object that was passed
     with pytest.raises(NotFoundError, match=r"got nowhere\.mp4"):
         run(tmp_path, tmp_path / "out.csv", methods=[Reads(0)], clips=["nowhere.mp4"], **options)  # type: ignore[arg-type]
 

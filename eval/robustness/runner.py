@@ -24,7 +24,7 @@ from eval.attacks.geometry import cut_even, scaled
 from eval.corpus import Video, list_videos
 from eval.methods import Outcome, Watermark, bits_in, is_keyed, known_method, method_id, methods_named
 from eval.robustness.table import Row, append_row, drop_errors, prepare, read_rows
-from eval.tables import failure, versions
+from eval.tables import failure, one_line, versions
 from eval.workers import finished
 from genwm.errors import DiskFullError, InputError, MissingExtraError, NotFoundError, OutputError
 from genwm.keys import Key
@@ -165,8 +165,11 @@ def _measure(job: _Job) -> str:
     try:
         with tempfile.TemporaryFile() as store:
             _attack_all(job, store)
-    except (DiskFullError, OutputError, ImportError, MissingExtraError):
+    except (DiskFullError, OutputError, MissingExtraError):
         raise  # the table cannot be written, or a package is not there: nothing is gained by going on
+    except ImportError as error:
+        name = job.watermark.name
+        raise MissingExtraError(f"Expected the packages of {name}, got '{one_line(error)}'; install them") from None
     except Exception as error:
         for attack in job.attacks:
             append_row(job.out, _failed(job.blank(attack), error))

@@ -180,8 +180,14 @@ def test_a_missing_package_stops_the_run(videos: Path, tmp_path: Path) -> None:
         def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
             raise MissingExtraError("Expected torch, got none; install it")
 
+    class Importing(Toy):
+        def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
+            raise ModuleNotFoundError("No module named 'nothing'")
+
     with pytest.raises(MissingExtraError):
         measure(videos, tmp_path / "out.csv", Missing())
+    with pytest.raises(MissingExtraError, match=r"^Expected the packages of toy, got 'No module named 'nothing''; "):
+        measure(videos, tmp_path / "out.csv", Importing())
 
 
 def test_odd_sizes_and_oblong_pixels_become_even_and_square(tmp_path: Path) -> None:

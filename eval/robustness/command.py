@@ -13,7 +13,7 @@ from eval.commands.telling import check_measured, check_pages, reporter, say, sh
 from eval.corpus import default_videos, list_videos
 from eval.methods import DEFAULT_METHODS, METHODS, QUICK_METHODS, methods_named
 from eval.robustness.runner import run
-from eval.robustness.summary import markdown, summarize, write_summary
+from eval.robustness.summary import markdown, summarize, versions_said, write_summary
 from eval.robustness.table import Row, read_rows
 from eval.tables import put
 from genwm.errors import GenwmError, InputError
@@ -93,7 +93,7 @@ def robustness(
         videos = videos or default_videos(say)
         rows = run(videos, out, attacks=names, methods=subjects, progress=reporter("clips x methods"), **given)
     cells = summarize(rows)
-    text = markdown(cells)
+    text = markdown(cells) + versions_said(rows)
     write_summary(cells, out.with_suffix(".summary.csv"))
     put(out.with_suffix(".md"), text)
     say(text)

@@ -22,6 +22,7 @@ from eval.methods import Outcome
 from eval.robustness import FLOORS, Row, markdown, read_rows, run, summarize, wilson
 from eval.robustness.command import robustness
 from eval.robustness.runner import secrets_of
+from eval.robustness.summary import versions_said
 from genwm.errors import InputError, MissingExtraError, NotFoundError, OutputError, TruncatedError
 from genwm.keys import Key
 from genwm.video import Planes, read_planes
@@ -432,3 +433,11 @@ def test_presets_that_contradict_each_other_are_refused(
         f"error[bad-input]: Expected one of --quick, --full and --protocol, got {got}; give one\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_by_several_versions_are_told_of() -> None:
+    old = [row(clip=name, versions="genwm 1 (mark a, reader b); av 18") for name in "ab"]
+    new = row(clip="c", versions="genwm 1 (mark a, reader c); av 18")
+    assert versions_said(old) == ""
+    assert "2 versions of the code: genwm 1 (mark a, reader b): 2, genwm 1 (mark a, reader c): 1" in versions_said(
+        [*old, new])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detectors.scan.objects import is_url, objects_of
-from genwm.errors import SameFileError
 
 STDIN = "-"
 
@@ -24,9 +23,9 @@ def expand(
     matches; ``-`` for the paths on ``listed``, one a line or, with a zero byte anywhere in them, zero-terminated. All
     of it holds for fsspec URLs, too. What does not exist is passed on, so that it gets its record. ``only`` are
     patterns, one of which a file found in a folder must match; nothing in ``skip`` (files or folders of results) is
-    taken from a folder, and a file in it that is named itself is refused: it would be read while it is written.
+    taken: ``scan * -o records.jsonl`` goes on with ``--resume``, though the shell names the records too.
 
-    Errors: SameFileError, and those of `objects_of`.
+    Errors: those of `objects_of`.
     """
     seen: set[str] = set()
     left_out = {str(path) if is_url(str(path)) else os.path.realpath(path) for path in skip}
@@ -50,10 +49,7 @@ def _expanded(
             found = sorted(glob.iglob(name, recursive=True))
             files = [path for path in found if not os.path.isdir(path) and os.path.realpath(path) not in left_out]
             yield from files or [name]
-        elif os.path.realpath(name) in left_out:
-            raise SameFileError(f"Expected results in other files than those to scan, got {name} for both; choose "
-                                "another name for the results")
-        else:
+        elif os.path.realpath(name) not in left_out:
             yield name
 
 

@@ -220,8 +220,6 @@ def test_a_killed_run_goes_on_without_loss_or_repeat(uploads: Path, originals: P
         (["uploads", "-o", "out", "--csv", "./out", "--engine", "ray"], "different places for --output and --csv"),
         (["uploads", "--html", "site", "--csv", "site/index.html"], "the index of --html"),
         (["uploads", "--html", "new", "--csv", "new"], "different places for --csv and --html"),
-        (["./same", "-o", "same", "--resume"], "for both"),
-        (["uploads", "same", "--csv", "same"], "for both"),
         (["uploads", "-o", "out.jsonl", "--csv", "uploads/notes.txt/t.csv"], "folder for --csv"),
         (["uploads", "-o", "out.jsonl", "--csv", "pipe"], "choose another name for --csv"),
         (["uploads", "--trust", "uploads/notes.txt"], "PEM"),

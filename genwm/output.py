@@ -4,34 +4,66 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from genwm.errors import OutputError, OutputExistsError, SameFileError
+from genwm.errors import DiskFullError, OutputError, OutputExistsError, SameFileError, is_disk_full
 
 
 @contextmanager
 def atomic_output(target: str | os.PathLike[str], *, source: object = None, overwrite: bool = False) -> Iterator[str]:
-    """Yields a temporary path beside ``target`` that becomes ``target`` on success and vanishes on any failure."""
+    """Yields a temporary path beside ``target`` that becomes ``target`` on success and vanishes on any failure.
+
+    A symbolic link stays: what it points at is written. A file that is replaced hands its mode on.
+    """
     path = Path(target)
+    with _output_errors(path):
+        final = _checked(path, source, overwrite)
+    # A short name of its own: one made of the target's could be longer than the file system takes.
+    part = final.with_name(f".{secrets.token_hex(6)}.part{final.suffix}")
+    try:
+        yield str(part)
+        with _output_errors(path):
+            with suppress(OSError):  # no such file yet, or a file system without modes
+                os.chmod(part, stat.S_IMODE(final.stat().st_mode))
+            os.replace(part, final)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def _checked(path: Path, source: object, overwrite: bool) -> Path:
+    """Where ``path`` really is, once it is known that it may be written."""
+    with suppress(FileNotFoundError):
+        path.lstat()  # a name that the file system does not take fails here, before the work
     origin = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
     if isinstance(origin, str | os.PathLike) and _same(Path(origin), path):
         raise SameFileError(f"Expected an output other than the input, got {path} for both; choose another name")
     if path.is_dir():
         raise OutputError(f"Expected the name of an output file, got the folder {path}; add a file name")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"Expected no file at {path}, got one; choose another name or allow overwriting")
-    if not path.parent.is_dir():
-        raise OutputError(f"Expected a folder at {path.parent}, got none; create it first")
-    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    if os.path.lexists(path) and not overwrite:
+        kind = "a file" if path.exists() else "a link that leads nowhere"
+        raise OutputExistsError(f"Expected nothing at {path}, got {kind}; choose another name or allow overwriting")
+    final = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if final.exists() and not final.is_file():
+        raise OutputError(f"Expected the name of an output file, got a device or pipe at {path}; choose another name")
+    if not final.parent.is_dir():
+        raise OutputError(f"Expected a folder at {final.parent}, got none; create it first")
+    return final
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
     try:
-        yield str(part)
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise DiskFullError(f"Expected room on the disk for {path}, got none left; free some space") from None
+        reason = error.strerror or error
+        raise OutputError(f"Expected to write {path}, got '{reason}'; choose another name or folder") from None
 
 
 def _same(one: Path, other: Path) -> bool:

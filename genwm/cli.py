@@ -3,24 +3,30 @@
 Commands are entry points of the group ``genwm.commands``. ``genwm --help`` lists them without importing them, which
 keeps its start fast; the module of a command is imported when the command is called.
 
-Exit statuses: 0 done, 2 error (a wrong call included), 130 interrupted, 141 the reader of the output went away; other
-statuses, such as 1 and 3 of ``verify``, are the command's own, set with ``ctx.exit(status)``.
+Exit statuses: 0 done, 2 error (a wrong call included), 129 hung up, 130 interrupted, 141 the reader of the output went
+away, 143 terminated; other statuses, such as 1 and 3 of ``verify``, are the command's own, set with
+``ctx.exit(status)``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
+from types import FrameType
 from typing import NoReturn
 
 import click
 
 from genwm import __version__
 from genwm.errors import GenwmError, debugging, is_disk_full
+from genwm.text import escaped
 
 GROUP = "genwm.commands"
 EXIT_ERROR = 2
@@ -78,6 +84,39 @@ def cli() -> None:
     """
 
 
+class _Ended(BaseException):
+    """The system asks the process to end. Raised wherever it is, so that it leaves nothing half-written behind."""
+
+    def __init__(self, number: int) -> None:
+        self.status = 128 + number  # as shells report it
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `_Ended` in the block, where nobody else handles or ignores them (nohup does)."""
+    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        # Once is enough: a second one must not stop the tidying up. A forked child ends as it did without us.
+        signal.signal(number, signal.SIG_IGN if os.getpid() == process else signal.SIG_DFL)
+        if os.getpid() == process:
+            raise _Ended(number)
+        os.kill(os.getpid(), number)
+
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line (``args`` without the program's name; default: this process's) and return its exit status.
 
@@ -88,9 +127,12 @@ def run(args: Sequence[str] | None = None) -> int:
     # The arrays are small and the search has threads of its own: more of them in the linear algebra get in the way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        status = _invoke(arguments)
+        with _orderly_end():
+            status = _invoke(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except _Ended as end:
+        return end.status
     except BrokenPipeError:
         # The reader (head, less) has what it wanted.
         _drop_output()
@@ -147,10 +189,17 @@ def _told(error: Exception) -> tuple[str, str]:
 def _fail(code: str, message: str, as_json: bool) -> int:
     if debugging():
         traceback.print_exc()
-    line = " ".join(message.split())
+    line = " ".join(escaped(message).split())
     click.echo(f"error[{code}]: {line}", err=True)
     if as_json:
-        _print_json(code, line)
+        try:
+            _print_json(code, line)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _drop_output()
+            if (told := _told(error)) != (code, message):
+                _fail(*told, as_json=False)
     return EXIT_ERROR
 
 

@@ -6,10 +6,12 @@ import errno
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 
 import click
 import pytest
@@ -31,6 +33,7 @@ def misbehave(ctx: click.Context, how: str, as_json: bool) -> None:
     failures: dict[str, Callable[[], BaseException]] = {
         "expected": lambda: MissingExtraError("Expected a,\n  got b; do c."),
         "unexpected": lambda: ZeroDivisionError("a fault"),
+        "name": lambda: MissingExtraError(f"Expected {os.fsdecode(bytes([110, 255]))}"),
         "interrupt": KeyboardInterrupt,
         "abort": click.Abort,
         "file": lambda: click.FileError("x", "no such file"),
@@ -158,15 +161,75 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
-@pytest.mark.parametrize("arguments", [["--version"], ["keys", "list", "--json"], ["keys", "nope", "--json"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["keys", "list", "--json"], ["keys", "nope", "--json"],
+                                       ["keys", "new", "studio", "--json"]])  # fmt: skip
 def test_output_that_cannot_be_written_is_one_line(arguments: list[str]) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run([sys.executable, "-m", "genwm", *arguments], stdout=full, stderr=subprocess.PIPE,
                               text=True, check=False)  # fmt: skip
     assert done.returncode == 2
-    assert "error[disk-full]: Expected room for the results, in their file or on standard output" in done.stderr
+    told = "error[disk-full]: Expected room for the results, in their file or on standard output"
+    assert done.stderr.count(told) == 1
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+_SLOW = """
+import os, signal, sys, time
+from pathlib import Path
+import click
+from genwm import cli
+from genwm.output import atomic_output
+
+@click.command()
+@click.argument("folder")
+@click.argument("name")
+@click.option("--fork", is_flag=True)
+def slow(folder, name, fork):
+    with atomic_output(Path(folder) / "out.txt") as part:
+        Path(part).write_text("half")
+        if fork:
+            child = os.fork()
+            if child:
+                os.kill(child, getattr(signal, name))
+                raise SystemExit(os.waitpid(child, 0)[1])
+        print("ready", flush=True)
+        time.sleep(60)
+
+cli.LazyGroup.get_command = lambda self, ctx, name: slow
+sys.exit(cli.run(["slow", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_process_that_is_told_to_end_tidies_up(tmp_path: Path, name: str, status: int) -> None:
+    command = [sys.executable, "-c", _SLOW, str(tmp_path), name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert len(os.listdir(tmp_path)) == 1
+        process.send_signal(getattr(signal, name))
+        _, told = process.communicate(timeout=30)
+    assert (process.returncode, told) == (status, "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_forked_child_ends_by_the_signal_itself(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _SLOW, str(tmp_path), "SIGTERM", "--fork"], timeout=60, check=False)
+    assert done.returncode == signal.SIGTERM
+
+
+def test_signals_are_as_they_were_after_a_run(commands: None) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    assert cli.run(["misbehave", "fine"]) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_a_name_in_another_encoding_is_escaped(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["misbehave", "name", "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "error[missing-extra]: Expected n\\xff\n"
+    assert json.loads(captured.out)["error"]["message"] == r"Expected n\xff"
 
 
 def test_without_a_standard_output_the_status_is_the_commands() -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from genwm.errors import KeyExistsError, KeyMissingError, KeyringError
+from genwm.errors import DiskFullError, KeyExistsError, KeyMissingError, KeyringError, is_disk_full
 
 __all__ = ["Key", "Keyring"]
 
@@ -198,7 +198,10 @@ class Keyring:
                 _write(self.path, self._keys)
         except OSError as error:
             self._keys = before
-            raise KeyringError(f"Expected to write the keyring {self.path}, got {error.strerror or error}; free space, "
+            if is_disk_full(error):
+                raise DiskFullError(f"Expected room for the keyring {self.path}, got none left; "
+                                    "free some space") from error
+            raise KeyringError(f"Expected to write the keyring {self.path}, got {error.strerror or error}; "
                                "fix the folder's permissions or set GENWM_KEYRING to another file.") from error
 
 

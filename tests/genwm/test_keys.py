@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genwm.commands.keys import keys as command
-from genwm.errors import KeyExistsError, KeyMissingError, KeyringError
+from genwm.errors import DiskFullError, KeyExistsError, KeyMissingError, KeyringError
 from genwm.keys import Key, Keyring
 
 KEY = Key("studio", bytes(range(32)), "2026-01-01T00:00:00+00:00")
@@ -211,16 +211,20 @@ def test_a_folder_is_not_a_keyring(tmp_path: Path):
         Keyring.load(tmp_path)
 
 
-def test_a_failed_write_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("code", "error", "told"), [(28, DiskFullError, "room for the keyring"),
+                                                     (13, KeyringError, "Permission denied")])  # fmt: skip
+def test_a_failed_write_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception], told: str
+):
     ring = Keyring.load(path)
     ring.new("a")
     before = path.read_bytes()
 
     def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(KeyringError, match="No space left on device"):
+    with pytest.raises(error, match=told):
         ring.new("b")
     assert path.read_bytes() == before
     assert names(ring) == ["a"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from genwm.errors import DiskFullError, OutputError, OutputExistsError, SameFileError, is_disk_full
+from genwm.errors import DiskFullError, GenwmError, OutputError, OutputExistsError, SameFileError, is_disk_full
 
 
 @contextmanager
@@ -33,6 +33,15 @@ def atomic_output(target: str | os.PathLike[str], *, source: object = None, over
         with suppress(OSError):
             part.unlink()
         raise
+
+
+@contextmanager
+def told_as(part: str, target: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors about the unfinished output ``part`` speak of the file that was asked for."""
+    try:
+        yield
+    except GenwmError as error:
+        raise type(error)(str(error).replace(part, os.fspath(target))) from error
 
 
 def _checked(path: Path, source: object, overwrite: bool) -> Path:

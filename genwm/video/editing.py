@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -18,8 +19,9 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from genwm.errors import DecodeError, UnsupportedFormatError
-from genwm.output import atomic_output
+from genwm.output import atomic_output, told_as
 from genwm.video.encoding import (
+    SQUARE,
     VideoCodec,
     add_video_stream,
     container_for,
@@ -33,7 +35,7 @@ from genwm.video.encoding import (
     working_format,
 )
 from genwm.video.model import UPRIGHT, Source, VideoInfo, YUVFrame
-from genwm.video.opening import MAX_PIXELS, Opened, lacks_data, open_input, stops_early
+from genwm.video.opening import MAX_PIXELS, Opened, is_cover, lacks_data, open_input, stops_early
 from genwm.video.pixels import (
     FULL,
     SWS_SPACE,
@@ -42,6 +44,7 @@ from genwm.video.pixels import (
     color_tags,
     display_matrix,
     fill_plane,
+    hdr10_metadata,
     is_full_range,
     is_rgb,
     orientation_of,
@@ -77,6 +80,15 @@ _CONTAINERS: dict[str, tuple[VideoCodec, ...]] = {
     "matroska": ("h264", "hevc", "vp9", "av1", "prores", "ffv1"),
 }
 _NO_ROTATION = {"avi", "mpegts"}
+# FFmpeg's numbers of the orders of fields, as x264 takes them: which field is shown first.
+_FIELDS = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}
+_NEARLY = Fraction(1, 100)
+# Neither these codecs nor the containers, as FFmpeg writes them, say that pixels are not square.
+_SQUARE_ONLY = {(container, codec) for container in ("matroska", "webm") for codec in ("vp9", "av1", "ffv1")}
+# What FFmpeg writes into MPEG-TS so that it can be told again; anything else becomes nameless data.
+_IN_MPEGTS = {
+    "aac", "aac_latm", "ac3", "dts", "eac3", "mp1", "mp2", "mp3", "opus", "truehd", "dvb_subtitle", "dvb_teletext",
+}  # fmt: skip
 # Written by the muxer itself, or true of the old stream only.
 _STALE_TAGS = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "duration", "vendor_id", "number_of_frames",
@@ -95,6 +107,8 @@ def edit_video(
     overwrite: bool = False,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[float], None] | None = None,
+    warn: Callable[[str], None] = log.warning,
+    approve: Callable[[VideoInfo], None] | None = None,
     threads: int = 2,
 ) -> VideoInfo:
     """Streams every frame through ``edit`` and encodes the result; one frame is in memory at a time.
@@ -107,7 +121,9 @@ def edit_video(
     container takes, times of frames, rotation, sample aspect, colour tags, chapters, metadata, bit depth and chroma
     resolution as far as the codec can. Odd sizes lose their last row or column where the codec needs even ones (all but
     vp9 and ffv1).
-    ``progress`` is called with the fraction done. Returns what :func:`probe` says about the result.
+    ``progress`` is called with the fraction done, ``warn`` with a sentence for each thing that is lost. ``approve`` is
+    called with what :func:`probe` says about the complete file while that still has a temporary name; what it raises
+    keeps the output from appearing. Returns that description, under the name of ``target``.
 
     The output appears under its name only when complete. Errors: those of :func:`probe`, InputError (a ``crf`` that the
     codec does not take), OutputExistsError, SameFileError, UnsupportedFormatError, EncodeError, DiskFullError,
@@ -122,13 +138,17 @@ def edit_video(
         metadata = _kept(opened.container.metadata)
         with open_output(part, container, name, options=muxer_options(container, metadata, is_path=True)) as output:
             output.metadata.update(metadata)
-            copier = _Copier(output, opened, name, edit, codec, crf, preset, threads)
+            copier = _Copier(output, opened, name, edit, codec, crf, preset, warn, threads)
             for fraction in copier.run():
                 if progress:
                     progress(fraction)
+        with told_as(part, name):
+            info = probe(part)
+            if approve:
+                approve(info)
     if progress:
         progress(1.0)
-    return probe(name)
+    return replace(info, path=name)
 
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:
@@ -147,10 +167,14 @@ class _Copier:
         codec: VideoCodec | None,
         crf: float | None,
         preset: str | None,
+        warn: Callable[[str], None],
         threads: int,
     ) -> None:
         self.output, self.opened, self.name, self.edit = output, opened, name, edit
-        self.codec, self.crf, self.preset, self.threads = codec, crf, preset, threads
+        self.codec, self.crf, self.preset, self.warn, self.threads = codec, crf, preset, warn, threads
+        self.container = container_for(name)
+        # From AVI to AVI there are no times to lose: those of its B-frames are FFmpeg's guesses.
+        self.counts_frames = self.container == "avi" and opened.container.format.name != "avi"
         self.encoder: VideoStream | None = None
         self.orientation = UPRIGHT
         self.copies: dict[int, Stream] = {}
@@ -176,7 +200,7 @@ class _Copier:
             raise DecodeError(f"Expected frames in {self.opened.name}, got none that decodes; download the file again")
         lost = lacks_data(self.opened) or stops_early(self.opened, end_s)
         if lost:
-            log.warning("%s: %s; what came before was kept", self.opened.name, lost)
+            self.warn(f"{self.opened.name}: {lost}; what came before was kept")
         with encoding_errors(self.name):
             self.output.mux(last_packets(self.encoder, self.count))
 
@@ -190,7 +214,7 @@ class _Copier:
             except StopIteration:
                 return
             except av.FFmpegError:
-                log.warning("%s ends in damaged data; what came before it was kept", self.opened.name)
+                self.warn(f"{self.opened.name} ends in damaged data; what came before it was kept")
                 return
             yield packet
 
@@ -198,7 +222,7 @@ class _Copier:
         try:
             return packet.decode()
         except av.FFmpegError:
-            log.warning("%s: a damaged piece of the video was skipped", self.opened.name)
+            self.warn(f"{self.opened.name}: a damaged piece of the video was skipped")
             return []
 
     def _copy(self, packet: Packet[Any]) -> None:
@@ -228,6 +252,10 @@ class _Copier:
             pts = round(frame.pts * base / time_base)
         if self.last_pts is not None and pts <= self.last_pts:
             pts = self.last_pts + 1
+        if self.counts_frames and frame.pts is not None and abs(pts * time_base - frame.pts * base) > time_base / 2:
+            raise UnsupportedFormatError(
+                f"Expected a container that keeps the times of frames, got {self.name}; write an .mp4 or .mkv file"
+            )
         time_s = float(pts * time_base) - self.opened.start_s
         length = round(frame.duration * base / time_base)
         frame = self._writable(frame)
@@ -241,8 +269,7 @@ class _Copier:
 
     def _start(self, frame: VideoFrame) -> VideoStream:
         """Sets up every stream of the output."""
-        opened, output = self.opened, self.output
-        container = container_for(self.name)
+        opened, output, container = self.opened, self.output, self.container
         codec = self.codec or _default_codec(opened, frame, container)
         width, height = frame.width, frame.height
         if not encoder_for(codec).odd_sizes:
@@ -251,13 +278,19 @@ class _Copier:
             raise UnsupportedFormatError(
                 f"Expected a video of at least 2 x 2 for {codec}, got {frame.width} x {frame.height}; use ffv1 in .mkv"
             )
-        if opened.sample_aspect != 1 and container in ("matroska", "webm") and codec in ("vp9", "av1", "ffv1"):
-            raise UnsupportedFormatError(
-                f"Expected square pixels for {codec} in {self.name}, got {opened.sample_aspect}; write an .mp4 file"
-            )
-        rate = opened.fps or Fraction(25)
-        # AVI counts frames instead of keeping times: a fine time base would be a file of empty frames.
-        time_base = 1 / rate if container == "avi" else opened.time_base
+        sample_aspect = opened.sample_aspect
+        if (container, codec) in _SQUARE_ONLY:
+            if abs(sample_aspect - 1) > _NEARLY:
+                raise UnsupportedFormatError(
+                    f"Expected square pixels for {codec} in {self.name}, got {sample_aspect}; write an .mp4 file"
+                )
+            sample_aspect = SQUARE
+        rate, time_base = opened.fps or Fraction(25), opened.time_base
+        if container == "avi":
+            # It counts frames instead of keeping times: a fine time base would be a file of empty frames, the mean
+            # rate of a video that skips frames would move them.
+            rate = opened.stream.guessed_rate or rate
+            time_base = 1 / rate
         encoder = encoder_for(codec)
         stream = add_video_stream(
             output,
@@ -273,15 +306,15 @@ class _Copier:
                 preset=self.preset,
                 gop=None,
                 threads=self.threads,
-                # AVI cannot say that frames are out of order.
-                extra=lean_options(codec, width, height) | ({"bf": "0"} if container == "avi" else {}),
+                extra=self._extra_options(frame, codec, width, height),
             ),
             colors=color_tags(frame),
             full_range=is_full_range(frame) and not is_rgb(frame),
             threads=self.threads,
-            sample_aspect=opened.sample_aspect,
+            sample_aspect=sample_aspect,
         )
         stream.metadata.update(_kept(opened.stream.metadata))
+        stream.disposition = opened.stream.disposition
         self.orientation = orientation_of(frame)
         matrix = display_matrix(frame)
         if matrix and self.orientation != UPRIGHT:
@@ -291,16 +324,45 @@ class _Copier:
                 )
             stream.set_display_matrix(matrix)
         for audio in opened.container.streams.audio:
+            if not self._can_hold(audio):
+                raise UnsupportedFormatError(
+                    f"Expected sound that {self.name} can hold, got {_codec_name(audio)}; write an .mkv file instead"
+                )
             self._add_copy(audio)
         for subtitle in opened.container.streams.subtitles:
             try:
+                if not self._can_hold(subtitle):
+                    raise ValueError
                 self._add_copy(subtitle)
             except (av.FFmpegError, ValueError):
-                log.warning("%s cannot hold the subtitles of %s; they were left out", self.name, opened.name)
+                self.warn(f"{self.name} cannot hold the subtitles of {opened.name}; they were left out")
+        if left := _left_out(opened):
+            self.warn(f"{opened.name}: left out: {left}")
         chapters = opened.container.chapters()
         if chapters:
             output.set_chapters(chapters)
         return stream
+
+    def _extra_options(self, frame: VideoFrame, codec: VideoCodec, width: int, height: int) -> dict[str, str]:
+        options = lean_options(codec, width, height)
+        if self.container == "avi":
+            options["bf"] = "0"  # AVI cannot say that frames are out of order
+        if frame.interlaced_frame:
+            first = _FIELDS.get(self.opened.stream.codec_context.field_order)
+            kind = frame.width, frame.height, frame.format.name  # only frames that stay as they are say which is first
+            if codec == "h264" and first and kind == (width, height, working_format(frame.format.name, codec)):
+                options["x264-params"] = f"{first}=1"
+            else:
+                self.warn(f"{self.opened.name} is interlaced; {self.name} keeps the lines but not that they are fields")
+        if hdr := hdr10_metadata(frame):
+            if codec == "hevc":
+                options["x265-params"] = ":".join(filter(None, (options.get("x265-params"), hdr)))
+            else:
+                self.warn(f"{self.name}: {codec} cannot hold the HDR10 metadata here; it was left out; hevc keeps it")
+        return options
+
+    def _can_hold(self, template: Any) -> bool:
+        return self.container != "mpegts" or _codec_name(template) in _IN_MPEGTS
 
     def _add_copy(self, template: Any) -> None:
         copy = self.output.add_stream_from_template(template)
@@ -362,6 +424,27 @@ class _Copier:
         for plane, edited in zip(planes, (after.y, after.u, after.v), strict=True):
             if edited is not plane:
                 np.copyto(plane, edited)
+
+
+def _codec_name(stream: Any) -> str:
+    context = stream.codec_context
+    return "an unknown codec" if context is None else str(context.codec.canonical_name)
+
+
+def _left_out(opened: Opened) -> str:
+    """What an edited copy lacks beside the video, its sound and its subtitles, in words."""
+    container = opened.container
+    pictures = container.streams.video
+    covers = sum(map(is_cover, pictures))
+    # QuickTime keeps chapters in a data stream, and chapters are carried over.
+    data = len(container.streams.data) - bool("mp4" in container.format.name and container.chapters())
+    counts = {
+        "further video stream": len(pictures) - covers - 1,
+        "cover picture": covers,
+        "attachment": len(container.streams.attachments),
+        "data stream": data,
+    }
+    return ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items() if count > 0)
 
 
 def _default_codec(opened: Opened, frame: VideoFrame, container: str) -> VideoCodec:

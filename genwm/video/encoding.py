@@ -110,7 +110,7 @@ def container_for(target: str | os.PathLike[str], *, palettes: bool = False) -> 
     known = {ending: container for ending, container in _SUFFIXES.items() if palettes or container != "gif"}
     if suffix not in known:
         raise UnsupportedFormatError(
-            f"Expected an output name ending in {', '.join(known)}, got {os.fspath(target)}; rename the output"
+            f"Expected an output name ending in {', '.join(known)}, got {os.fspath(target) or 'an empty one'}; rename it"
         )
     return known[suffix]
 
@@ -228,7 +228,7 @@ def encoding_errors(name: str) -> Iterator[None]:
             raise OutputError(f"Expected permission to write {name}, got none; choose another folder") from None
         if isinstance(error, ValueError) and "format does not support" in str(error):
             raise UnsupportedFormatError(
-                f"Expected a container that takes every stream of {name}, got '{error}'; write an .mkv file instead"
+                f"Expected a container that takes every stream of {name}, got another ({error}); write an .mkv file"
             ) from None
         reason = getattr(error, "strerror", None) or str(error)
         raise EncodeError(f"Expected to encode {name}, got '{reason}'; try another codec or container") from None
@@ -239,8 +239,10 @@ def open_output(
     path: str | BinaryIO, container: str, name: str, *, options: Mapping[str, str]
 ) -> Iterator[OutputContainer]:
     """Opens an output container and finishes it; on failure it is closed without a word."""
+    # 'file:' keeps FFmpeg from reading a path such as 'run:1/a.mp4' as a protocol.
+    place = f"file:{path}" if isinstance(path, str) else path
     with encoding_errors(name):
-        output = av.open(path, "w", format=container, container_options=dict(options))
+        output = av.open(place, "w", format=container, container_options=dict(options))
     try:
         yield output
     except BaseException:
@@ -267,8 +269,8 @@ def add_video_stream(
     sample_aspect: Fraction = SQUARE,
 ) -> VideoStream:
     """Adds an encoder; ``colors`` are the H.273 numbers of (matrix, primaries, transfer)."""
-    if codec == "ffv1" and min(width, height) < 4:
-        options = {**options, "slices": "1"}  # there is no room for more
+    if codec == "ffv1" and not _can_be_sliced(width, height, pixel_format):
+        options = {**options, "level": "1", "slices": "0"}  # the version of the format that knows no slices
     stream = output.add_stream(encoder_for(codec).name, rate=rate, options=dict(options))
     assert isinstance(stream, VideoStream)
     context = stream.codec_context
@@ -287,6 +289,12 @@ def add_video_stream(
         with same_priority():
             context.open()
     return stream
+
+
+def _can_be_sliced(width: int, height: int, pixel_format: str) -> bool:
+    """Whether FFV1 can cut a picture in four: not a tiny one, nor one whose chroma planes end amid a chroma sample."""
+    across, down = _chroma(match) if (match := _YUV.match(pixel_format)) else (1, 1)
+    return min(width, height) >= 4 and width % across == 0 and height % down == 0
 
 
 @contextmanager

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genwm.errors import DecodeError, MissingExtraError, NoVideoError, UnsupportedFormatError
-from genwm.output import atomic_output
+from genwm.errors import DecodeError, MissingExtraError, UnsupportedFormatError
+from genwm.output import atomic_output, told_as
 from genwm.video.encoding import encoding_errors
 from genwm.video.model import Source, VideoInfo, YUVFrame
 from genwm.video.opening import MAX_PIXELS, check_size, name_of
 from genwm.video.reading import probe
 
+log = logging.getLogger("genwm.video")
+
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG, _RESOLUTION_TAG = 0x0112, 0x011A
+_JPEG_XMP_BYTES = 65_000
+_XMP_TEXT = "XML:com.adobe.xmp"
 
 # JFIF (ITU-T T.871): full-range BT.601. Columns of a change in (Y, Cb, Cr) -> a change in (R, G, B).
 _TO_RGB = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]], np.float32)
@@ -33,13 +39,17 @@ def edit_image(
     quality: int | None = None,
     overwrite: bool = False,
     max_pixels: int = MAX_PIXELS,
+    warn: Callable[[str], None] = log.warning,
+    approve: Callable[[VideoInfo], None] | None = None,
 ) -> VideoInfo:
     """Passes a still PNG, JPEG or WebP through ``edit`` and writes it in the format that ``target``'s suffix names.
 
     ``edit`` gets one :class:`YUVFrame` of 8-bit 4:4:4 full-range BT.601 in display orientation; the *difference* that
-    it makes is added to the RGB picture, so what it leaves alone stays exactly as it was. Alpha, ICC profile and EXIF
-    data are kept (the picture is turned upright, 16-bit channels become 8-bit, palettes become RGB). ``quality`` is
-    that of JPEG and WebP, 1 to 100, by default 95, and lossless for a WebP made of a PNG.
+    it makes is added to the RGB picture, so what it leaves alone stays exactly as it was. Alpha, ICC profile, EXIF and
+    XMP data, text, comment and resolution are kept as far as the format has them (the picture is turned upright, 16-bit
+    channels become 8-bit, palettes become RGB). ``quality`` is that of JPEG and WebP, 1 to 100, by default 95, and
+    lossless for a WebP made of a PNG or a lossless WebP. ``warn`` and ``approve`` as of
+    :func:`genwm.video.edit_video`.
 
     Errors: those of :func:`genwm.video.probe`, OutputExistsError, SameFileError, UnsupportedFormatError, DiskFullError.
     """
@@ -47,29 +57,91 @@ def edit_image(
 
     name = os.fspath(target)
     kind = _format_of(name)
-    with _opened(source, max_pixels) as image, atomic_output(target, source=source, overwrite=overwrite) as part:
+    with (
+        _opened(source, max_pixels) as (image, source_info),
+        atomic_output(target, source=source, overwrite=overwrite) as part,
+    ):
         origin = image.format
         chroma = _subsampling(image) if origin == "JPEG" else "4:4:4"
-        save: dict[str, Any] = {}
+        exif = image.getexif()
+        turned = ImageOps.exif_transpose(image)
+        upright = _plain(turned)
+        exif.pop(_ORIENTATION_TAG, None)
+        text = getattr(image, "text", None) or {}
+        save, lost = _notes(turned.info, text, kind, has_resolution=_RESOLUTION_TAG in exif)
+        if lost:
+            warn(f"{name} cannot hold the {' and the '.join(lost)} of {name_of(source)}; left out")
+        if source_info.bit_depth > 8:
+            warn(f"{name} has 8 bits a channel of the {source_info.bit_depth} of {name_of(source)}")
         if image.info.get("icc_profile") and image.mode != "CMYK":
             save["icc_profile"] = image.info["icc_profile"]
-        exif = image.getexif()
-        upright = _plain(ImageOps.exif_transpose(image))
-        exif.pop(_ORIENTATION_TAG, None)
         if len(exif):
             save["exif"] = exif.tobytes()
         if kind == "JPEG" and "A" in upright.getbands():
             raise UnsupportedFormatError(f"Expected a format that keeps transparency, got {name}; write .png or .webp")
         result = _edited(upright, edit)
-        lossless = quality is None and origin == "PNG"
         if kind == "JPEG":
             save |= {"quality": quality or 95, "subsampling": chroma if result.mode == "RGB" else -1}
         elif kind == "WEBP":
+            # FFmpeg decodes the lossless kind of WebP to RGB, the other to YUV.
+            lossless = quality is None and (origin == "PNG" or source_info.pixel_format == "argb")
             save |= {"lossless": True} if lossless else {"quality": quality or 95}
             save["exact"] = True
         with encoding_errors(name):
             result.save(part, kind, **save)
-    return probe(name)
+        with told_as(part, name):
+            info = probe(part)
+            if approve:
+                approve(info)
+    return replace(info, path=name)
+
+
+def _notes(
+    info: Mapping[Any, Any], text: Mapping[str, str], kind: str, *, has_resolution: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """What a file says beside its picture, ``info`` and PNG's ``text`` of Pillow: as Pillow writes it into a file of a
+    ``kind``, and in words what that cannot hold. ``has_resolution``: the EXIF data has one."""
+    save: dict[str, Any] = {}
+    lost = []
+    xmp = info.get("xmp") or info.get(_XMP_TEXT) or b""
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    # What wrote 'Raw profile' is ImageMagick: EXIF and ICC data, which are kept as such.
+    text = {key: value for key, value in text.items() if key != _XMP_TEXT and not key.startswith("Raw profile type")}
+    comment = info.get("comment")
+    if kind == "PNG":
+        save["pnginfo"] = _png_text(text, xmp, comment)
+    else:
+        if text:
+            lost.append("text")
+        if xmp and (kind == "WEBP" or len(xmp) <= _JPEG_XMP_BYTES):
+            save["xmp"] = xmp
+        elif xmp:
+            lost.append("XMP data")
+        if comment and kind == "JPEG":
+            save["comment"] = comment
+        elif comment:
+            lost.append("comment")
+    if "dpi" in info and kind != "WEBP":
+        save["dpi"] = info["dpi"]
+    elif "dpi" in info and not has_resolution:
+        lost.append("resolution")
+    return save, lost
+
+
+def _png_text(text: Mapping[str, str], xmp: bytes, comment: bytes | None) -> Any:
+    from PIL.PngImagePlugin import PngInfo, iTXt
+
+    chunks = PngInfo()
+    for key, value in text.items():
+        if isinstance(value, iTXt):
+            chunks.add_itxt(key, value, value.lang or "", value.tkey or "")
+        else:
+            chunks.add_text(key, value)
+    if xmp:
+        chunks.add_itxt(_XMP_TEXT, xmp.decode("utf-8", "replace"))
+    if comment and "Comment" not in text:
+        chunks.add_text("Comment", comment.decode("utf-8", "replace") if isinstance(comment, bytes) else comment)
+    return chunks
 
 
 def write_image(
@@ -117,12 +189,12 @@ def _format_of(name: str) -> str:
         return _FORMATS[suffix]
     except KeyError:
         raise UnsupportedFormatError(
-            f"Expected an image name ending in {', '.join(_FORMATS)}, got {name}; rename the output"
+            f"Expected an image name ending in {', '.join(_FORMATS)}, got {name or 'an empty one'}; rename it"
         ) from None
 
 
 @contextmanager
-def _opened(source: Source, max_pixels: int) -> Iterator[Any]:
+def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, VideoInfo]]:
     """An image of a sane size, decoded. The container layer looks at it first: one set of errors for every input."""
     Image = _pillow()
     name = name_of(source)
@@ -135,15 +207,18 @@ def _opened(source: Source, max_pixels: int) -> Iterator[Any]:
         try:
             image = Image.open(source, formats=("PNG", "JPEG", "WEBP"))
         except OSError:
-            raise NoVideoError(f"Expected a PNG, JPEG or WebP image in {name}, got another; convert it first") from None
+            raise UnsupportedFormatError(
+                f"Expected a PNG, JPEG or WebP image in {name}, got {info.codec.upper()}; convert it first"
+            ) from None
         with image:
             if getattr(image, "n_frames", 1) > 1 and image.format != "JPEG":
                 raise UnsupportedFormatError(f"Expected a still image in {name}, got an animation; convert it to video")
             try:
                 image.load()
+                getattr(image, "text", None)  # of PNG may come behind the picture
             except (OSError, SyntaxError, ValueError) as error:
                 raise DecodeError(f"Expected a whole image in {name}, got '{error}'; copy it again") from None
-            yield image
+            yield image, info
 
 
 def _plain(image: Any) -> Any:

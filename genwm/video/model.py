@@ -61,7 +61,7 @@ UPRIGHT = Orientation()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What a file says about its (first) video stream, with what its first frame tells.
+    """What a file says about its video (the default stream, else the largest), with what its first frame tells.
 
     ``width`` and ``height`` are the displayed size in square pixels: after rotation and sample aspect. Frames are read
     at ``coded_width`` x ``coded_height`` (turned for display), without resampling to square pixels.

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import av.logging
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -27,6 +27,7 @@ from genwm.errors import (
     NoVideoError,
     TooLargeError,
     TruncatedError,
+    UnsupportedFormatError,
 )
 from genwm.video.model import Source, VideoInfo
 from genwm.video.pixels import bit_depth_of, color_space_of, is_full_range, orientation_of
@@ -42,6 +43,7 @@ _DEMUXERS = (
     "wav,mp3,aac,flac,w64,aiff,amr,ac3,eac3,caf,opus"
 )
 _STILLS = {b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
+_WEBP_ANIMATION = 0x02  # a flag of the header
 _STILL_CODECS = {"png", "mjpeg", "webp", "bmp", "tiff"}
 
 
@@ -108,9 +110,10 @@ def name_of(source: Source) -> str:
 
 @contextmanager
 def open_input(source: Source, *, threads: int = 2, max_pixels: int = MAX_PIXELS) -> Iterator[Opened]:
-    """Opens a path or a binary stream for reading its first video stream.
+    """Opens a path or a binary stream for reading its video: the default stream, else the one of the largest picture.
 
-    Raises NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError or DecodeError.
+    Raises NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError, DecodeError or
+    UnsupportedFormatError (an animated WebP).
     """
     name = name_of(source)
     head = _peek(source, name)
@@ -146,6 +149,8 @@ def _too_large(name: str, size: tuple[int, int] | None, max_pixels: int) -> str:
 def _peek(source: Source, name: str) -> bytes:
     """The first bytes of the source, which stays where it was."""
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise NotFoundError("Expected the path of a file, got an empty one; give the path of a video or image")
         try:
             mode = os.stat(source).st_mode
             if not stat.S_ISREG(mode):
@@ -166,6 +171,11 @@ def _peek(source: Source, name: str) -> bytes:
         source.seek(position)
     if not head:
         raise EmptyFileError(f"Expected a video or image in {name}, got an empty file; copy or download it again")
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20] & _WEBP_ANIMATION:
+        raise UnsupportedFormatError(
+            f"Expected a video or still image in {name}, got an animated WebP, for which there is no decoder here; "
+            "convert it to GIF or MP4"
+        )
     return head
 
 
@@ -198,18 +208,37 @@ def _looks_like_media(head: bytes) -> bool:
     )
 
 
+def is_cover(stream: Stream) -> bool:
+    """Whether a video stream is a picture to show beside the sound, and no video."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def unread(opened: Opened) -> str | None:
+    """A sentence, if the file has video streams beside the one that is read."""
+    count = sum(not is_cover(stream) for stream in opened.container.streams.video) - 1
+    if count < 1:
+        return None
+    return f"{count} further video stream{'s were' if count > 1 else ' was'} not read"
+
+
 def _video_stream(container: InputContainer, name: str) -> VideoStream:
-    cover = Disposition.attached_pic
-    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    """The stream that players show: the default one, else the largest, else the first."""
+    streams = [stream for stream in container.streams.video if not is_cover(stream)]
     if not streams:
         raise NoVideoError(
             f"Expected a video stream in {name}, got {len(container.streams.audio)} audio stream(s) and no picture; "
             "give a file with video"
         )
-    stream = streams[0]
+    stream = max(streams, key=_rank)
     if stream.codec_context is None:
         raise DecodeError(f"Expected a codec that can be read in {name}, got an unknown one; convert it to H.264")
     return stream
+
+
+def _rank(stream: VideoStream) -> tuple[bool, bool, int]:
+    context: Any = stream.codec_context  # None where the codec is unknown
+    area = context.width * context.height if context else 0
+    return context is not None, bool(stream.disposition & Disposition.default), area
 
 
 def _refused_for_size(source: Source, head: bytes, max_pixels: int) -> bool:

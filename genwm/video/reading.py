@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from genwm.errors import DecodeError, TruncatedError
 from genwm.video.filters import to_rgb
 from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo
-from genwm.video.opening import Opened, describe, lacks_data, open_input, stops_early
+from genwm.video.opening import Opened, describe, lacks_data, open_input, stops_early, unread
 from genwm.video.pixels import SWS_SPACE, color_space_of, is_full_range, orientation_of, plane_view, rgb_view
 
 _T = TypeVar("_T")
@@ -51,9 +51,10 @@ class FrameReader(Generic[_T], Iterator[_T]):
 
 
 def probe(source: Source) -> VideoInfo:
-    """Describes the first video stream of a file; decodes one frame, so that what it says can be read.
+    """Describes the video of a file; decodes one frame, so that what it says can be read.
 
-    Errors: NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError, DecodeError.
+    Errors: NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError, DecodeError,
+    UnsupportedFormatError (an animated WebP).
     """
     stream = None if isinstance(source, str | os.PathLike) or not source.seekable() else source
     position = stream.tell() if stream else 0
@@ -156,9 +157,9 @@ def decoded(
     start, base = opened.start_s, float(opened.time_base)
     step_s = float(1 / opened.fps) if opened.fps else 0.04
     time_s, shown_s, count, failures, any_frame = -step_s, step_s, 0, 0, False
-    missing = lacks_data(opened)
-    if missing and missing not in opened.warnings:
-        opened.warnings.append(missing)
+    for told in (unread(opened), lacks_data(opened)):
+        if told and told not in opened.warnings:
+            opened.warnings.append(told)
     for frame in _frames(opened, select == "key"):
         if frame is None:
             failures += 1

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -494,10 +495,24 @@ def test_odd_sizes_and_tiny_ones(tmp_path: Path, pictures: np.ndarray) -> None:
     assert next(video.read_planes(tmp_path / "dot.mkv")).y.shape == (1, 1)
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (9, 1), (3, 3), (4, 4)])
-def test_ffv1_keeps_the_smallest_pictures(tmp_path: Path, pictures: np.ndarray, height: int, width: int) -> None:
-    small = written(tmp_path / "small.mkv", pictures[:3, :height, :width], "ffv1")
-    assert rgb_of(small).shape == (3, height, width, 3)
+SIDES = [*range(1, 10), 15, 31, 33]
+
+
+@pytest.mark.parametrize("chroma", ["4:2:0", "4:4:4"])
+def test_ffv1_keeps_pictures_of_every_size(pictures: np.ndarray, chroma: Any) -> None:
+    sizes = [(height, width) for height in SIDES for width in SIDES]
+    sizes += [(height, width) for height in (124, 125, 126, 127) for width in (188, 189, 190, 191)]
+    for height, width in sizes:
+        memory = io.BytesIO()
+        video.write_video(memory, pictures[:2, :height, :width], fps=25, codec="ffv1", chroma=chroma)
+        assert rgb_of(io.BytesIO(memory.getvalue())).shape == (2, height, width, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(479, 853), (475, 640), (477, 852), (478, 854)])
+def test_ffv1_edits_odd_sizes(tmp_path: Path, height: int, width: int) -> None:
+    path = written(tmp_path / "in.mkv", np.zeros((2, height, width, 3), np.uint8), "ffv1")
+    info = video.edit_video(path, tmp_path / "out.mkv", unchanged)
+    assert (info.codec, info.pixel_format, info.height, info.width) == ("ffv1", "yuv420p", height, width)
 
 
 def test_containers_that_would_lose_something_are_refused(tmp_path: Path, pictures: np.ndarray) -> None:
@@ -508,6 +523,185 @@ def test_containers_that_would_lose_something_are_refused(tmp_path: Path, pictur
         with pytest.raises(errors.UnsupportedFormatError):
             video.edit_video(source, tmp_path / target, unchanged)
         assert not (tmp_path / target).exists()
+
+
+@pytest.mark.parametrize("target", ["webm", "mkv"])
+def test_pixels_that_are_nearly_square_count_as_square(tmp_path: Path, pictures: np.ndarray, target: str) -> None:
+    path = written(tmp_path / "in.mp4", pictures[:2], sample_aspect=Fraction(853, 854))
+    info = video.edit_video(path, tmp_path / f"out.{target}", unchanged, codec="vp9", preset="8")
+    assert (info.sample_aspect, info.width) == (1, 192)
+    info = video.edit_video(path, tmp_path / "out.mp4", unchanged, preset="ultrafast")
+    assert info.sample_aspect == pytest.approx(853 / 854, abs=1e-6)
+
+
+def test_avi_refuses_times_that_it_cannot_keep(tmp_path: Path, pictures: np.ndarray) -> None:
+    path = written(tmp_path / "in.mp4", pictures, times_s=TIMES)
+    with pytest.raises(errors.UnsupportedFormatError, match="keeps the times of frames"):
+        video.edit_video(path, tmp_path / "out.avi", unchanged, preset="ultrafast")
+    assert os.listdir(tmp_path) == ["in.mp4"]
+
+
+def test_avi_keeps_the_gap_where_frames_are_skipped(tmp_path: Path, pictures: np.ndarray) -> None:
+    times = [index / 25 + (index > 6) * 0.2 for index in range(12)]
+    path = written(tmp_path / "in.mp4", pictures, times_s=times)
+    video.edit_video(path, tmp_path / "out.avi", unchanged, codec="ffv1")
+    assert times_of(tmp_path / "out.avi") == pytest.approx(times)
+
+
+def with_sound(path: Path, pictures: np.ndarray, encoder: str) -> Path:
+    """A .mkv file of pictures and half a second of silence."""
+    video_only = written(path.with_name("silent.mkv"), pictures[:6])
+    with av.open(str(video_only)) as source, av.open(str(path), "w") as output:
+        copy = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        sound = output.add_stream(encoder, rate=48_000, layout="stereo")
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+        convert = av.AudioResampler(sound.format, "stereo", 48_000, sound.codec_context.frame_size or 1024)
+        for frame in (*convert.resample(silence()), *convert.resample(None)):
+            output.mux(sound.encode(frame))
+        output.mux(sound.encode(None))
+    video_only.unlink()
+    return path
+
+
+def silence() -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(np.zeros((2, 24_576), np.float32), "fltp", "stereo")
+    frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+    return frame
+
+
+@pytest.mark.parametrize("encoder", ["aac", "mp2", "libmp3lame", "ac3", "eac3", "libopus"])
+def test_sound_that_mpegts_holds_is_kept(tmp_path: Path, pictures: np.ndarray, encoder: str) -> None:
+    path, out = with_sound(tmp_path / "in.mkv", pictures, encoder), tmp_path / "out.ts"
+    video.edit_video(path, out, unchanged, preset="ultrafast")
+    with av.open(str(path)) as source, av.open(str(out)) as copy:
+        assert copy.streams.audio[0].codec_context.name == source.streams.audio[0].codec_context.name
+        assert sum(1 for _ in copy.decode(audio=0)) > 3
+
+
+@pytest.mark.parametrize("encoder", ["flac", "pcm_s16le"])
+def test_sound_that_mpegts_would_make_nameless_is_refused(
+    tmp_path: Path, pictures: np.ndarray, encoder: str
+) -> None:
+    path = with_sound(tmp_path / "in.mkv", pictures, encoder)
+    with pytest.raises(errors.UnsupportedFormatError, match=f"got {encoder}; write an .mkv file"):
+        video.edit_video(path, tmp_path / "out.ts", unchanged, preset="ultrafast")
+    assert os.listdir(tmp_path) == ["in.mkv"]
+
+
+def with_streams(path: Path, *sources: Path, first: int | None = 0, cover: bool = False) -> Path:
+    """The first streams of files in one; ``first`` is the default one, ``cover`` makes a cover picture of the last."""
+    inputs = [av.open(str(source)) for source in sources]
+    with av.open(str(path), "w") as output:
+        copies = [output.add_stream_from_template(source.streams[0], opaque=True) for source in inputs]
+        for index, copy in enumerate(copies):  # before the first packet, which writes the header
+            copy.disposition = Disposition.default if index == first else Disposition(0)
+        if cover:
+            copies[-1].disposition = Disposition.attached_pic
+        for source, copy in zip(inputs, copies, strict=True):
+            for packet in source.demux():
+                if packet.dts is not None:
+                    packet.stream = copy
+                    output.mux(packet)
+    for source in inputs:
+        source.close()
+    return path
+
+
+@pytest.mark.parametrize(("default", "width"), [(0, 96), (1, 192), (None, 192)])
+def test_the_stream_that_players_show_is_read(
+    tmp_path: Path, pictures: np.ndarray, default: int | None, width: int
+) -> None:
+    small, large = written(tmp_path / "a.mkv", pictures[:2, :64, :96]), written(tmp_path / "b.mkv", pictures[:3])
+    path = with_streams(tmp_path / ("in.ts" if default is None else "in.mkv"), small, large, first=default)
+    reader = video.read_planes(path)
+    assert next(reader).y.shape[1] == video.probe(path).width == width
+    assert reader.warnings == ["1 further video stream was not read"]
+    told: list[str] = []
+    video.edit_video(path, tmp_path / "out.mp4", unchanged, preset="ultrafast", warn=told.append)
+    assert video.probe(tmp_path / "out.mp4").width == width
+    assert told == [f"{path}: left out: 1 further video stream"]
+
+
+def test_a_cover_picture_is_no_video_and_left_out_with_a_word(tmp_path: Path, pictures: np.ndarray) -> None:
+    film = written(tmp_path / "a.mp4", pictures[:2])
+    video.write_image(tmp_path / "b.jpg", scene(640, 480, 1)[0])
+    path = with_streams(tmp_path / "in.mp4", film, tmp_path / "b.jpg", cover=True)
+    reader = video.read_planes(path)
+    assert next(reader).y.shape == (128, 192)
+    assert reader.warnings == []
+    told: list[str] = []
+    video.edit_video(path, tmp_path / "out.mp4", unchanged, preset="ultrafast", warn=told.append)
+    assert told == [f"{path}: left out: 1 cover picture"]
+
+
+@pytest.mark.parametrize("default", [0, None])
+def test_the_default_flag_of_the_video_is_kept(tmp_path: Path, pictures: np.ndarray, default: int | None) -> None:
+    path = with_streams(tmp_path / "in.mkv", written(tmp_path / "a.mkv", pictures[:2]), first=default)
+    video.edit_video(path, tmp_path / "out.mkv", unchanged, preset="ultrafast")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert bool(container.streams.video[0].disposition & Disposition.default) is (default == 0)
+
+
+def test_a_path_with_a_colon_is_a_path(
+    tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run:1").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("run:1/a.mp4", "concat:b.mkv"):
+        written(Path(name), pictures[:2])
+        assert video.edit_video(name, f"{name[:-5]}c.mp4", unchanged, preset="ultrafast").width == 192
+
+
+def test_a_codec_that_the_container_does_not_take_is_one_sentence(tmp_path: Path, pictures: np.ndarray) -> None:
+    with pytest.raises(errors.UnsupportedFormatError, match=r", got another \('mp4' format [^;]*\); write"):
+        written(tmp_path / "a.mp4", pictures[:2], "prores")
+
+
+def test_editing_keeps_hdr10_metadata(tmp_path: Path, pictures: np.ndarray) -> None:
+    light = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"
+    path = written(tmp_path / "in.mp4", pictures[:2], "hevc", bit_depth=10, color_space="bt2020",
+                   options={"x265-params": light})  # fmt: skip
+    told: list[str] = []
+    for codec, target in (("hevc", "out.mp4"), ("h264", "out.mkv")):
+        video.edit_video(path, tmp_path / target, unchanged, codec=codec, preset="ultrafast", warn=told.append)  # type: ignore[arg-type]
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert video.pixels.hdr10_metadata(next(container.decode(video=0))) == light
+    assert len(told) == 1
+    assert "h264 cannot hold the HDR10 metadata" in told[0]
+
+
+@pytest.mark.parametrize("first", ["tff", "bff"])
+def test_editing_keeps_the_order_of_fields(tmp_path: Path, pictures: np.ndarray, first: str) -> None:
+    path = written(tmp_path / "in.mp4", pictures[:4], options={"x264-params": f"{first}=1"})
+    orders, told = [], []
+    for name in ("in.mp4", "out.mp4"):
+        with av.open(str(tmp_path / name)) as container:
+            assert next(container.decode(video=0)).interlaced_frame
+            orders.append(container.streams.video[0].codec_context.field_order)
+        if name == "in.mp4":
+            video.edit_video(path, tmp_path / "out.mp4", unchanged, preset="ultrafast", warn=told.append)
+    assert orders[0] == orders[1] > 1
+    assert told == []
+    video.edit_video(path, tmp_path / "out.mkv", unchanged, codec="vp9", preset="8", warn=told.append)
+    assert len(told) == 1
+    assert "is interlaced" in told[0]
+
+
+def test_what_is_not_approved_does_not_appear(tmp_path: Path, pictures: np.ndarray) -> None:
+    path = written(tmp_path / "in.mp4", pictures[:2])
+    seen = []
+
+    def refuse(info: video.VideoInfo) -> None:
+        seen.append((info.width, os.path.exists(info.path), (tmp_path / "out.mp4").exists()))
+        raise errors.NotVerifiedError("no")
+
+    with pytest.raises(errors.NotVerifiedError):
+        video.edit_video(path, tmp_path / "out.mp4", unchanged, preset="ultrafast", approve=refuse)
+    assert seen == [(192, True, False)]
+    assert os.listdir(tmp_path) == ["in.mp4"]
 
 
 def test_reader_can_be_closed_early(tmp_path: Path, pictures: np.ndarray) -> None:

@@ -146,6 +146,11 @@ def test_bad_input_is_one_clear_sentence(tmp_path: Path, kind: str, capfd: pytes
     assert capfd.readouterr().err == ""
 
 
+def test_an_empty_path_is_called_one() -> None:
+    with pytest.raises(errors.NotFoundError, match="Expected the path of a file, got an empty one; give"):
+        video.probe("")
+
+
 def test_limits_hold_for_streams_and_headers_of_video(tmp_path: Path, pictures: np.ndarray) -> None:
     with pytest.raises(errors.TooLargeError):
         video.probe(io.BytesIO(png(20_000, 20_000)))

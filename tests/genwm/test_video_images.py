@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from genwm import errors, video
 from tests.clips import psnr, scene
@@ -72,6 +73,98 @@ def test_jpeg_keeps_exif_and_is_turned_upright(tmp_path: Path) -> None:
         assert 0x0112 not in image.getexif()
         assert image.info["icc_profile"] == b"profile"
         assert psnr(np.asarray(image), np.rot90(natural(), -1)) > 30
+
+
+XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+
+
+def written_still(path: Path) -> Path:
+    """A still with everything to say that its format has room for."""
+    image = Image.fromarray(natural())
+    if path.suffix == ".png":
+        chunks = PngInfo()
+        chunks.add_text("Author", "me")
+        chunks.add_itxt("Titel", "Größe €", "de", "Title")
+        chunks.add_itxt("XML:com.adobe.xmp", XMP)
+        chunks.add_text("Raw profile type exif", "\nexif\n       6\n457869660000\n")
+        image.save(path, pnginfo=chunks, dpi=(300, 300))
+    elif path.suffix == ".jpg":
+        image.save(path, quality=97, xmp=XMP.encode(), comment=b"a comment", dpi=(300, 300))
+    else:
+        image.save(path, lossless=True, xmp=XMP.encode())
+    return path
+
+
+def said(path: Path) -> dict[str, object]:
+    with Image.open(path) as image:
+        text = dict(getattr(image, "text", {}))
+        xmp = image.info.get("xmp") or text.pop("XML:com.adobe.xmp", "")
+        text.pop("XML:com.adobe.xmp", None)
+        dpi = round(image.info["dpi"][0]) if "dpi" in image.info else None
+        return {"xmp": xmp if isinstance(xmp, str) else xmp.decode(), "dpi": dpi, "text": text,
+                "comment": image.info.get("comment")}  # fmt: skip
+
+
+TEXT = {"Author": "me", "Titel": "Größe €"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected", "lost"),
+    [
+        ("png", "png", {"xmp": XMP, "dpi": 300, "text": TEXT, "comment": None}, ""),
+        ("png", "jpg", {"xmp": XMP, "dpi": 300, "text": {}, "comment": None}, "the text of"),
+        ("png", "webp", {"xmp": XMP, "dpi": None, "text": {}, "comment": None}, "the text and the resolution of"),
+        ("jpg", "jpg", {"xmp": XMP, "dpi": 300, "text": {}, "comment": b"a comment"}, ""),
+        ("jpg", "png", {"xmp": XMP, "dpi": 300, "text": {"Comment": "a comment"}, "comment": None}, ""),
+        ("jpg", "webp", {"xmp": XMP, "dpi": None, "text": {}, "comment": None}, "the comment and the resolution of"),
+        ("webp", "webp", {"xmp": XMP, "dpi": None, "text": {}, "comment": None}, ""),
+    ],
+)
+def test_stills_keep_what_they_say(
+    tmp_path: Path, source: str, target: str, expected: dict[str, object], lost: str
+) -> None:
+    path, told = written_still(tmp_path / f"in.{source}"), []
+    video.edit_image(path, tmp_path / f"out.{target}", unchanged, warn=told.append)
+    assert said(tmp_path / f"out.{target}") == expected
+    assert len(told) == bool(lost)
+    assert lost in "".join(told)
+
+
+def test_xmp_that_a_jpeg_cannot_hold_is_told(tmp_path: Path) -> None:
+    Image.fromarray(natural()).save(tmp_path / "in.webp", xmp=b"x" * 70_000)
+    told: list[str] = []
+    video.edit_image(tmp_path / "in.webp", tmp_path / "out.jpg", unchanged, warn=told.append)
+    assert "the XMP data of" in told[0]
+
+
+def test_a_lossless_webp_stays_lossless(tmp_path: Path) -> None:
+    video.edit_image(written_still(tmp_path / "in.webp"), tmp_path / "out.webp", unchanged)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.webp")), natural())
+    video.write_image(tmp_path / "lossy.webp", natural())
+    video.edit_image(tmp_path / "lossy.webp", tmp_path / "again.webp", unchanged)
+    assert video.probe(tmp_path / "again.webp").pixel_format == "yuv420p"
+
+
+def test_sixteen_bits_that_become_eight_are_told(tmp_path: Path) -> None:
+    Image.fromarray(natural()[..., 0].astype(np.uint16) * 257).save(tmp_path / "in.png")
+    told: list[str] = []
+    video.edit_image(tmp_path / "in.png", tmp_path / "out.png", unchanged, warn=told.append)
+    assert told == [f"{tmp_path / 'out.png'} has 8 bits a channel of the 16 of {tmp_path / 'in.png'}"]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "bmp"])
+def test_formats_that_are_only_read(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(natural()).save(tmp_path / f"in.{suffix}")
+    with pytest.raises(errors.UnsupportedFormatError, match=f"got {'TIFF' if suffix == 'tif' else 'BMP'}; convert"):
+        video.edit_image(tmp_path / f"in.{suffix}", tmp_path / "out.png", unchanged)
+
+
+def test_an_animated_webp_is_called_by_its_name(tmp_path: Path, pictures: np.ndarray) -> None:
+    first, *others = map(Image.fromarray, pictures[:3])
+    first.save(tmp_path / "in.webp", save_all=True, append_images=others)
+    for read in (lambda: video.probe(tmp_path / "in.webp"), lambda: next(video.read_planes(tmp_path / "in.webp"))):
+        with pytest.raises(errors.UnsupportedFormatError, match="got an animated WebP"):
+            read()
 
 
 def test_stills_that_are_not(tmp_path: Path, pictures: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -13,17 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genwm.errors import GenwmError, InputError, NotVerifiedError, PayloadError
+from genwm.errors import InputError, NotVerifiedError, PayloadError
 from genwm.keys import Keyring
+from genwm.text import escaped
 
 if TYPE_CHECKING:
     from genwm.marking import Mark, Marker
     from genwm.readback import Readback
     from genwm.video import VideoInfo, YUVFrame
 
+log = logging.getLogger("genwm.embed")
+
 SCHEMA = "genwm.embed/1"
 _PAYLOAD = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
 _SMALL_LINES = 256
+# What else lets more of the mark through, by codec of the output.
+_FINER = {"jpeg": " or --quality", "webp": " or --quality"} | dict.fromkeys(
+    ("h264", "hevc", "vp9", "av1"), " or lower --crf"
+)
 
 
 @click.command()
@@ -60,8 +68,8 @@ def embed(
     """Mark the video or still image IN and write it to OUT.
 
     The suffix of OUT chooses the container (.mp4 .m4v .mov .mkv .webm .avi .ts) or image format (.png .jpg .webp).
-    Sound, times, rotation, colour tags and metadata are kept. OUT appears only when it is complete and the mark was
-    read back from it with the key and payload.
+    Sound, times, rotation, colour tags and metadata are kept; a warning names what OUT cannot hold. OUT appears only
+    when it is complete and the mark was read back from it with the key and payload.
     """
     ring = Keyring.load()
     key = ring.get(key_name) if key_name is not None else ring.default()
@@ -69,25 +77,30 @@ def embed(
     from genwm.marking import Mark
 
     mark = Mark(key, number, strength, profile)
+    warnings: list[str] = []
     with _progress(as_json) as progress:
         info, frames, found = mark_file(
             source, target, mark, codec=codec, crf=crf, quality=quality, overwrite=overwrite, verify=not no_verify,
-            progress=progress,
-        )
+            progress=progress, warn=lambda text: warnings.append(escaped(text)),
+        )  # fmt: skip
+    # Pieces of damage may say the same again.
+    warnings = list(dict.fromkeys(warnings))
     log10_p = None if found is None else round(found.log10_p, 2)
     if as_json:
         click.echo(json.dumps({
-            "schema": SCHEMA, "path": info.path, "key": key.name, "key_id": key.id, "payload": f"{number:016x}",
-            "strength": strength, "profile": profile, "container": info.container, "codec": info.codec,
-            "width": info.width, "height": info.height, "frames": frames, "verified": found is not None,
-            "log10_p": log10_p,
+            "schema": SCHEMA, "path": escaped(info.path), "key": key.name, "key_id": key.id,
+            "payload": f"{number:016x}", "strength": strength, "profile": profile, "container": info.container,
+            "codec": info.codec, "width": info.width, "height": info.height, "frames": frames,
+            "verified": found is not None, "log10_p": log10_p, "warnings": warnings,
         }))  # fmt: skip
         return
     chosen = " (chosen at random)" if payload is None else ""
-    click.echo(f"marked {frames} frame{'s' if frames != 1 else ''} of {source} with key {key.name}, "
+    for text in warnings:
+        click.echo(f"Warning: {text}", err=True)
+    click.echo(f"marked {frames} frame{'s' if frames != 1 else ''} of {escaped(source)} with key {key.name}, "
                f"payload {number:016x}{chosen}, strength {strength}", err=True)
     checked = "not read back" if log10_p is None else f"read back: chance 10^{log10_p:g}"
-    click.echo(f"wrote {info.path} ({info.codec}, {info.width}x{info.height}); {checked}", err=True)
+    click.echo(f"wrote {escaped(info.path)} ({info.codec}, {info.width}x{info.height}); {checked}", err=True)
 
 
 def parse_payload(text: str) -> int:
@@ -110,15 +123,14 @@ def mark_file(
     overwrite: bool = False,
     verify: bool = True,
     progress: Callable[[float], None] | None = None,
+    warn: Callable[[str], None] = log.warning,
 ) -> tuple[VideoInfo, int, Readback | None]:
     """Marks a file; returns the output's description, the frames marked, and what was read back (None if not asked).
 
-    ``progress`` is called with the fraction done. Errors: those of ``genwm.video.edit_video`` and ``edit_image``;
-    NotVerifiedError where the mark cannot be read back. Nothing is left under ``target`` unless all went well.
+    ``progress`` is called with the fraction done, ``warn`` with a sentence for each thing that is lost. Errors: those
+    of ``genwm.video.edit_video`` and ``edit_image``; NotVerifiedError where the mark cannot be read back. Nothing is
+    left under ``target`` unless all went well.
     """
-    from dataclasses import replace
-
-    from genwm.output import atomic_output
     from genwm.readback import read_back
     from genwm.video import edit_image, edit_video, probe
 
@@ -128,17 +140,20 @@ def mark_file(
     if not still and quality is not None:
         raise InputError(f"Expected no --quality for the video {os.fspath(source)}, got {quality}; use --crf.")
     edit = _Edit(mark)
-    name = os.fspath(target)
-    with atomic_output(name, source=source, overwrite=overwrite) as part, _named(part, name):
-        if still:
-            info = edit_image(source, part, edit, quality=quality)
-        else:
-            info = edit_video(source, part, edit, codec=codec, crf=crf, progress=progress)
-        found = None
-        if verify:
-            found = read_back(part, mark.key)
-            _check(found, mark, info)
-    return replace(info, path=name), edit.frames, found
+    found: Readback | None = None
+
+    def check(info: VideoInfo) -> None:
+        nonlocal found
+        found = read_back(info.path, mark.key)
+        _check(found, mark, info)
+
+    approve = check if verify else None
+    if still:
+        info = edit_image(source, target, edit, quality=quality, overwrite=overwrite, warn=warn, approve=approve)
+    else:
+        info = edit_video(source, target, edit, codec=codec, crf=crf, overwrite=overwrite, warn=warn, approve=approve,
+                          progress=progress)  # fmt: skip
+    return info, edit.frames, found
 
 
 class _Edit:
@@ -166,21 +181,12 @@ def _check(found: Readback, mark: Mark, info: VideoInfo) -> None:
     short = min(info.width, info.height)
     why = (f"at {short} line{'s' if short != 1 else ''} it is too small to hold one reliably" if short < _SMALL_LINES
            else "it is too short, too flat or too strongly compressed")
-    remedy = "use a larger picture" if short < _SMALL_LINES else "raise --strength or lower --crf"
+    remedy = "use a larger picture" if short < _SMALL_LINES else f"raise --strength{_FINER.get(info.codec, '')}"
     if mark.profile == "luma":
         remedy += ", use --profile colour"
     raise NotVerifiedError(f"Expected payload {mark.payload:016x} in the output, got "
                            f"{'none' if found.payload is None else format(found.payload, '016x')}: {why}; {remedy}, "
                            "or write it all the same with --no-verify.")
-
-
-@contextmanager
-def _named(part: str, target: str) -> Iterator[None]:
-    """Errors about the unfinished output speak of the file that the user asked for."""
-    try:
-        yield
-    except GenwmError as error:
-        raise type(error)(str(error).replace(part, target)) from error
 
 
 @contextmanager

@@ -6,14 +6,19 @@ import io
 import json
 import os
 import re
+import signal
 import stat
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genwm import cli
 from genwm.commands import embed
@@ -69,7 +74,7 @@ def test_a_payload_goes_round_every_codec(
     expected = {
         "schema": "genwm.embed/1", "path": str(out), "key": "studio", "key_id": ring.get("studio").id, "payload": HEX,
         "strength": "balanced", "profile": "colour", "codec": codec, "width": 456, "height": 256, "frames": 12,
-        "verified": True,
+        "verified": True, "warnings": [],
     }  # fmt: skip
     assert expected.items() <= record.items()
     status, found, _ = run(capsys, "verify", out, "--json")
@@ -235,6 +240,61 @@ def test_compression_that_leaves_no_mark_says_so(
     assert sorted(os.listdir(tmp_path)) == ["keyring", "out.mp4"]
 
 
+def test_a_still_is_advised_what_a_still_has(
+    tmp_path: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "in.png", np.zeros((320, 320, 3), np.uint8))
+    args = "embed", tmp_path / "in.png", tmp_path / "out.jpg", "--quality", "1", "--json"
+    status, record, _ = run(capsys, *args)
+    assert (status, record["error"]["code"]) == (2, NotVerifiedError.code)
+    assert "; raise --strength or --quality, or write" in record["error"]["message"]
+
+
+def test_what_is_lost_is_a_warning_that_names_the_output(
+    tmp_path: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "in.png", tmp_path / "out.png"
+    Image.fromarray(scene(480, 270, 1)[0][..., 0].astype(np.uint16) * 257).save(source)
+    told = f"{out} has 8 bits a channel of the 16 of {source}"
+    status, record, err = run(capsys, "embed", source, out, "--json")
+    assert (status, record["warnings"], err) == (0, [told], "")
+    status, _, err = run(capsys, "embed", source, out, "--overwrite")
+    assert (status, err.splitlines()[0]) == (0, f"Warning: {told}")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the file system takes names in UTF-8 only")
+def test_names_in_another_encoding_are_escaped_as_verify_does(
+    tmp_path: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "in.png", scene(480, 270, 1)[0])
+    out = os.fsdecode(os.fsencode(tmp_path) + b"/n\xff.png")
+    status, record, _ = run(capsys, "embed", tmp_path / "in.png", out, "--json")
+    assert (status, record["path"]) == (0, str(tmp_path / r"n\xff.png"))
+    assert run(capsys, "verify", out, "--json")[1]["input"]["path"] == record["path"]
+    assert "\\xff.png" in run(capsys, "embed", tmp_path / "in.png", out)[2]  # it exists
+
+
+def test_the_longest_name_that_the_disk_takes(
+    tmp_path: Path, clip: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "embed", clip, tmp_path / ("x" * 251 + ".mp4"), "--json")[0] == 0
+    status, record, _ = run(capsys, "embed", clip, tmp_path / ("x" * 252 + ".mp4"), "--json")
+    assert (status, record["error"]["code"]) == (2, "bad-output")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_run_that_is_told_to_end_leaves_nothing(tmp_path: Path, ring: Keyring, name: str) -> None:
+    make_clip(tmp_path / "in.mp4", width=640, height=360, frames=150, preset="ultrafast")
+    command = [sys.executable, "-m", "genwm", "embed", str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(tmp_path.glob(".*.part.mp4")):
+            time.sleep(0.05)
+        process.send_signal(getattr(signal, name))
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (128 + getattr(signal, name), "")
+    assert sorted(os.listdir(tmp_path)) == ["in.mp4", "keyring"]
+
+
 # --- bad input
 
 
@@ -253,6 +313,8 @@ BAD = {
     "audio.m4a": "no-video-stream",
     "huge.png": "too-large",
     "missing.mp4": "not-found",
+    "rgb.tif.png": "unsupported-format",
+    "moving.webp.png": "unsupported-format",
     "folder": "not-media",
     "pipe.mp4": "not-media",
     "broken.png": "decode-failed",
@@ -267,6 +329,9 @@ def bad(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> Path:
     (folder / "headless.mp4").write_bytes(clip.read_bytes()[:600])
     (folder / "huge.png").write_bytes(png(20_000, 20_000))
     (folder / "broken.png").write_bytes(png(400, 300)[:60])
+    first, *others = map(Image.fromarray, scene(96, 64, 3))
+    first.save(folder / "rgb.tif.png", "TIFF")
+    first.save(folder / "moving.webp.png", "WEBP", save_all=True, append_images=others)
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe.mp4")
     audio_only(folder / "audio.m4a")

@@ -106,11 +106,12 @@ def encoder_for(codec: str) -> Encoder:
 
 def container_for(target: str | os.PathLike[str], *, palettes: bool = False) -> str:
     """FFmpeg's name of the container that the suffix of ``target`` asks for; ``palettes``: .gif is one too."""
-    suffix = os.path.splitext(os.fspath(target))[1].lower()
+    name = os.fspath(target)
+    suffix = os.path.splitext(name)[1].lower()
     known = {ending: container for ending, container in _SUFFIXES.items() if palettes or container != "gif"}
     if suffix not in known:
         raise UnsupportedFormatError(
-            f"Expected an output name ending in {', '.join(known)}, got {os.fspath(target) or 'an empty one'}; rename it"
+            f"Expected an output name ending in {', '.join(known)}, got {name or 'an empty one'}; rename it"
         )
     return known[suffix]
 

@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import EntryPoint, entry_points
 from types import FrameType
 from typing import NoReturn
@@ -127,7 +127,7 @@ def run(args: Sequence[str] | None = None) -> int:
     # The arrays are small and the search has threads of its own: more of them in the linear algebra get in the way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        with _orderly_end():
+        with nullcontext() if arguments[:1] == ["serve"] else _orderly_end():  # which ends in an order of its own
             status = _invoke(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -252,7 +252,7 @@ class _Copier:
             pts = round(frame.pts * base / time_base)
         if self.last_pts is not None and pts <= self.last_pts:
             pts = self.last_pts + 1
-        if self.counts_frames and frame.pts is not None and abs(pts * time_base - frame.pts * base) > time_base / 2:
+        if self.counts_frames and frame.pts is not None and not self._keeps_time(pts, frame.pts * base):
             raise UnsupportedFormatError(
                 f"Expected a container that keeps the times of frames, got {self.name}; write an .mp4 or .mkv file"
             )
@@ -266,6 +266,15 @@ class _Copier:
             self.output.mux(encoder.encode(frame))
         self.last_pts, self.count = pts, self.count + 1
         return time_s
+
+    def _keeps_time(self, count: int, time: Fraction) -> bool:
+        """Whether AVI, which counts frames, has one at its time: to half a step, and behind no gap for H.264, which
+        FFmpeg reads one frame late there."""
+        assert self.encoder is not None
+        context = self.encoder.codec_context
+        gap = self.last_pts is not None and count > self.last_pts + 1
+        near = abs(count * context.time_base - time) <= context.time_base / 2
+        return near and not (gap and context.name == "libx264")
 
     def _start(self, frame: VideoFrame) -> VideoStream:
         """Sets up every stream of the output."""

@@ -546,6 +546,8 @@ def test_avi_keeps_the_gap_where_frames_are_skipped(tmp_path: Path, pictures: np
     path = written(tmp_path / "in.mp4", pictures, times_s=times)
     video.edit_video(path, tmp_path / "out.avi", unchanged, codec="ffv1")
     assert times_of(tmp_path / "out.avi") == pytest.approx(times)
+    with pytest.raises(errors.UnsupportedFormatError, match="keeps the times of frames"):
+        video.edit_video(path, tmp_path / "late.avi", unchanged, preset="ultrafast")
 
 
 def with_sound(path: Path, pictures: np.ndarray, encoder: str) -> Path:

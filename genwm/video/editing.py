@@ -268,13 +268,12 @@ class _Copier:
         return time_s
 
     def _keeps_time(self, count: int, time: Fraction) -> bool:
-        """Whether AVI, which counts frames, has one at its time: to half a step, and behind no gap for H.264, which
-        FFmpeg reads one frame late there."""
+        """Whether AVI, which counts frames, has one at its time: to half a step, and as the next one, for behind a gap
+        FFmpeg reads H.264 late."""
         assert self.encoder is not None
-        context = self.encoder.codec_context
-        gap = self.last_pts is not None and count > self.last_pts + 1
-        near = abs(count * context.time_base - time) <= context.time_base / 2
-        return near and not (gap and context.name == "libx264")
+        step = self.encoder.codec_context.time_base
+        follows = self.last_pts is None or count == self.last_pts + 1
+        return follows and abs(count * step - time) <= step / 2
 
     def _start(self, frame: VideoFrame) -> VideoStream:
         """Sets up every stream of the output."""
@@ -296,9 +295,8 @@ class _Copier:
             sample_aspect = SQUARE
         rate, time_base = opened.fps or Fraction(25), opened.time_base
         if container == "avi":
-            # It counts frames instead of keeping times: a fine time base would be a file of empty frames, the mean
-            # rate of a video that skips frames would move them.
-            rate = opened.stream.guessed_rate or rate
+            # It counts frames instead of keeping times: a fine time base would be a file of empty frames.
+            rate = _nominal(rate, opened.stream.guessed_rate)
             time_base = 1 / rate
         encoder = encoder_for(codec)
         stream = add_video_stream(
@@ -333,17 +331,11 @@ class _Copier:
                 )
             stream.set_display_matrix(matrix)
         for audio in opened.container.streams.audio:
-            if not self._can_hold(audio):
-                raise UnsupportedFormatError(
-                    f"Expected sound that {self.name} can hold, got {_codec_name(audio)}; write an .mkv file instead"
-                )
             self._add_copy(audio)
         for subtitle in opened.container.streams.subtitles:
             try:
-                if not self._can_hold(subtitle):
-                    raise ValueError
                 self._add_copy(subtitle)
-            except (av.FFmpegError, ValueError):
+            except (av.FFmpegError, ValueError, UnsupportedFormatError):
                 self.warn(f"{self.name} cannot hold the subtitles of {opened.name}; they were left out")
         if left := _left_out(opened):
             self.warn(f"{opened.name}: left out: {left}")
@@ -370,10 +362,11 @@ class _Copier:
                 self.warn(f"{self.name}: {codec} cannot hold the HDR10 metadata here; it was left out; hevc keeps it")
         return options
 
-    def _can_hold(self, template: Any) -> bool:
-        return self.container != "mpegts" or _codec_name(template) in _IN_MPEGTS
-
     def _add_copy(self, template: Any) -> None:
+        if self.container == "mpegts" and _codec_name(template) not in _IN_MPEGTS:
+            raise UnsupportedFormatError(
+                f"Expected sound that {self.name} can hold, got {_codec_name(template)}; write an .mkv file instead"
+            )
         copy = self.output.add_stream_from_template(template)
         copy.metadata.update(_kept(template.metadata))
         copy.disposition = template.disposition
@@ -433,6 +426,11 @@ class _Copier:
         for plane, edited in zip(planes, (after.y, after.u, after.v), strict=True):
             if edited is not plane:
                 np.copyto(plane, edited)
+
+
+def _nominal(mean: Fraction, guessed: Fraction | None) -> Fraction:
+    """Frames per second: FFmpeg's guess where the mean is near it, bent only by what is cut at either end."""
+    return guessed if guessed and abs(mean / guessed - 1) <= Fraction(1, 50) else mean
 
 
 def _codec_name(stream: Any) -> str:

@@ -225,6 +225,21 @@ def test_signals_are_as_they_were_after_a_run(commands: None) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
 
 
+@pytest.mark.parametrize(("name", "left_alone"), [("misbehave", False), ("serve", True)])
+def test_the_service_has_the_signals_to_itself(
+    commands: None, monkeypatch: pytest.MonkeyPatch, name: str, left_alone: bool
+) -> None:
+    seen = []
+
+    @click.command()
+    def look() -> None:
+        seen.append(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+
+    monkeypatch.setattr(cli.LazyGroup, "get_command", lambda *_: look)
+    assert cli.run([name]) == 0
+    assert seen == [left_alone]
+
+
 def test_a_name_in_another_encoding_is_escaped(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["misbehave", "name", "--json"]) == 2
     captured = capsys.readouterr()

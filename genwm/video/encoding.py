@@ -93,6 +93,7 @@ _SUFFIXES = {
     ".ts": "mpegts",
     ".gif": "gif",
 }
+_IN_MPEGTS = ("h264", "hevc", "mpeg4")  # FFmpeg writes others as nameless data
 SQUARE = Fraction(1)
 _YUV = re.compile(r"yuvj?4(\d)(\d)p(\d*)(?:le)?$")
 
@@ -270,6 +271,10 @@ def add_video_stream(
     sample_aspect: Fraction = SQUARE,
 ) -> VideoStream:
     """Adds an encoder; ``colors`` are the H.273 numbers of (matrix, primaries, transfer)."""
+    if output.format.name == "mpegts" and codec not in _IN_MPEGTS:
+        raise UnsupportedFormatError(
+            f"Expected a codec of {', '.join(_IN_MPEGTS)} for MPEG-TS, got {codec}; choose one or write an .mkv file"
+        )
     if codec == "ffv1" and not _can_be_sliced(width, height, pixel_format):
         options = {**options, "level": "1", "slices": "0"}  # the version of the format that knows no slices
     stream = output.add_stream(encoder_for(codec).name, rate=rate, options=dict(options))

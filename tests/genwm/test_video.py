@@ -593,6 +593,15 @@ def test_sound_that_mpegts_would_make_nameless_is_refused(
     assert os.listdir(tmp_path) == ["in.mkv"]
 
 
+@pytest.mark.parametrize("codec", ["vp9", "av1", "prores", "ffv1"])
+def test_codecs_that_mpegts_would_make_nameless_are_refused(
+    tmp_path: Path, pictures: np.ndarray, codec: Any
+) -> None:
+    with pytest.raises(errors.UnsupportedFormatError, match=f"for MPEG-TS, got {codec}; choose one"):
+        written(tmp_path / "a.ts", pictures[:2], codec)
+    assert os.listdir(tmp_path) == []
+
+
 def with_streams(path: Path, *sources: Path, first: int | None = 0, cover: bool = False) -> Path:
     """The first streams of files in one; ``first`` is the default one, ``cover`` makes a cover picture of the last."""
     inputs = [av.open(str(source)) for source in sources]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from genwm.keys import Key
+from genwm.text import escaped
 
 SCHEMA = "genwm.record/1"
 
@@ -170,4 +171,4 @@ def verify_file(path: str | os.PathLike[str], *, keys: Sequence[Key], timeline: 
 
 def printable(text: str) -> str:
     """One line that JSON can hold: file names of other encodings come as lone surrogates."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    return " ".join(escaped(text).split())

@@ -34,6 +34,7 @@ from detectors.scan.settings import Settings, versions
 from detectors.verdict import judge
 from detectors.watermark import ALL_FRAMES, read_watermark
 from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError, debugging
+from genwm.text import escaped
 from genwm.video import Planes, VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def out_of_memory(name: str) -> str:
 
 def name_of(path: str | os.PathLike[str]) -> str:
     """A path as JSON can hold it."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return escaped(os.fsdecode(path))
 
 
 def _examined(

@@ -11,7 +11,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +22,7 @@ import click
 
 from genwm import __version__
 from genwm.commands.embed import parse_payload
-from genwm.errors import GenwmError, InputError, OutputExistsError, UnsupportedFormatError
+from genwm.errors import GenwmError, InputError, OutputExistsError, SameFileError, UnsupportedFormatError
 from genwm.keys import Keyring
 from genwm.provenance import DIGITAL_SOURCE_TYPE
 from genwm.sizes import check_shown
@@ -163,6 +163,8 @@ def generate(
     request = asked if seed is None else replace(asked, seed=seed)
     if model is None:
         request = as_embedded(request)
+    source = _embedded() if model is None else model
+    _check_apart(_names(out, report), (image, video, *(sign or ()), *_files_of(source)))
     check_request(request)
     if report and request.frames is not None and request.frames < 3:
         raise InputError(f"Expected 3 frames or more for --report, got --frames {request.frames}; leave --report out.")
@@ -170,7 +172,6 @@ def generate(
     if model is None and revision is not None:
         raise InputError(f"Expected --model with --revision, got revision {revision} alone; leave it out or add "
                          "--model.")
-    source = model or _embedded()
     registry = None if no_registry else Registry()
     if registry is not None:
         registry.check()
@@ -321,11 +322,33 @@ def _codec_for(out: str, asked: str | None, crf: float | None) -> str:
     return str(codec)
 
 
+def _names(out: str, report: bool) -> dict[str, str]:
+    """The files that are written, by what they hold."""
+    return {"json": f"{out}.json", **({"report": f"{out}.report.json"} if report else {}), "video": out}
+
+
+def _files_of(model: str) -> Iterator[Path]:
+    """The files of a model in a local folder; none of one on the hub."""
+    from genwm.pipelines import INDEX
+
+    if Path(model, INDEX).is_file():
+        yield from (path for path in Path(model).rglob("*") if path.is_file())
+
+
+def _check_apart(names: Mapping[str, str], inputs: Iterable[str | Path | None]) -> None:
+    """SameFileError where a file that would be written is, under whatever name, one that is read."""
+    for given in inputs:
+        for name in names.values():
+            if given is not None and os.path.exists(given) and os.path.exists(name) and os.path.samefile(given, name):
+                raise SameFileError(f"Expected an output other than the input {given}, got {name}; choose another "
+                                    "name.")
+
+
 def _outputs(stack: ExitStack, out: str, report: bool, force: bool) -> dict[str, str]:
     """Temporary names of what is written, each of which becomes the real one when all went well."""
     from genwm.output import atomic_output
 
-    names = {"json": f"{out}.json", **({"report": f"{out}.report.json"} if report else {}), "video": out}
+    names = _names(out, report)
     if not force and (there := [name for name in names.values() if os.path.exists(name)]):
         raise OutputExistsError(f"Expected no file at {there[-1]}, got one; choose another name or give --overwrite.")
     return {kind: stack.enter_context(atomic_output(name, overwrite=force)) for kind, name in names.items()}

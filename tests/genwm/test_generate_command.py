@@ -174,6 +174,34 @@ def test_outputs_that_exist_are_kept(
         (tmp_path / name).unlink()
 
 
+@pytest.mark.parametrize(
+    ("out", "options"),
+    [
+        ("in.mp4", ("--video", "IN/in.mp4")),
+        ("link.mp4", ("--video", "IN/in.mp4")),
+        ("other.mp4", ("--image", "IN/other.mp4.json")),
+        ("other.mp4", ("--report", "--image", "IN/other.mp4.report.json")),
+        ("other.mp4", ("--sign", "IN/other.mp4.json", "IN/key.pem")),
+        ("other.mp4", ("--sign", "IN/chain.pem", "IN/other.mp4")),
+        ("model/extra.mp4", ("--model", "IN/model")),
+    ],
+)
+def test_an_input_is_never_an_output(
+    tmp_path: Path, ring: Keyring, unloadable: None, capsys: pytest.CaptureFixture[str], out: str,
+    options: tuple[str, ...],
+) -> None:
+    make_clip(tmp_path / "in.mp4", frames=9)
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "in.mp4")
+    (tmp_path / "model").mkdir()
+    for name in ("other.mp4", "other.mp4.json", "other.mp4.report.json", "model/extra.mp4", "model/model_index.json"):
+        (tmp_path / name).write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    given = [part.replace("IN", str(tmp_path)) for part in options]
+    status, record, _ = run(capsys, PROMPT, "-o", tmp_path / out, *SMALL, *given, "--overwrite", "--json")
+    assert (status, record["error"]["code"]) == (2, "output-is-input")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_outputs_that_exist_are_replaced_when_asked(
     tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,14 +6,15 @@ decoder, offloading and compiled parts are all inside that call, and the mark is
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -116,71 +117,58 @@ _attached: WeakSet[Any] = WeakSet()
 class DecoderHook:
     """Marks what the autoencoders of a pipeline decode, until :meth:`detach` or the end of its ``with`` block.
 
-    Made by :func:`mark_decoder`, which attaches it.
+    Made by :func:`mark_decoder`, which attaches it; a ``with`` block attaches it again where it was detached. A deep
+    copy of an autoencoder that is made meanwhile is marked by the same hook, and let go with it.
 
     Attributes:
         marks: what is written, one for all or one for each item of the batch.
         frames_per_item: see :func:`mark_decoder`.
-        frames_marked: frames marked so far.
+        frames_marked: frames marked since it was attached.
     """
 
     def __init__(self, autoencoders: Sequence[Any], marks: Sequence[Mark], frames_per_item: int | None) -> None:
         self.marks = tuple(marks)
         self.frames_per_item = frames_per_item
-        self.frames_marked = 0
-        self._attached = True
+        self._autoencoders = tuple(autoencoders)
+        self._copies: WeakSet[Any] = WeakSet()
+        self._attached = False
         self._markers: dict[tuple[int, int], list[Marker]] = {}
         self._within = threading.local()
-        self._undo = [self._attach(autoencoder) for autoencoder in autoencoders]
+        self._attach()
 
     def detach(self) -> None:
         """Lets the autoencoders decode as they did before, bit by bit; does nothing the second time."""
+        if not self._attached:
+            return
         self._attached = False
-        while self._undo:
-            self._undo.pop()()
+        for autoencoder in (*self._autoencoders, *self._copies):
+            _attached.discard(autoencoder)
+            decode = vars(autoencoder).get("decode")
+            if isinstance(decode, _MarkedDecode) and decode.hook is self:  # else wrapped once more since, and what is
+                decode.undo()  # left of this hook only passes through
+        self._copies.clear()
         self._markers.clear()
 
     def __enter__(self) -> DecoderHook:
+        """Attaches it where it was detached. Errors: InputError where another hook marks an autoencoder by now."""
+        if not self._attached:
+            self._attach()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
                  ) -> None:
         self.detach()
 
-    def _attach(self, autoencoder: Any) -> Callable[[], None]:
-        import torch
-
-        layout = LAYOUTS[type(autoencoder).__name__]
-        before = vars(autoencoder).get("decode")  # of the object itself, such as a compiled one
-        decode = autoencoder.decode
-        mark: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
-            functools.partial(self._mark, layout=layout))
-
-        @functools.wraps(decode)
-        def marked(*args: Any, **kwargs: Any) -> Any:
-            # A decode that calls itself, for tiles say, is marked at the outermost call alone.
-            if not self._attached or getattr(self._within, "decode", False):
-                return decode(*args, **kwargs)
-            self._within.decode = True
-            try:
-                result = decode(*args, **kwargs)
-            finally:
-                self._within.decode = False
-            mark(result if isinstance(result, torch.Tensor) else result[0])
-            return result
-
-        def undo() -> None:
-            _attached.discard(autoencoder)
-            if vars(autoencoder).get("decode") is not marked:
-                return  # wrapped once more since: what is left of this hook only passes through
-            if before is None:
-                del autoencoder.decode
-            else:
-                autoencoder.decode = before
-
-        autoencoder.decode = marked
-        _attached.add(autoencoder)
-        return undo
+    def _attach(self) -> None:
+        for autoencoder in self._autoencoders:
+            if autoencoder in _attached:
+                raise InputError(f"Expected a decoder without a mark, got a {type(autoencoder).__name__} that is marked"
+                                 " already; detach the other hook first.")
+        self._attached = True
+        self.frames_marked = 0
+        for autoencoder in self._autoencoders:
+            autoencoder.decode = _MarkedDecode(self, autoencoder, vars(autoencoder).get("decode"))
+            _attached.add(autoencoder)
 
     def _mark(self, decoded: Tensor, layout: Layout) -> None:
         """Marks the pictures of a decoder's output in place, a frame at a time."""
@@ -226,6 +214,58 @@ class DecoderHook:
         return self._markers[size]
 
 
+class _MarkedDecode:
+    """``decode`` of one autoencoder while a hook is on it: an object, not a function, so that a deep copy of the
+    autoencoder gets one that decodes with the copy's weights.
+
+    Args:
+        before: a ``decode`` of the object itself, such as a compiled one; None for that of its class.
+    """
+
+    def __init__(self, hook: DecoderHook, autoencoder: Any, before: Any) -> None:
+        import torch
+
+        decode = MethodType(type(autoencoder).decode, autoencoder) if before is None else before
+        functools.update_wrapper(self, decode)
+        self.hook, self._autoencoder, self._before, self._decode = hook, autoencoder, before, decode
+        layout = LAYOUTS[type(autoencoder).__name__]
+        self._mark: Any = torch.compiler.disable(  # type: ignore[no-untyped-call]
+            functools.partial(hook._mark, layout=layout))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        import torch
+
+        hook = self.hook
+        # A decode that calls itself, for tiles say, is marked at the outermost call alone.
+        if not hook._attached or getattr(hook._within, "decode", False):
+            return self._decode(*args, **kwargs)
+        hook._within.decode = True
+        try:
+            result = self._decode(*args, **kwargs)
+        finally:
+            hook._within.decode = False
+        self._mark(result if isinstance(result, torch.Tensor) else result[0])
+        return result
+
+    def undo(self) -> None:
+        if self._before is None:
+            del self._autoencoder.decode
+        else:
+            self._autoencoder.decode = self._before
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _MarkedDecode:
+        copied = copy.deepcopy(self._autoencoder, memo)  # found in ``memo``, where it is what is being copied
+        if self.hook._attached:
+            self.hook._copies.add(copied)
+            _attached.add(copied)
+        return _MarkedDecode(self.hook, copied, copy.deepcopy(self._before, memo))
+
+    def __reduce__(self) -> Any:
+        # Pickled without the hook it would decode unmarked frames elsewhere, and with it the file would hold the key.
+        raise InputError(f"Expected a decoder without a mark to pickle, got a {type(self._autoencoder).__name__} that "
+                         "is marked; detach the hook first, or use save_pretrained.")
+
+
 def mark_decoder(
     pipeline_or_vae: Any, mark: Mark | Sequence[Mark], *, frames_per_item: int | None = None
 ) -> DecoderHook:
@@ -259,9 +299,6 @@ def mark_decoder(
     autoencoders = _picture_decoders(pipeline_or_vae)
     for autoencoder in autoencoders:
         name = type(autoencoder).__name__
-        if autoencoder in _attached:
-            raise InputError(f"Expected a decoder without a mark, got a {name} that is marked already; detach the "
-                             "other hook first.")
         if len(marks) > 1 and frames_per_item is None and not LAYOUTS[name].video:
             raise InputError(f"Expected frames_per_item for {len(marks)} marks, got none with {name}, which decodes "
                              "single frames; give the number of frames of one video.")

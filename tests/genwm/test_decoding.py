@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,56 @@ def test_the_hook_leaves_when_the_block_fails() -> None:
     with pytest.raises(RuntimeError, match="mine"), mark_decoder(model, MARK):
         raise RuntimeError("mine")
     assert "decode" not in vars(model)
+
+
+def test_a_hook_that_is_entered_again_marks_again() -> None:
+    model: Any = autoencoder("AutoencoderKL")
+    hook = mark_decoder(model, (MARK, OTHER), frames_per_item=4)
+    first = decode(model, "AutoencoderKL")
+    hook.detach()
+    plain = decode(model, "AutoencoderKL")
+    with hook:
+        assert torch.equal(decode(model, "AutoencoderKL"), first)  # from its first item on
+    with hook:
+        assert torch.equal(decode(model, "AutoencoderKL"), first)
+    assert hook.frames_marked == len(first)
+    assert torch.equal(decode(model, "AutoencoderKL"), plain)
+    with mark_decoder(model, OTHER), pytest.raises(InputError, match="marked already"):
+        hook.__enter__()
+
+
+def test_a_copy_decodes_with_its_own_weights_and_is_marked_as_long_as_the_original() -> None:
+    name = "AutoencoderKLWan"
+    model: Any = autoencoder(name)
+    with mark_decoder(model, MARK) as hook:
+        copied = copy.deepcopy(model)
+        assert torch.equal(decode(copied, name), decode(model, name))
+        with torch.no_grad():
+            for weight in copied.parameters():
+                weight.mul_(0.9)
+        before = hook.frames_marked
+        changed = decode(copied, name)
+        assert hook.frames_marked > before
+        assert not torch.equal(changed, decode(model, name))
+        with pytest.raises(InputError, match="marked already"):
+            mark_decoder(copied, OTHER)
+    assert "decode" not in vars(copied)
+    plain = decode(copied, name)
+    assert not torch.equal(plain, changed)
+    with mark_decoder(copied, MARK):
+        assert torch.equal(decode(copied, name), changed)
+    assert torch.equal(decode(copied, name), plain)
+
+
+def test_a_marked_decoder_is_saved_without_its_key_and_not_pickled(tmp_path: Path) -> None:
+    model: Any = autoencoder("AutoencoderKLWan")
+    plain = decode(model, "AutoencoderKLWan")
+    with mark_decoder(model, MARK):
+        model.save_pretrained(tmp_path)
+        with pytest.raises(InputError, match="detach the hook first"):
+            pickle.dumps(model)
+    for loaded in (type(model).from_pretrained(tmp_path), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(decode(loaded, "AutoencoderKLWan"), plain)
 
 
 def test_frames_of_image_decoders_are_counted_over_chunks() -> None:

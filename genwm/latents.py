@@ -6,6 +6,7 @@ the same frames as undivided; where none is known, ``split_for`` says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ class Call:
     kwargs: Mapping[str, Any]
     dtype: Any
 
+
+#: Latents that windows may overlap by: those of a deeper decoder would be longer than nearly every clip.
+_FAR = 8
 
 Split = Callable[[Any, "Tensor", Call], Iterator["Tensor"]]
 
@@ -104,6 +108,35 @@ def _tiles_in_time(vae: Any, latent: Tensor, call: Call, *, drop_first: bool) ->
             return
 
 
+def _windows(vae: Any, latent: Tensor, call: Call, *, reach: int) -> Iterator[Tensor]:
+    """Windows of a decoder whose frames see no latent farther off than ``reach``: they overlap by as much as what is
+    near a cut needs, and each gives the frames that no cut touches; one is held at a time."""
+    ratio = vae.temporal_compression_ratio
+    for start in range(0, latent.shape[2], 2 * reach):
+        stop, first = min(start + 2 * reach, latent.shape[2]), max(start - reach, 0)
+        window = latent[:, :, first : stop + reach]
+        (decoded,) = vae.decode(window, *call.args, **call.kwargs, return_dict=False)
+        before = ratio * (start - first - 1) + 1 if start else 0  # the first latent of all stands for one frame
+        for part in decoded[:, :, before : ratio * (stop - first - 1) + 1].split(ratio, dim=2):
+            yield part.clone()  # so that who still holds a part does not hold the window while the next is decoded
+        del decoded, part
+
+
+def _reach(vae: Any) -> int | None:
+    """How many latents away a frame of LTX's decoder sees; None where it draws noise, which no two calls share."""
+    if any(vae.config.decoder_inject_noise):
+        return None
+    reach, rate, faster = 0.0, 1, 1
+    for module in vae.decoder.modules():  # in the order in which they run, but for an upsampler's own convolution
+        kind = type(module).__name__
+        if kind == "LTXVideoUpsampler3d":
+            faster = module.stride[0]
+        elif kind == "LTXVideoCausalConv3d":
+            reach += (module.kernel_size[0] - 1) / (rate if module.is_causal else 2 * rate)
+            rate, faster = rate * faster, 1
+    return math.ceil(reach)
+
+
 def split_for(vae: Any, call: Call) -> Split | None:
     """How to decode in parts what ``decode`` would decode at once to the same frames; None where that is not known.
 
@@ -122,6 +155,8 @@ def split_for(vae: Any, call: Call) -> Split | None:
         if call.latent.shape[2] > vae.tile_sample_min_num_frames // vae.temporal_compression_ratio:
             return partial(_tiles_in_time, drop_first=in_time[name])
         return _whole  # shorter than one tile
+    if name == "AutoencoderKLLTXVideo" and (reach := _reach(vae)) is not None and reach <= _FAR:
+        return partial(_windows, reach=reach) if call.latent.shape[2] > 4 * reach else _whole  # shorter than a window
     return None
 
 

@@ -20,6 +20,7 @@ from genwm.errors import BudgetError, InputError, MissingExtraError, SizeError  
 from genwm.generation import Request, call_arguments, generate  # noqa: E402
 from genwm.latents import Call, split_for  # noqa: E402
 from genwm.marking import Mark  # noqa: E402
+from genwm.tiny import autoencoder as tiny  # noqa: E402
 from genwm.video import write_image  # noqa: E402
 from tests.clips import KEY, PAYLOAD, make_clip, scene  # noqa: E402
 from tests.genwm.pipelines import folders  # noqa: E402
@@ -159,9 +160,35 @@ def test_parts_add_up_to_the_whole(name: str, config: dict[str, Any], shape: tup
     torch.testing.assert_close(torch.cat(parts, dim=2 if latent.ndim == 5 else 0), whole, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("vae", [
+    tiny.build(widths=(8, 8, 8, 8), channels=8, width=32), autoencoder("AutoencoderKLLTXVideo"),
+    autoencoder("AutoencoderKLLTXVideo", decoder_causal=True),
+], ids=["the embedded one's shape", "LTX", "causal"])
+def test_windows_of_a_shallow_decoder_are_the_whole(vae: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genwm.latents._FAR", 18)
+    with torch.no_grad():
+        for weight in vae.decoder.parameters():
+            weight.mul_(2)  # so that far latents are felt
+        latent = torch.randn((1, 8, 75, 1, 2), generator=torch.Generator().manual_seed(1))
+        seen: list[int] = []
+        decode, call = vae.decode, Call(latent, (), {}, torch.float32)
+        whole = decode(latent).sample
+        split = split_for(vae, call)
+        assert split is not None
+        vae.decode = lambda part, **options: seen.append(part.shape[2]) or decode(part, **options)
+        parts = list(split(vae, latent, call))
+    torch.testing.assert_close(torch.cat(parts, dim=2), whole, atol=1e-5, rtol=1e-4)
+    assert max(seen) < 75
+    assert all(part.untyped_storage().nbytes() == part.nbytes for part in parts)
+
+
 def test_what_is_decoded_whole_is_said_to_be() -> None:
-    for name, shape in (("AutoencoderKLMochi", (1, 4, 4, 4, 6)), ("AutoencoderKLLTXVideo", (1, 8, 7, 2, 3))):
-        assert split_for(autoencoder(name), Call(torch.zeros(shape), (), {}, torch.float32)) is None
+    deep = {"decoder_layers_per_block": (4, 3, 3, 3, 4)}
+    noisy = {"decoder_inject_noise": (True,) * 5, "decoder_layers_per_block": (0, 0, 0, 0, 0)}
+    for name, config, shape in (("AutoencoderKLMochi", {}, (1, 4, 4, 4, 6)),
+                                ("AutoencoderKLLTXVideo", deep, (1, 8, 7, 2, 3)),
+                                ("AutoencoderKLLTXVideo", noisy, (1, 8, 7, 2, 3))):
+        assert split_for(autoencoder(name, **config), Call(torch.zeros(shape), (), {}, torch.float32)) is None
     tiled: Any = autoencoder("AutoencoderKLWan")
     tiled.enable_tiling()
     assert split_for(tiled, Call(torch.zeros(1, 4, 4, 4, 6), (), {}, torch.float32)) is None

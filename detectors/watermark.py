@@ -8,12 +8,13 @@ decodes a payload ends the reading, so a clear mark costs little and an absent o
 from __future__ import annotations
 
 import io
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import add
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,7 +165,7 @@ class Search:
 def read_watermark(
     source: Source | NDArray[np.uint8],
     *,
-    keys: Sequence[Key] | Key,
+    keys: Iterable[Key] | Key,
     timeline: bool = False,
     max_frames: int = FRAME_BUDGET,
     threads: int = 2,
@@ -173,8 +174,8 @@ def read_watermark(
     """Reads the mark of a video or still image.
 
     Args:
-        source: path or binary file object; or frames, uint8 ``(frames, height, width, 3)`` RGB, which are taken as 25 a
-            second.
+        source: path, or binary file object that can seek; or frames, uint8 ``(frames, height, width, 3)`` RGB, which
+            are taken as 25 a second.
         keys: keys to try, retired ones included; or one key.
         timeline: also say which seconds are marked, by which payload; reads the whole file once more.
         max_frames: frames to use at most; the cost of a long video is bounded by it.
@@ -184,11 +185,13 @@ def read_watermark(
 
     Raises:
         KeyMissingError: no keys.
-        InputError: the file cannot be read, see ``genwm.errors``; an array of another shape or type.
+        InputError: the file cannot be read, see ``genwm.errors``; a source or keys of another type, an array of
+            another shape; ``max_frames`` below 1.
     """
-    keys = (keys,) if isinstance(keys, Key) else keys
-    if isinstance(source, np.ndarray):
-        source = _as_file(source)
+    keys = _as_keys(keys)
+    if not isinstance(max_frames, int) or max_frames < 1:
+        raise InputError(f"Expected max_frames of at least 1, got {max_frames!r}; let it use more frames.")
+    source = _as_file(source)
     if not keys:
         raise KeyMissingError("Expected at least one key to verify with, got none; make one with genwm keys new NAME.")
     started = time.perf_counter()
@@ -272,7 +275,34 @@ def _look_again(source: Source, earlier: Search, info: VideoInfo, threads: int, 
     return Grid(best.candidate, best.payload, EARLY_LOOK)
 
 
-def _as_file(frames: NDArray[np.uint8]) -> Source:
+def _as_keys(keys: Iterable[Key] | Key) -> tuple[Key, ...]:
+    given = (keys,) if isinstance(keys, Key) else tuple(keys) if isinstance(keys, Iterable) else None
+    if given is None or not all(isinstance(key, Key) for key in given):
+        raise InputError(f"Expected a Key or a sequence of Keys, got a {type(keys).__name__}; get them from "
+                         "Keyring.load().keys().")  # fmt: skip
+    return given
+
+
+def _as_file(source: Source | NDArray[np.uint8]) -> Source:
+    """The source itself where it can be read as a file, over and over."""
+    if isinstance(source, np.ndarray):
+        return _written(source)
+    if not isinstance(source, str | os.PathLike) and not _is_binary_file(source):
+        raise InputError("Expected a path, a binary file that can seek, or frames of shape (frames, height, width, 3) "
+                         f"and type uint8, got a {type(source).__name__}; open the file in mode 'rb', read a stream "
+                         "into io.BytesIO, or make one NumPy array of the frames.")  # fmt: skip
+    return source
+
+
+def _is_binary_file(source: object) -> bool:
+    file: Any = source
+    try:
+        return file.seekable() and isinstance(file.read(0), bytes)
+    except (AttributeError, TypeError, OSError, ValueError):  # no file, or one that is closed or only written to
+        return False
+
+
+def _written(frames: NDArray[np.uint8]) -> Source:
     """Frames as a file in memory, without loss but for the 4:2:0 that nearly every video has: so they are read as any
     other."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:

@@ -12,7 +12,7 @@ import inspect
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -291,11 +291,12 @@ def mark_decoder(
     MissingExtraError without torch.
     """
     require("torch", "generate")
-    marks = (mark,) if isinstance(mark, Mark) else tuple(mark)
+    marks = (mark,) if isinstance(mark, Mark) else tuple(mark) if isinstance(mark, Iterable) else ()
     if not marks or not all(isinstance(one, Mark) for one in marks):
         raise InputError(f"Expected a Mark or a sequence of Marks, got {mark!r}; make them with genwm.Mark.")
-    if frames_per_item is not None and frames_per_item < 1:
-        raise InputError(f"Expected frames_per_item of at least 1, got {frames_per_item}; give a video's frame count.")
+    if frames_per_item is not None and not (isinstance(frames_per_item, int) and frames_per_item >= 1):
+        raise InputError(f"Expected frames_per_item of at least 1, got {frames_per_item!r}; give a video's frame "
+                         "count.")
     autoencoders = _picture_decoders(pipeline_or_vae)
     for autoencoder in autoencoders:
         name = type(autoencoder).__name__

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genwm.errors import InputError, KeyMissingError
+from genwm.extras import require
 from genwm.keys import Key
 from genwm.lattice import embed, tile
 from genwm.payload import encode
@@ -39,6 +40,11 @@ class Mark:
         payload: 64 bits, 0 <= payload < 2^64.
         strength: 'invisible', 'balanced' or 'strong'.
         profile: 'colour' writes in luma and both colour differences, 'luma' in luma alone.
+
+    Raises:
+        InputError: no Key, another strength or profile.
+        PayloadError: another payload.
+        KeyMissingError: a retired key.
     """
 
     key: Key
@@ -47,10 +53,12 @@ class Mark:
     profile: Profile = "colour"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.key, Key):
+            raise InputError(f"Expected a Key, got a {type(self.key).__name__}; get one from Keyring.load().get(NAME).")
         encode(self.payload)  # raises PayloadError
-        if self.strength not in STRENGTHS:
+        if self.strength not in get_args(Strength):
             raise InputError(f"Expected strength to be one of {get_args(Strength)}, got {self.strength!r}; choose one.")
-        if self.profile not in PROFILES:
+        if self.profile not in get_args(Profile):
             raise InputError(f"Expected profile to be one of {get_args(Profile)}, got {self.profile!r}; choose one.")
         if self.key.retired:
             raise KeyMissingError(f"Expected an active key, got {self.key.name!r}, which is retired; use another key.")
@@ -187,7 +195,16 @@ def mark_frames(frames: Tensor, mark: Mark) -> Tensor:
 
     Returns:
         A tensor of the same shape, dtype and device, in [0, 1].
+
+    Raises:
+        InputError: no tensor, one of another shape or dtype, or no Mark.
+        MissingExtraError: without torch.
     """
+    if not isinstance(frames, require("torch", "generate").Tensor):
+        raise InputError(f"Expected a torch tensor of shape (N, 3, H, W), got a {type(frames).__name__}; convert it "
+                         "with torch.as_tensor.")
+    if not isinstance(mark, Mark):
+        raise InputError(f"Expected a Mark, got a {type(mark).__name__}; make one with genwm.Mark.")
     if frames.ndim != 4:
         raise InputError(f"Expected frames of shape (N, 3, H, W), got {tuple(frames.shape)}; rearrange them.")
     return Marker(mark, frames.shape[3], frames.shape[2]).rgb(frames)

@@ -90,8 +90,13 @@ def scan(path: str | os.PathLike[str], settings: Settings | None = None) -> Reco
     The file is read in this process, without limits on time and memory: use `Pool` for files of strangers.
     ``settings`` default to the user's keyring and the shipped policy.
 
-    Raises KeyringError, KeyMissingError (nothing to look for).
+    Raises KeyringError, KeyMissingError (nothing to look for), InputError for anything but a path and `Settings`.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"Expected the path of a file, got a {type(path).__name__}; write it to a file first, or look "
+                         "for marks in frames with read_watermark.")
+    if not isinstance(settings, Settings | None):
+        raise InputError(f"Expected Settings, got a {type(settings).__name__}; make them with Settings.load.")
     settings = Settings.load() if settings is None else settings
     settings.check()
     return examine(path, settings).record

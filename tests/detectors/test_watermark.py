@@ -17,6 +17,7 @@ from detectors import read_watermark
 from detectors.watermark import EARLY_LOOK, FRAME_BUDGET, LAST_LOOK, SMALL_LINES, Search, key_frames, opened
 from genwm import Key
 from genwm.errors import EmptyFileError, InputError, KeyMissingError, NotFoundError
+from genwm.keys import Keyring
 from genwm.lattice.decision import HINT_LOG10_P, THRESHOLD_LOG10_P, Family
 from genwm.lattice.geometry import Candidate
 from genwm.payload import Decoded
@@ -178,6 +179,48 @@ def test_two_marks_in_one_clip_are_each_found_by_their_key(tmp_path: Path, clip:
 def test_no_keys_are_an_error(plain_clip: Path) -> None:
     with pytest.raises(KeyMissingError, match="genwm keys new"):
         read_watermark(plain_clip, keys=[])
+
+
+@pytest.mark.parametrize("keys", ["studio", None, 7, [KEY, "studio"], Keyring(Path("none"))])
+def test_other_keys_are_refused(plain_clip: Path, keys: Any) -> None:
+    with pytest.raises(InputError, match=r"^Expected a Key or a sequence of Keys, got a \w+; get them from"):
+        read_watermark(plain_clip, keys=keys)
+
+
+def test_keys_may_come_one_by_one(tmp_path: Path, clip: Frames) -> None:
+    reading = read_watermark(written(tmp_path / "clip.mp4", clip), keys=(key for key in (OTHER, KEY)))
+    assert (reading.key, reading.payload) == (KEY.name, PAYLOAD)
+
+
+class Endless(io.RawIOBase):
+    """A stream that cannot go back."""
+
+    def readable(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("source", [
+    None, 7, b"bytes", [np.zeros((8, 8, 3), np.uint8)], Endless(), io.StringIO("text"), memoryview(b"bytes"),
+])
+def test_sources_that_are_no_file_are_refused(source: Any) -> None:
+    with pytest.raises(InputError, match=rf"^Expected a path, a binary file .* got a {type(source).__name__}; "):
+        read_watermark(source, keys=KEY)
+
+
+def test_a_closed_file_and_a_tensor_are_refused(plain_clip: Path) -> None:
+    with plain_clip.open("rb") as file:
+        pass
+    with pytest.raises(InputError, match="got a BufferedReader; open the file"):
+        read_watermark(file, keys=KEY)
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InputError, match="got a Tensor; "):
+        read_watermark(torch.zeros(4, 3, 8, 8), keys=KEY)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, None])
+def test_at_least_one_frame_is_read(plain_clip: Path, count: Any) -> None:
+    with pytest.raises(InputError, match="Expected max_frames of at least 1"):
+        read_watermark(plain_clip, keys=KEY, max_frames=count)
 
 
 # --- nothing to find

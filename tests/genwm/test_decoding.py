@@ -184,6 +184,9 @@ class Unknown(torch.nn.Module):
         (lambda: autoencoder("AutoencoderKL"), MARK, {"frames_per_item": 0}, "at least 1"),
         (lambda: autoencoder("AutoencoderKL"), (), {}, "sequence of Marks"),
         (lambda: autoencoder("AutoencoderKL"), "mark", {}, "sequence of Marks"),
+        (lambda: autoencoder("AutoencoderKL"), None, {}, "sequence of Marks"),
+        (lambda: autoencoder("AutoencoderKL"), MARK, {"frames_per_item": "x"}, "at least 1, got 'x'"),
+        (lambda: None, MARK, {}, "got NoneType"),
     ],
 )
 def test_what_is_refused(target: Any, marks: Any, options: dict[str, Any], words: str) -> None:

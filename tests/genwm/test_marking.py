@@ -163,12 +163,25 @@ def test_other_tensors_are_refused(frames: torch.Tensor) -> None:
         mark_frames(frames, MARK)
 
 
+@pytest.mark.parametrize(("frames", "mark", "got"), [
+    (np.zeros((1, 3, 8, 8), np.float32), MARK, "ndarray"), (None, MARK, "NoneType"),
+    ([torch.zeros(3, 8, 8)], MARK, "list"),
+    (torch.zeros(1, 3, 8, 8), None, "NoneType"), (torch.zeros(1, 3, 8, 8), 7, "int"),
+])
+def test_other_types_are_refused(frames: Any, mark: Any, got: str) -> None:
+    with pytest.raises(InputError, match=f"^Expected a .*, got a {got}; "):
+        mark_frames(frames, mark)
+
+
 def test_marks_that_cannot_be() -> None:
     for payload in (-1, 1 << 64, True, 1.5):
         with pytest.raises(PayloadError):
             Mark(KEY, payload)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="strength"):
-        Mark(KEY, 1, "loud")  # type: ignore[arg-type]
+    for strength in ("loud", ["strong"]):
+        with pytest.raises(InputError, match="strength"):
+            Mark(KEY, 1, strength)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Expected a Key, got a str"):
+        Mark("studio", 1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="profile"):
         Mark(KEY, 1, profile="red")  # type: ignore[arg-type]
     with pytest.raises(KeyMissingError, match="retired"):

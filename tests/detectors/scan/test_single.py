@@ -22,7 +22,7 @@ from detectors.scan.settings import available
 from detectors.scan.single import _moments, examine
 from detectors.synthetic import classify
 from genwm import Key
-from genwm.errors import KeyMissingError
+from genwm.errors import InputError, KeyMissingError
 from genwm.keys import Keyring
 from genwm.video import read_planes, write_image, write_video
 from tests.clips import KEY, PAYLOAD, marked, scene
@@ -65,6 +65,14 @@ def test_the_package_can_be_called(clip: Path) -> None:
 
     assert package(clip, Settings(keys=(KEY,))).verdict == "watermark_detected"  # type: ignore[operator]
     assert function(clip, Settings(keys=(KEY,))).verdict == "watermark_detected"
+
+
+@pytest.mark.parametrize("path", [np.zeros((2, 8, 8, 3), np.uint8), None, b"clip.mp4"])
+def test_what_is_no_path_is_refused(path: Any, clip: Path) -> None:
+    with pytest.raises(InputError, match=f"^Expected the path of a file, got a {type(path).__name__}; "):
+        scan(path, Settings(keys=(KEY,)))
+    with pytest.raises(InputError, match=r"^Expected Settings, got a str; "):
+        scan(clip, "strict")  # type: ignore[arg-type]
 
 
 def test_names_of_the_package() -> None:

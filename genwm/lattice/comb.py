@@ -12,22 +12,38 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from genwm.lattice import tile
 from genwm.lattice.spectrum import PlaneSpectrum, Spectrum, frequencies
 
+#: Hypotheses on either axis whose mean a hypothesis is compared with.
+NEIGHBOURS = 15
 
-def ranked(spectrum: Spectrum, matrices: NDArray[np.float64], count: int, *, reach: int) -> NDArray[np.int64]:
-    """The ``count`` hypotheses with the most power on the lattice's lines, without any key; the best first.
+
+def ranked(spectrum: Spectrum, grids: Sequence[NDArray[np.float64]], count: int, *, reach: int) -> NDArray[np.float64]:
+    """Up to ``count`` hypotheses with the most power on the lattice's lines, without any key: float64 ``(n, 2, 2)``.
+
+    Half of them have the most power of all, half the most above what their neighbours have: lines of the picture lend
+    power to many hypotheses alike, the mark to few.
 
     Args:
-        matrices: float64 ``(n, 2, 2)``, see ``spectrum``.
+        grids: float64 ``(rows, columns, 2, 2)``, see ``spectrum``; neighbours stand beside one another.
         reach: lattice indices of the luma that are looked at stay below it.
     """
     maps = [_power_map(plane) for plane in spectrum.planes]
+    hypotheses = np.concatenate([grid.reshape(-1, 2, 2) for grid in grids])
     # A quarter of the lines tells which hypotheses are worth looking at in full.
-    likely = _highest(_comb(maps, matrices, every=4, reach=reach), 64 * count)
-    return likely[_highest(_comb(maps, matrices[likely], every=1, reach=reach), count)]
+    rough = _comb(maps, hypotheses, every=4, reach=reach)
+    ends = np.cumsum([grid.shape[0] * grid.shape[1] for grid in grids])
+    usual = np.concatenate([
+        ndimage.uniform_filter(power.reshape(grid.shape[:2]), NEIGHBOURS, mode="nearest").ravel()
+        for power, grid in zip(np.split(rough, ends[:-1]), grids, strict=True)
+    ])
+    likely = np.union1d(_highest(rough, 32 * count), _highest(rough - usual, 32 * count))
+    power = _comb(maps, hypotheses[likely], every=1, reach=reach)
+    chosen = np.union1d(_highest(power, count // 2), _highest(power - usual[likely], count // 2))
+    return np.asarray(hypotheses[likely[chosen]], np.float64)
 
 
 @lru_cache(maxsize=1)
@@ -52,7 +68,7 @@ def _highest(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
 
 def _comb(maps: Sequence[tuple[NDArray[np.float32], tuple[float, float]]], matrices: NDArray[np.float64], *, every: int,
           reach: int) -> NDArray[np.float64]:
-    """Power on every ``every``-th line of the lattice, relative to what chance gives: float ``(n,)``."""
+    """Mean power on every ``every``-th line of the lattice over what chance gives: float ``(n,)``."""
     index, planes, weight = (column[::every] for column in _comb_lines(reach))
 
     def part(block: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -72,13 +88,12 @@ def _comb(maps: Sequence[tuple[NDArray[np.float32], tuple[float, float]]], matri
 
     blocks = np.array_split(matrices, max(1, len(matrices) // 512))
     with ThreadPoolExecutor(2) as pool:
-        return np.concatenate(list(pool.map(part, blocks)))
+        return np.asarray(np.concatenate(list(pool.map(part, blocks))) / weight.sum(), np.float64)
 
 
 def _power_map(plane: PlaneSpectrum) -> tuple[NDArray[np.float32], tuple[float, float]]:
     """Whitened power minus its mean over the whole frequency plane, zero frequency in the middle, at the resolution
-    of the unpadded
-    picture; and the map's cells per cycle per nominal pixel, (x, y)."""
+    of the unpadded picture; and the map's cells per cycle per nominal pixel, (x, y)."""
     power = plane.bins.real**2 + plane.bins.imag**2
     power -= power.mean()
     rows, columns = power.shape[0] // 2 * 2, power.shape[1] // 2 * 2

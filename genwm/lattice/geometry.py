@@ -244,11 +244,9 @@ def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, short
     Too many for a correlation each: a key-less pass ranks them by the power that stands on the lattice's lines, and
     only the ``shortlist`` is correlated and counted in the p-value.
     """
-    hypotheses = _warps(spectrum)
-    likely = ranked(spectrum, hypotheses, shortlist, reach=GRID // 2)
+    upright = ranked(spectrum, _warps(spectrum), shortlist, reach=GRID // 2)
     # The set of lattice lines is its own mirror image, so the ranking holds for mirrored pictures as well: the mirror
     # of a turn by an angle is the opposite turn.
-    upright = hypotheses[likely]
     mirrored = _FLIPS[1] @ upright
     both = np.concatenate([upright, mirrored])
     matrices = np.concatenate([both, -both])
@@ -257,19 +255,20 @@ def warped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, short
     return _best_of(spectrum, signs, matrices, family, free=_FREE, keep=keep, workers=workers)
 
 
-def _warps(spectrum: Spectrum) -> NDArray[np.float64]:
-    """Rotations at scales of 0.7 to 2, squeezes at scales of 0.8 to 1.6."""
+def _warps(spectrum: Spectrum) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rotations at scales of 0.7 to 2, and squeezes at scales of 0.8 to 1.6: float64 ``(scales, angles, 2, 2)`` and
+    ``(scales, ratios, 2, 2)``."""
     step = _step(spectrum)
     values = scales(spectrum, 0.7, 2.0)
     angles = np.arange(step, MAX_ROTATION, step)
     angles = np.concatenate([-angles[::-1], angles])
     cos, sin = np.cos(angles), np.sin(angles)
     rotations = np.stack([np.stack([cos, -sin], axis=-1), np.stack([sin, cos], axis=-1)], axis=-2)
-    rotated = (rotations[None] / values[:, None, None, None]).reshape(-1, 2, 2)
+    rotated = rotations[None] / values[:, None, None, None]
     values = scales(spectrum, 0.8, 1.6)
     ratios = np.sqrt(np.exp(np.arange(math.log(MIN_ASPECT), math.log(MAX_ASPECT), step)))
     squeezed = _diagonal((ratios / values[:, None]).ravel(), (1 / ratios / values[:, None]).ravel())
-    return np.concatenate([rotated, squeezed])
+    return rotated, squeezed.reshape(len(values), len(ratios), 2, 2)
 
 
 def _best_of(

@@ -15,7 +15,7 @@ from scipy import ndimage, stats
 
 from genwm import payload as code
 from genwm.keys import Key
-from genwm.lattice import decision, decode, embed, geometry, pilots, tile
+from genwm.lattice import comb, decision, decode, embed, geometry, pilots, tile
 from genwm.lattice.evidence import (
     CALM_POWER,
     CLIP,
@@ -469,6 +469,21 @@ def test_rotations_and_squeezes_are_recovered(degrees: float, aspect: float) -> 
     place = geometry.describe(best.matrix)
     assert place.rotation == pytest.approx(degrees, abs=0.5)
     assert place.aspect == pytest.approx(aspect, rel=0.02)
+
+
+def test_a_hypothesis_that_stands_out_from_its_neighbours_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of a picture lend power to many hypotheses at once; the mark's own may have less, but stands alone."""
+    score = np.tile(10 * np.exp(-((np.arange(60)[:, None] - 10) / 20) ** 2), 60)
+    score[50, 20] += 5
+    grid = np.zeros((60, 60, 2, 2))
+    grid[..., 0, 0] = np.arange(3600).reshape(60, 60)
+    monkeypatch.setattr(comb, "_power_map", lambda plane: None)
+    monkeypatch.setattr(comb, "_comb", lambda maps, matrices, **_: score.ravel()[matrices[:, 0, 0].astype(int)])
+    spectrum = transform(Evidence((np.zeros((8, 8), np.float32),) * 3, 8, 8, 1, 0, 0))
+    found = set(comb.ranked(spectrum, [grid[:40], grid[40:]], 10, reach=32)[:, 0, 0].astype(int))
+    assert 50 * 60 + 20 in found
+    assert len(found) <= 10
+    assert sum(place // 60 == 10 for place in found) >= 5
 
 
 def test_chance_is_not_underestimated() -> None:

@@ -73,8 +73,12 @@ def _clips_path(rows: Path) -> Path:
 
 
 def prepare(rows: Path, clips: Path, settings: dict[str, int]) -> list[ClipResult]:
-    """Makes the tables, or takes out what a kill has left unfinished; returns the clips that are done."""
-    done = _read_clips(clips) or []
+    """Makes the tables, or takes out what a kill has left unfinished; returns the clips that are done.
+
+    A clip without rows is not: a checkout has the table of the clips, but not that of the rows, which is too large.
+    """
+    there = {line["clip"] for line in _read_rows(rows) or ()}
+    done = [result for result in _read_clips(clips) or [] if result.error or result.clip in there]
     for result in done:
         if any(getattr(result, name) != value for name, value in settings.items()):
             raise OutputError(f"Expected results of a run with {settings} in {clips}, got others; choose another name")

@@ -122,6 +122,14 @@ def test_a_run_goes_on_where_a_kill_left_it(videos: Path, table: Path, tmp_path:
     assert out.read_text() == before
 
 
+def test_clips_whose_rows_are_gone_are_measured_again(videos: Path, table: Path, tmp_path: Path) -> None:
+    """As in a checkout, which has the table of the clips alone."""
+    out = tmp_path / "fa.csv"
+    out.with_suffix(".clips.csv").write_text(table.with_suffix(".clips.csv").read_text())
+    fa.run(videos, out, **SMALL)
+    assert len(lines(out)) == len(lines(table))
+
+
 def test_other_settings_or_another_table_are_refused(videos: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="other"):
         fa.run(videos, table, **{**SMALL, "keys": 7})

@@ -108,10 +108,11 @@ def timeline_of(source: Source, *, keys: Sequence[Key], found: Grid | None, look
     segments = _segments(cells, keys, grids)
     stretches = _unexplained(cells, segments)
     for start_s, stop_s in stretches:
+        if len(grids) == _MOST_GRIDS:
+            break
         other = look(start_s, stop_s)
-        if other is None or len(grids) >= _MOST_GRIDS or any(_same(other.place, grid.place) for grid in grids):
-            continue
-        grids.append(replace(other, looks=other.looks * len(stretches)))
+        if other is not None and not any(_same(other.place, grid.place) for grid in grids):
+            grids.append(replace(other, looks=other.looks * len(stretches)))
     if len(grids) == 1:
         return segments
     return _segments(_cells(source, grids, threads), keys, grids)

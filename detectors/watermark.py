@@ -177,7 +177,7 @@ def read_watermark(
         source: path, or binary file object that can seek; or frames, uint8 ``(frames, height, width, 3)`` RGB, which
             are taken as 25 a second.
         keys: keys to try, retired ones included; or one key.
-        timeline: also say which seconds are marked, by which payload; reads the whole file once more.
+        timeline: also say which seconds are marked, by which payload; reads the whole file once more, or twice.
         max_frames: frames to use at most; the cost of a long video is bounded by it.
         threads: threads of the decoder, at most 4.
         tap: called with each frame of a file of at most ``ALL_FRAMES`` frames, at full size and in order of time, as

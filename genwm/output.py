@@ -41,6 +41,8 @@ def told_as(part: str, target: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except GenwmError as error:
+        if part not in str(error):
+            raise
         raise type(error)(str(error).replace(part, os.fspath(target))) from error
 
 

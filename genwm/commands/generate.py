@@ -24,6 +24,7 @@ from genwm import __version__
 from genwm.commands.embed import parse_payload
 from genwm.errors import GenwmError, InputError, OutputExistsError, SameFileError, UnsupportedFormatError
 from genwm.keys import Keyring
+from genwm.output import atomic_output, told_as
 from genwm.provenance import DIGITAL_SOURCE_TYPE
 from genwm.sizes import check_shown
 
@@ -179,7 +180,7 @@ def generate(
         check_signer(out, *sign)
     with ExitStack() as stack:
         parts = _outputs(stack, out, report, force)
-        stack.enter_context(_named(parts, out))
+        stack.enter_context(told_as(parts["video"], out))
         started = time.perf_counter()
         progress = stack.enter_context(_progress(as_json))
         from genwm.pipelines import load
@@ -346,23 +347,10 @@ def _check_apart(names: Mapping[str, str], inputs: Iterable[str | Path | None]) 
 
 def _outputs(stack: ExitStack, out: str, report: bool, force: bool) -> dict[str, str]:
     """Temporary names of what is written, each of which becomes the real one when all went well."""
-    from genwm.output import atomic_output
-
     names = _names(out, report)
     if not force and (there := [name for name in names.values() if os.path.exists(name)]):
         raise OutputExistsError(f"Expected no file at {there[-1]}, got one; choose another name or give --overwrite.")
     return {kind: stack.enter_context(atomic_output(name, overwrite=force)) for kind, name in names.items()}
-
-
-@contextmanager
-def _named(parts: Mapping[str, str], out: str) -> Iterator[None]:
-    """Errors about the unfinished output speak of the file that the user asked for."""
-    try:
-        yield
-    except GenwmError as error:
-        if parts["video"] not in str(error):
-            raise
-        raise type(error)(str(error).replace(parts["video"], out)) from error
 
 
 class _Counted:

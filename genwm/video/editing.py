@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +18,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from genwm.errors import DecodeError, UnsupportedFormatError
-from genwm.output import atomic_output, told_as
+from genwm.output import atomic_output
 from genwm.video.encoding import (
     SQUARE,
     VideoCodec,
@@ -50,7 +49,7 @@ from genwm.video.pixels import (
     orientation_of,
     plane_view,
 )
-from genwm.video.reading import probe
+from genwm.video.reading import approved
 
 log = logging.getLogger("genwm.video")
 
@@ -142,13 +141,10 @@ def edit_video(
             for fraction in copier.run():
                 if progress:
                     progress(fraction)
-        with told_as(part, name):
-            info = probe(part)
-            if approve:
-                approve(info)
+        info = approved(part, name, approve)
     if progress:
         progress(1.0)
-    return replace(info, path=name)
+    return info
 
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:

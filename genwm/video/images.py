@@ -7,18 +7,17 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genwm.errors import DecodeError, MissingExtraError, UnsupportedFormatError
-from genwm.output import atomic_output, told_as
+from genwm.output import atomic_output
 from genwm.video.encoding import encoding_errors
 from genwm.video.model import Source, VideoInfo, YUVFrame
 from genwm.video.opening import MAX_PIXELS, check_size, name_of
-from genwm.video.reading import probe
+from genwm.video.reading import approved, probe
 
 log = logging.getLogger("genwm.video")
 
@@ -89,11 +88,8 @@ def edit_image(
             save["exact"] = True
         with encoding_errors(name):
             result.save(part, kind, **save)
-        with told_as(part, name):
-            info = probe(part)
-            if approve:
-                approve(info)
-    return replace(info, path=name)
+        info = approved(part, name, approve)
+    return info
 
 
 def _notes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeVar
 
@@ -15,6 +16,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from genwm.errors import DecodeError, TruncatedError
+from genwm.output import told_as
 from genwm.video.filters import to_rgb
 from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo
 from genwm.video.opening import Opened, describe, lacks_data, open_input, stops_early, unread
@@ -67,6 +69,16 @@ def probe(source: Source) -> VideoInfo:
     if stream:
         stream.seek(position)
     return info
+
+
+def approved(part: str, name: str, approve: Callable[[VideoInfo], None] | None) -> VideoInfo:
+    """What `probe` says about a complete output that still has the temporary name ``part``, under the ``name`` that it
+    will have. ``approve``, if given, sees it first; errors, what that raises too, speak of ``name``."""
+    with told_as(part, name):
+        info = probe(part)
+        if approve:
+            approve(info)
+    return replace(info, path=name)
 
 
 def read_planes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -21,6 +22,8 @@ from genwm.errors import InputError, NotFoundError
 
 SCHEMA = "genwm.classifier/1"
 MANIFEST = "manifest.json"
+#: Of the clips that a model was fitted on: sha256, label, group, logit out of fold.
+CLIPS_TABLE = "clips.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,16 @@ def _load(name: str, stamp: int, threads: int) -> Model:
             f"Expected a classifier of schema {SCHEMA} in {folder}, got {type(error).__name__} {error}; "
             "install or train it again"
         ) from None
+
+
+def fitted(model: Model) -> dict[str, str]:
+    """Group of each clip that a model was fitted on or adapted to, by its sha256; empty where its folder has no table
+    of them."""
+    table = model.folder / CLIPS_TABLE
+    if not table.is_file():
+        return {}
+    with table.open(newline="", encoding="utf-8") as file:
+        return {row["sha256"]: row["group"] for row in csv.DictReader(file)}
 
 
 def _checked(folder: Path, entry: dict[str, str]) -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detectors.synthetic.canonical import RATE, Segment, canonical
 from detectors.synthetic.inference import score
-from detectors.synthetic.model import Model, load_model
+from detectors.synthetic.model import Model, fitted, load_model
 from eval.detector.measures import auc
 from genwm.errors import InputError
 from genwm.extras import require
@@ -55,10 +55,7 @@ def of_model(model: Model) -> Scorer:
 
 def fitted_on(model: Model) -> frozenset[str]:
     """sha256 sums of the clips that a model was fitted on."""
-    table = model.folder / "clips.csv"
-    if not table.is_file():
-        return frozenset()
-    return frozenset(line.split(",", 1)[0] for line in table.read_text(encoding="utf-8").splitlines()[1:])
+    return frozenset(fitted(model))
 
 
 def through_files(function: Callable[[str], float]) -> Scorer:

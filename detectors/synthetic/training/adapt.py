@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.features import segment_features
 from detectors.synthetic.fusion import Fusion, Likeness
 from detectors.synthetic.inference import HINT, TARGET
-from detectors.synthetic.model import Model
+from detectors.synthetic.model import CLIPS_TABLE, Model, fitted
 from detectors.synthetic.training.fit import Data, Recipe, out_of_fold
 from detectors.synthetic.training.likeness import Known
 from detectors.synthetic.training.recipe import threshold, write_model
@@ -28,8 +29,6 @@ Floats = NDArray[np.float64]
 Clips = list[dict[str, Floats]]
 #: The sha256 of a file's bytes, and its path.
 Named = tuple[str, Path]
-#: Table of the clips that a model was fitted on, in its folder.
-TABLE = "clips.csv"
 #: At most so many seconds of a new generator are taken in; segments that are read of each clip.
 SECONDS, SEGMENTS = 60.0, 6
 #: Shares of footage that may be less like a new generator where logits begin to rise, and by how much a deviation.
@@ -84,7 +83,7 @@ def adapt(
     if Path(output).exists():
         raise OutputError(f"Expected no folder at {output} yet, got one; choose another name")
     known, earlier = memory(model)
-    chosen, judges, notes = told_apart(_named(clips), _named(held_out), _fitted(model), name)
+    chosen, judges, notes = told_apart(_named(clips), _named(held_out), fitted(model), name)
     seconds, new = _features(list(chosen.values()), model, SECONDS)
     if unread := len(chosen) - len(new):
         notes += (f"clips past the first {SECONDS:.0f} s, left out: {unread}",)
@@ -135,12 +134,6 @@ def _named(paths: Sequence[str | os.PathLike[str]]) -> list[Named]:
         with path.open("rb") as file:
             found.append((hashlib.file_digest(file, "sha256").hexdigest(), path))
     return found
-
-
-def _fitted(model: Model) -> dict[str, str]:
-    """Group of each clip that a model was fitted on or adapted to, by its sha256."""
-    with (model.folder / TABLE).open(newline="", encoding="utf-8") as file:
-        return {row["sha256"]: row["group"] for row in csv.DictReader(file)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,11 +281,13 @@ def _write(
         "fusion": judged.fusion.to_json(),
     }  # fmt: skip
     files = {key: model.folder / entry["name"] for key, entry in model.manifest["files"].items() if key != "memory"}
-    table = (model.folder / TABLE).read_text(encoding="utf-8")
-    table += "".join(f"{digest},1,{ADAPTED}{name},\n" for digest in digests)  # what a later run is told apart by
+    table = io.StringIO()
+    table.write((model.folder / CLIPS_TABLE).read_text(encoding="utf-8"))
+    # What a later run is told apart by.
+    csv.writer(table, lineterminator="\n").writerows([digest, 1, f"{ADAPTED}{name}", ""] for digest in digests)
     memory, labels, groups = known.rows(), known.labels.tolist(), known.groups.tolist()
     for generator, clips in adapted_to.items():
         memory += clips
         labels += [1] * len(clips)
         groups += [f"{ADAPTED}{generator}"] * len(clips)
-    write_model(target, manifest, files, {TABLE: table}, (memory, labels, groups))
+    write_model(target, manifest, files, {CLIPS_TABLE: table.getvalue()}, (memory, labels, groups))

@@ -170,12 +170,13 @@ def fit_fusion(data: Data, recipe: Recipe) -> Fusion:
 
 def out_of_fold(data: Data, recipe: Recipe, *, others: Sequence[Rows] = ()) -> list[Floats]:
     """Calibrated logits of every row by a whole fusion (heads, weights and calibration) that saw nothing of its group;
-    then the same for ``others``: features of the same rows after other deliveries."""
+    then the same for ``others``: features of the same rows, or of the first of them, after other deliveries."""
     sets = [data.features, *others]
-    results = [np.zeros(len(data)) for _ in sets]
+    results = [np.zeros(len(next(iter(features.values())))) for features in sets]
     folds = group_folds(data.labels, data.groups, recipe.folds, recipe.seed + 100)
     for fold in np.unique(folds):
         fusion = fit_fusion(data.take(folds != fold), recipe)
         for features, result in zip(sets, results, strict=True):
-            result[folds == fold] = fusion.logits({name: features[name][folds == fold] for name in fusion.weights})
+            own = folds[: len(result)] == fold
+            result[own] = fusion.logits({name: features[name][own] for name in fusion.weights})
     return results

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from detectors.synthetic.canonical import Stack, read_segments
 from detectors.synthetic.features import CHANNELS, Networks
 from detectors.synthetic.inference import FEWEST, HINT, TARGET
-from detectors.synthetic.model import MANIFEST, SCHEMA
+from detectors.synthetic.model import CLIPS_TABLE, MANIFEST, SCHEMA
 from detectors.synthetic.networks import Network
 from detectors.synthetic.training.corpus import Clip, Features, FeatureStore, list_clips, table
 from detectors.synthetic.training.fit import Data, Recipe, channel_logits, fit_fusion, out_of_fold
@@ -103,10 +103,9 @@ def finish(
     for name, weight in AUGMENTED.items():
         rows += _means(table(store, clips, name, segments=1, progress=progress)[1])
         emphasis += [weight] * len(means)
-    times = len(deliveries)
-    data = Data.of(rows, labels * times, groups * times, emphasis)
-    others = [Data.of(_means(table(store, clips, name, segments=segments, progress=progress)[1]) * times,
-                      labels * times, groups * times).features for name, segments in SCORED]  # fmt: skip
+    data = Data.of(rows, labels * len(deliveries), groups * len(deliveries), emphasis)
+    others = [Data.of(_means(table(store, clips, name, segments=segments, progress=progress)[1]), labels, groups
+                      ).features for name, segments in SCORED]  # fmt: skip
     progress("fitting on folds of sources and families")
     scores, *more = out_of_fold(data, recipe, others=others)
     alone = channel_logits(data, recipe)
@@ -129,7 +128,7 @@ def finish(
         "recipe": {"command": "genwm train detector DATA -o MODEL", **asdict(settings),
                    "channels": dict(recipe.shrinkages), "augmented": AUGMENTED,
                    "repeats": recipe.repeats},
-        "data": {"clips": count, "synthetic": sum(labels), "sources": len(sources), "list": "clips.csv",
+        "data": {"clips": count, "synthetic": sum(labels), "sources": len(sources), "list": CLIPS_TABLE,
                  "families": sorted({clip.group for clip in clips if clip.label})},
         "calibration": {
             "id": hashlib.sha256(listed.encode()).hexdigest()[:12], "sources": len(sources),
@@ -142,7 +141,7 @@ def finish(
         f"{clip.sha256 or clip.id},{clip.label},{clip.group},{score:.4f}"
         for clip, score in zip(clips, scores[:count], strict=True)
     ]
-    write_model(target, manifest, files, {"clips.csv": "\n".join(lines) + "\n"}, memory=(means, labels, groups))
+    write_model(target, manifest, files, {CLIPS_TABLE: "\n".join(lines) + "\n"}, memory=(means, labels, groups))
     return Trained(folder=target, rows=kept_rows)
 
 

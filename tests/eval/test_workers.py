@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from eval.workers import finished
+from tests.processes import needs_proc, running
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,16 +31,7 @@ def note_and_wait(folder: Path) -> None:
     time.sleep(60)
 
 
-def alive(process: int) -> bool:
-    """Whether it runs; one that has ended but was not waited for does not."""
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+@needs_proc
 def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     code = ("import sys; from functools import partial; from pathlib import Path; from eval.workers import finished; "
             "from tests.eval.test_workers import note_and_wait; "
@@ -47,13 +39,13 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
     try:
         deadline = time.monotonic() + 50
-        while len(workers := [int(path.name) for path in tmp_path.iterdir()]) < 2:
+        while len(workers := {int(path.name) for path in tmp_path.iterdir()}) < 2:
             assert time.monotonic() < deadline
             assert run.poll() is None
             time.sleep(0.1)
     finally:
         run.kill()
         run.wait()
-    while any(map(alive, workers)):
+    while workers & running().keys():
         assert time.monotonic() < deadline, "a worker goes on"
         time.sleep(0.1)

@@ -10,23 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import needs_proc, running
+
 ROOT = Path(__file__).parents[3]
 
 
-def running() -> dict[int, int]:
-    """The processes that run, each with its parent's; those that have ended but were not waited for do not."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = path.read_text().rpartition(")")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state not in "ZX":
-            found[int(path.parent.name)] = int(parent)
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+@needs_proc
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core draws in one process")
 def test_those_who_draw_end_with_a_run_that_is_killed() -> None:
     code = "from genwm.tiny.data import clips\nfor one in clips(range(1000)): print(one[0], flush=True)"

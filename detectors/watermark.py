@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.timeline import Grid, Segment, rewound, timeline_of
+from genwm.blas import one_blas_thread
 from genwm.errors import InputError, KeyMissingError
 from genwm.keys import Key
 from genwm.lattice import geometry, pilots, tile
@@ -111,7 +112,8 @@ class Search:
         """Examines the evidence; True once a payload was read."""
         started = time.perf_counter()
         try:
-            return self._look(evidence, thorough)
+            with one_blas_thread():
+                return self._look(evidence, thorough)
         finally:
             self.seconds += time.perf_counter() - started
 

@@ -71,8 +71,8 @@ TINY: dict[str, Tiny] = {
         {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 4},
         (2, 4, 2, 6, 8)),
     "AutoencoderKLHunyuanVideo15": Tiny(
-        {"latent_channels": 4, "block_out_channels": (8, 8, 8, 8), "layers_per_block": 1,
-         "spatial_compression_ratio": 8}, (2, 4, 2, 6, 8)),
+        {"latent_channels": 4, "block_out_channels": (8, 8, 8, 8, 8), "layers_per_block": 1,
+         "spatial_compression_ratio": 16}, (2, 4, 2, 3, 4)),
     "AutoencoderKLKVAE": Tiny(
         {"channels": 32, "num_enc_blocks": 1, "num_dec_blocks": 1, "z_channels": 4, "ch_mult": (1, 1, 1, 1),
          "sample_size": 64}, (6, 4, 6, 8)),

@@ -97,7 +97,8 @@ def animatediff() -> Any:
         cross_attention_dim=16, norm_num_groups=2, attention_head_dim=2,
     )
     motion = diffusers.MotionAdapter(
-        block_out_channels=(8, 8), motion_layers_per_block=1, motion_norm_num_groups=2, motion_num_attention_heads=2)
+        block_out_channels=(8, 8), motion_layers_per_block=1, motion_norm_num_groups=2, motion_num_attention_heads=2,
+        motion_max_seq_length=64)
     text = CLIPTextModel(CLIPTextConfig(
         vocab_size=len(WORDS), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=16, bos_token_id=2, eos_token_id=1)).eval()

@@ -97,10 +97,17 @@ def precision_at(true_rate: float, false_rate: float, prevalence: float) -> floa
 
 
 def by_group(
-    measure: Measure, labels: NDArray[np.int64], scores: Floats, groups: ArrayLike, *, draws: int = 1000, seed: int = 0
-) -> tuple[float, float]:
+    measure: Measure, labels: NDArray[np.int64], scores: Floats, groups: ArrayLike, *, draws: int = 1000, seed: int = 0,
+    raised: bool = False,
+) -> tuple[float, float]:  # fmt: skip
     """Interval of 95 % of a measure by bootstrap over whole groups, drawn within each class: clips of one source or
-    one family are no independent witnesses. Both ends nan where no draw has a value."""
+    one family are no independent witnesses. Both ends nan where no draw has a value.
+
+    ``raised``: for a measure of 0 or more that sampling itself raises, as it does a `calibration_error`. The draws then
+    exceed the sample's value about as that exceeds the truth, so the upper end is mirrored about it (the basic
+    interval; Davison and Hinkley 1997, 5.2) and may lie below the sample's value; the lower end is 0, for none of the
+    error has to be real.
+    """
     names = np.asarray(groups, np.str_)
     generator = np.random.default_rng(seed)
     members = [[np.flatnonzero((labels == label) & (names == name)) for name in np.unique(names[labels == label])]
@@ -116,6 +123,8 @@ def by_group(
     if not found:
         return float("nan"), float("nan")
     low, high = np.quantile(found, (0.025, 0.975))
+    if raised:
+        low, high = 0.0, max(0.0, 2 * measure(labels, scores) - low)
     return float(low), float(high)
 
 

@@ -75,7 +75,8 @@ def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int =
         "tpr": {f"{rate:g}": _rate(labels, logits, groups, rate, draws, seed) for rate in RATES},
         "eer": equal_error_rate(labels, logits), "brier": brier(labels, chances),
         "ece": calibration_error(labels, chances),
-        "ece_95": by_group(calibration_error, labels, chances, groups, draws=draws, seed=seed), "bins": BINS,
+        "ece_95": by_group(calibration_error, labels, chances, groups, draws=draws, seed=seed, raised=True),
+        "bins": BINS,
         "ece_by_chance": calibration_error_by_chance(chances, seed=seed),
         "real_against_real": {"median": floor, "p95": floor_high},
     }  # fmt: skip

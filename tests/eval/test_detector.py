@@ -58,6 +58,20 @@ def test_calibration_error_is_nought_for_true_chances_and_known_for_false_ones()
     assert m.calibration_error(np.array([0, 0, 1, 1]), np.full(4, 0.9)) == pytest.approx(0.4)
 
 
+def test_the_interval_of_the_calibration_error_is_about_the_truth_and_not_about_what_sampling_adds() -> None:
+    generator = np.random.default_rng(5)
+    covered = missed = 0
+    for _ in range(20):
+        chances = generator.uniform(0.1, 0.9, 200)
+        labels = (generator.random(200) < chances + 0.1 * np.sign(0.5 - chances)).astype(np.int64)  # wrong by .1
+        groups = np.arange(200).astype(str)
+        low, high = m.by_group(m.calibration_error, labels, chances, groups, draws=100, raised=True)
+        covered += low <= 0.1 <= high
+        missed += m.by_group(m.calibration_error, labels, chances, groups, draws=100)[0] > 0.1
+    assert covered >= 16
+    assert missed >= 5  # the plain percentiles often leave the truth below
+
+
 def test_what_calibration_error_chance_alone_shows() -> None:
     few, many = GENERATOR.uniform(size=300), GENERATOR.uniform(size=30_000)
     median, high = m.calibration_error_by_chance(few, draws=300)

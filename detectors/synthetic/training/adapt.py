@@ -19,7 +19,7 @@ from detectors.synthetic.features import segment_features
 from detectors.synthetic.fusion import Fusion, Likeness
 from detectors.synthetic.inference import HINT, TARGET
 from detectors.synthetic.model import CLIPS_TABLE, Model, fitted
-from detectors.synthetic.training.fit import Data, Recipe, out_of_fold
+from detectors.synthetic.training.fit import Data, Recipe
 from detectors.synthetic.training.likeness import Known
 from detectors.synthetic.training.recipe import threshold, write_model
 from genwm.errors import InputError, NotVerifiedError, OutputError
@@ -32,17 +32,17 @@ Named = tuple[str, Path]
 #: At most so many seconds of a new generator are taken in; segments that are read of each clip.
 SECONDS, SEGMENTS = 60.0, 6
 #: Shares of footage that may be less like a new generator where logits begin to rise, and by how much a deviation.
-MARGINS, GAINS = (0.84, 0.9, 0.95, 0.97), (2.0, 4.0, 8.0)
+MARGINS, GAINS = (0.84, 0.9, 0.95, 0.97, 0.99), (1.0, 2.0, 4.0, 8.0)
 #: What the groups of adapted generators begin with in a model's memory.
 ADAPTED = "new:"
-#: What an adapted model may lose on the other generators' AUC.
-TOLERANCE = 0.01
+#: What an adapted model may lose on the other generators: of their AUC, and of the share of their clips that it finds.
+TOLERANCE, FOUND_TOLERANCE = 0.01, 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the before/after table: AUC against the footage, and the share of clips at or above the threshold
-    for `TARGET` that held before."""
+    """One line of the before/after table: AUC against the footage, and the share of clips at or above each model's own
+    threshold for `TARGET`; of footage, of which none is above its model's own, the threshold that held before."""
 
     what: str
     clips: int
@@ -70,12 +70,13 @@ def adapt(
     """Fits ``model`` to the generator called ``name`` from ``clips`` (their first `SECONDS` in all) and writes the
     result to ``output``, unless it is refused.
 
-    What holds of the other clips cannot get worse by forgetting: their logits stay, or rise with their likeness to the
-    new generator. Judged out of fold: footage and known generators by fits that saw nothing of their source or family,
-    the new generator on ``held_out`` clips or, without any, on each of its own clips by a likeness to the others. It is
-    refused where more footage is above the threshold that held before than `TARGET` allows, the other generators lose
-    more than `TOLERANCE` of their AUC, or the new one gains nothing. Adapting to one ``name`` again adds to its clips.
-    A clip counts once, whatever its names; notes say which were left out.
+    The heads stay: logits rise with a clip's likeness to the new generator, and all are calibrated again. Judged out of
+    fold: footage and known generators by the logits of fits that saw nothing of their source or family, the new
+    generator on ``held_out`` clips or, without any, on each of its own clips by a likeness to the others. It is refused
+    where more footage rises above the threshold that held before than `TARGET` allows, where of the other generators
+    more than `TOLERANCE` of the AUC is lost or more than `FOUND_TOLERANCE` of the clips are no longer found, or where
+    the new one gains nothing. Adapting to one ``name`` again adds to its clips. A clip counts once, whatever its names;
+    notes say which were left out.
 
     Errors: InputError (clips that cannot be read or judged; a clip to learn from is also held out), OutputError,
     NotVerifiedError (refused; the table is in its ``args[1]``).
@@ -88,7 +89,9 @@ def adapt(
     if unread := len(chosen) - len(new):
         notes += (f"clips past the first {SECONDS:.0f} s, left out: {unread}",)
     held = _features(list(judges.values()), model, float("inf"))[1]
-    result = judge(known, earlier, new, held, model.fusion, recipe_of(model, seed), name=name)
+    base = stored_logits(model, known)
+    result = judge(known, base, earlier, new, held, model.fusion, folds=Recipe(shrinkages={}).folds, seed=seed,
+                   name=name)  # fmt: skip
     adapted = Adapted(rows=result.rows, seconds=seconds, refusal=refusal(result.rows), notes=notes)
     if adapted.refusal:
         raise NotVerifiedError(adapted.refusal, adapted)
@@ -138,25 +141,32 @@ def _named(paths: Sequence[str | os.PathLike[str]]) -> list[Named]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """An adapted ``fusion``, the logits of the known footage under it, out of fold, and the table of both models."""
+    """An adapted ``fusion``; of the known clips, out of fold, the logits ``base`` without any likeness and those of
+    footage with it, ``reals``; and the table of both models."""
 
     fusion: Fusion
+    base: Floats
     reals: Floats
     rows: tuple[Row, ...]
 
 
 def judge(
-    known: Data, earlier: Mapping[str, Clips], new: Clips, held: Clips, fusion: Fusion, recipe: Recipe, *, name: str
-) -> Judged:
+    known: Data, base: Floats, earlier: Mapping[str, Clips], new: Clips, held: Clips, fusion: Fusion, *, folds: int,
+    seed: int, name: str,
+) -> Judged:  # fmt: skip
     """Adapts ``fusion``, fitted on ``known`` clips and adapted to ``earlier`` generators, to ``new`` clips, and judges
     it on ``held`` ones (none: on each new clip by the likeness to the others).
 
-    From which likeness on, and how steeply, logits rise is what finds most of the new clips, each by the likeness to
-    the others, among those of `MARGINS` and `GAINS` that forget nothing and raise no false alarms.
+    From which likeness on, and how steeply, logits rise is what finds most of the new clips at the new threshold, each
+    by the likeness to the others, among those of `MARGINS` and `GAINS` that are not refused.
+
+    Args:
+        base: logits of the known clips, out of fold and without any likeness, ``(known,)``.
+        folds, seed: of the folds that a likeness is judged by.
     """
-    space = Known(known, folds=recipe.folds, seed=recipe.seed)
+    space = Known(known, folds=folds, seed=seed)
     reals = known.labels == 0
-    others = out_of_fold(known, recipe)[0]
+    others = base
     for other in earlier.keys() - {name}:
         others = others + fusion.likenesses[other].raised(space.likeness(earlier[other])[1])
     before, more = others, earlier.get(name, [])
@@ -165,34 +175,53 @@ def judge(
     rest = replace(fusion, likenesses={other: one for other, one in fusion.likenesses.items() if other != name})
     likeness, values = space.likeness([*more, *new])
     inside = _left_out(space, new, more)
-    bar = threshold(before[reals], TARGET)  # the old one: what the new model would set off today
+    bar = threshold(before[reals], TARGET)
 
     def row(what: str, was: Floats, now: Floats, after: Floats) -> Row:
         return Row(what=what, clips=len(was), alarms_before=float((was >= bar).mean()),
-                   alarms_after=float((now >= bar).mean()), auc_before=_auc(before[reals], was),
-                   auc_after=_auc(after[reals], now))  # fmt: skip
+                   alarms_after=float((now >= threshold(after[reals], TARGET)).mean()),
+                   auc_before=_auc(before[reals], was), auc_after=_auc(after[reals], now))  # fmt: skip
 
     def logits(clips: Clips) -> tuple[Floats, Floats]:
-        before, base = (np.array([float(one.logits(clip)) for clip in clips]) for one in (fusion, rest))
-        return before, base
+        old, plain = (np.array([float(one.logits(clip)) for clip in clips]) for one in (fusion, rest))
+        return old, plain
 
-    def rows(shape: Likeness, what: str, old: Floats, base: Floats, found: Floats) -> tuple[Row, ...]:
+    def rows(shape: Likeness, what: str, old: Floats, plain: Floats, found: Floats) -> tuple[Row, ...]:
         after = others + shape.raised(values)
-        footage = row("camera footage", before[reals], after[reals], after)
-        return (row(what, old, base + shape.raised(found), after),
+        return (row(what, old, plain + shape.raised(found), after),
                 row("other generators", before[~reals], after[~reals], after),
-                replace(footage, auc_before=None, auc_after=None))  # fmt: skip
+                Row(what="camera footage", clips=int(reals.sum()), auc_before=None, auc_after=None,
+                    alarms_before=float((before[reals] >= bar).mean()),
+                    alarms_after=float((after[reals] >= bar).mean())))  # fmt: skip
 
     shapes = [replace(likeness, margin=float(np.quantile(values[reals], margin)), gain=gain)
               for margin in MARGINS for gain in GAINS]  # fmt: skip
     judged = logits(new)
     tried = [(shape, rows(shape, "new generator, each clip by a fit without it", *judged, inside)) for shape in shapes]
-    best, table = max(tried, key=lambda one: (not refusal(one[1]), one[1][0].auc_after or 0.0, -one[0].gain))
+    best, table = max(tried, key=lambda one: (not refusal(one[1]), one[1][0].alarms_after + (one[1][0].auc_after or 0),
+                                              -one[0].gain))  # fmt: skip
+    after = others + best.raised(values)
+    factor, constant = _calibration(known, after, judged[1] + best.raised(inside))
     if held:
         outside = np.array([float(likeness.values(clip)) for clip in held])
         table = rows(best, "new generator, held-out clips", *logits(held), outside)
-    adapted = replace(fusion, likenesses={**fusion.likenesses, name: best})
-    return Judged(fusion=adapted, reals=(others + best.raised(values))[reals], rows=table)
+    likenesses = {key: replace(one, gain=factor * one.gain) for key, one in {**fusion.likenesses, name: best}.items()}
+    adapted = Fusion(heads=fusion.heads, weights={key: factor * weight for key, weight in fusion.weights.items()},
+                     bias=factor * fusion.bias + constant, likenesses=likenesses)  # fmt: skip
+    return Judged(fusion=adapted, base=factor * base + constant, reals=factor * after[reals] + constant, rows=table)
+
+
+def _calibration(known: Data, after: Floats, new: Floats) -> tuple[float, float]:
+    """Factor and constant that make calibrated logits of those ``after`` likeness raised some, by a logistic regression
+    over the known clips and the ``new`` ones, which weigh as one more family does. Order stays as it is."""
+    from sklearn.linear_model import LogisticRegression
+
+    every = Data(features={}, labels=np.concatenate([known.labels, np.ones(len(new), np.int64)]),
+                 groups=np.concatenate([known.groups, np.full(len(new), ADAPTED)]),
+                 emphasis=np.ones(len(known) + len(new)))  # fmt: skip
+    model = LogisticRegression(C=1.0).fit(np.concatenate([after, new])[:, None], every.labels,
+                                          sample_weight=every.weights)  # fmt: skip
+    return max(0.05, float(model.coef_[0][0])), float(model.intercept_[0])
 
 
 def _left_out(space: Known, new: Clips, more: Clips) -> Floats:
@@ -211,6 +240,9 @@ def refusal(rows: Sequence[Row]) -> str:
     if new.auc_before is not None and new.auc_after is not None and new.auc_after <= new.auc_before:
         return (f"Expected the AUC on the new generator to rise above {new.auc_before:.2f}, got {new.auc_after:.2f}; "
                 "give more clips of it, or keep the model that there is")  # fmt: skip
+    if new.alarms_after < new.alarms_before:
+        return (f"Expected at least {new.alarms_before:.0%} of the new generator's clips to be found, as before, got "
+                f"{new.alarms_after:.0%}; give more clips of it, or keep the model that there is")  # fmt: skip
     if footage.alarms_after > TARGET:
         return (f"Expected at most {TARGET:.0%} of {footage.clips} real clips above the threshold, got "
                 f"{footage.alarms_after:.1%}; give clips of the generator alone, no footage among them")  # fmt: skip
@@ -219,6 +251,9 @@ def refusal(rows: Sequence[Row]) -> str:
         if lost > TOLERANCE:
             return (f"Expected the AUC of the other generators to lose at most {TOLERANCE}, got {lost:.3f}; give more "
                     "and more varied clips of the new generator")  # fmt: skip
+    if (forgotten := others.alarms_before - others.alarms_after) > FOUND_TOLERANCE:
+        return (f"Expected at most {FOUND_TOLERANCE:.0%} of the other generators' clips to be found no longer, got "
+                f"{forgotten:.1%}; give more and more varied clips of the new generator")  # fmt: skip
     return ""
 
 
@@ -252,6 +287,21 @@ def memory(model: Model) -> tuple[Data, dict[str, Clips]]:
     return data.take(~fresh), earlier
 
 
+def stored_logits(model: Model, known: Data) -> Floats:
+    """Logits of the ``known`` clips of a model's memory, out of fold and without any likeness, as its training or last
+    adaptation left them: its thresholds are those of the footage among them."""
+    rows = []
+    if (table := model.folder / CLIPS_TABLE).is_file():
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if not row["group"].startswith(ADAPTED)]
+    if [(row["label"], row["group"]) for row in rows] != [
+        (str(label), str(group)) for label, group in zip(known.labels, known.groups, strict=True)
+    ]:
+        raise InputError(f"Expected in {table} a line for each of the {len(known)} clips that the model remembers, got "
+                         f"{len(rows)} lines or others; train the model again")  # fmt: skip
+    return np.array([float(row["logit"]) for row in rows])
+
+
 def recipe_of(model: Model, seed: int) -> Recipe:
     """How the heads of a model were fitted."""
     channels = model.manifest["recipe"]["channels"]
@@ -281,10 +331,15 @@ def _write(
         "fusion": judged.fusion.to_json(),
     }  # fmt: skip
     files = {key: model.folder / entry["name"] for key, entry in model.manifest["files"].items() if key != "memory"}
+    with (model.folder / CLIPS_TABLE).open(newline="", encoding="utf-8") as file:
+        columns, *lines = csv.reader(file)
+    logits = iter(judged.base)
     table = io.StringIO()
-    table.write((model.folder / CLIPS_TABLE).read_text(encoding="utf-8"))
-    # What a later run is told apart by.
-    csv.writer(table, lineterminator="\n").writerows([digest, 1, f"{ADAPTED}{name}", ""] for digest in digests)
+    # The clips adapted to, without a logit, are what a later run is told apart by.
+    csv.writer(table, lineterminator="\n").writerows([
+        columns, *([*line[:3], f"{next(logits):.4f}" if line[3] else ""] for line in lines),
+        *([digest, 1, f"{ADAPTED}{name}", ""] for digest in digests),
+    ])  # fmt: skip
     memory, labels, groups = known.rows(), known.labels.tolist(), known.groups.tolist()
     for generator, clips in adapted_to.items():
         memory += clips

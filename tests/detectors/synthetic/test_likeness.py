@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from detectors.synthetic.fusion import Fusion, Likeness
-from detectors.synthetic.training.adapt import Clips, judge, refusal, told_apart
-from detectors.synthetic.training.fit import Data, Recipe, fit_fusion
+from detectors.synthetic.model import CLIPS_TABLE, load_model
+from detectors.synthetic.training.adapt import Clips, Judged, Row, judge, memory, refusal, stored_logits, told_apart
+from detectors.synthetic.training.fit import Data, Recipe, fit_fusion, out_of_fold
 from detectors.synthetic.training.likeness import Known
+from detectors.synthetic.training.recipe import threshold
 from genwm.errors import InputError
 
 RECIPE = Recipe(shrinkages={"appearance": 0.2, "texture": 0.2}, folds=4, repeats=1)
@@ -34,6 +37,14 @@ def footage_and_generators(seed: int = 0) -> Data:
 
 KNOWN = footage_and_generators()
 FUSION = fit_fusion(KNOWN, RECIPE)
+BASE = out_of_fold(KNOWN, RECIPE)[0]
+
+
+def judged_on(
+    new: Clips, held: Sequence[dict[str, np.ndarray]] = (), *, earlier: dict[str, Clips] | None = None,
+    fusion: Fusion = FUSION, name: str = "new",
+) -> Judged:  # fmt: skip
+    return judge(KNOWN, BASE, earlier or {}, new, list(held), fusion, folds=4, seed=0, name=name)
 
 
 def test_footage_has_mean_0_and_deviation_1_and_the_new_generators_clips_stand_out() -> None:
@@ -74,7 +85,7 @@ def test_an_adapted_fusion_survives_its_file_and_adds_up() -> None:
 def test_a_generator_that_the_model_misses_is_found_after_and_nothing_is_forgotten(held_out: bool) -> None:
     generator = np.random.default_rng(3)
     new, held = rows(generator, 6, new=4.0), rows(generator, 30, new=4.0) if held_out else []
-    judged = judge(KNOWN, {}, new, held, FUSION, RECIPE, name="new")
+    judged = judged_on(new, held)
     fresh, others, footage = judged.rows
     assert fresh.clips == (30 if held_out else 6)
     assert fresh.auc_before is not None
@@ -91,20 +102,20 @@ def test_a_generator_that_the_model_misses_is_found_after_and_nothing_is_forgott
 
 
 def test_footage_in_the_place_of_a_generator_is_refused() -> None:
-    judged = judge(KNOWN, {}, rows(np.random.default_rng(4), 8), [], FUSION, RECIPE, name="camera")
+    judged = judged_on(rows(np.random.default_rng(4), 8), name="camera")
     assert refusal(judged.rows)
 
 
 def test_adapting_to_one_name_again_adds_to_its_clips() -> None:
     generator = np.random.default_rng(5)
     first, second = rows(generator, 4, new=4.0), rows(generator, 4, new=4.0)
-    once = judge(KNOWN, {}, first, [], FUSION, RECIPE, name="new").fusion
-    again = judge(KNOWN, {"new": first}, second, [], once, RECIPE, name="new").fusion
-    together = judge(KNOWN, {}, first + second, [], FUSION, RECIPE, name="new").fusion
+    once = judged_on(first).fusion
+    again = judged_on(second, earlier={"new": first}, fusion=once).fusion
+    together = judged_on(first + second).fusion
     assert list(again.likenesses) == ["new"]
     clip = rows(generator, 1, new=4.0)[0]
     np.testing.assert_allclose(again.likenesses["new"].values(clip), together.likenesses["new"].values(clip))
-    other = judge(KNOWN, {"new": first}, second, [], once, RECIPE, name="other").fusion
+    other = judged_on(second, earlier={"new": first}, fusion=once, name="other").fusion
     assert set(other.likenesses) == {"new", "other"}
 
 
@@ -123,3 +134,74 @@ def test_a_clip_counts_once_and_what_the_model_knew_is_said() -> None:
 def test_a_clip_does_not_judge_itself(held_out: list[tuple[str, Path]], fitted: dict[str, str]) -> None:
     with pytest.raises(InputError, match="Expected"):
         told_apart([("1", Path("a.mp4"))], held_out, fitted, "it")
+
+
+def test_each_model_is_judged_at_the_threshold_that_it_ships() -> None:
+    generator = np.random.default_rng(3)
+    new = rows(generator, 6, new=4.0)
+    judged = judged_on(new)
+    fresh, others, _ = judged.rows
+    bar = threshold(judged.reals, 0.01)
+    likeness = judged.fusion.likenesses["new"]
+    values = Known(KNOWN, folds=4, seed=0).likeness(new)[1]
+    after = judged.base + likeness.raised(values)
+    np.testing.assert_allclose(after[KNOWN.labels == 0], judged.reals)
+    assert others.alarms_after == pytest.approx((after[KNOWN.labels == 1] >= bar).mean())
+    assert others.alarms_before == pytest.approx(
+        (BASE[KNOWN.labels == 1] >= threshold(BASE[KNOWN.labels == 0], 0.01)).mean()
+    )
+    assert fresh.alarms_after > fresh.alarms_before
+
+
+def test_an_adapted_model_is_calibrated_again() -> None:
+    judged = judged_on(rows(np.random.default_rng(3), 6, new=4.0))
+    values = Known(KNOWN, folds=4, seed=0).likeness(rows(np.random.default_rng(3), 6, new=4.0))[1]
+    logits = judged.base + judged.fusion.likenesses["new"].raised(values)
+    probabilities = 1 / (1 + np.exp(-logits))
+    # As many are synthetic as the probabilities say, to a few in a hundred.
+    assert probabilities.mean() == pytest.approx(KNOWN.labels.mean(), abs=0.04)
+    # One and the same map of all logits: nobody changes places, and a clip unlike the new generator least of all.
+    factor = judged.fusion.weights["appearance"] / FUSION.weights["appearance"]
+    np.testing.assert_allclose(np.ptp(judged.base - factor * BASE), 0, atol=1e-9)
+
+
+def row(
+    what: str, before: float, after: float, *, auc_before: float | None = 0.8, auc_after: float | None = 0.9
+) -> Row:
+    return Row(what=what, clips=100, auc_before=auc_before, auc_after=auc_after, alarms_before=before,
+               alarms_after=after)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fresh", "others", "footage", "because"),
+    [
+        ((0.1, 0.5), (0.30, 0.29), (0.0, 0.01), ""),
+        ((0.5, 0.4), (0.30, 0.30), (0.0, 0.00), "to be found, as before"),
+        ((0.1, 0.5), (0.30, 0.25), (0.0, 0.00), "found no longer"),
+        ((0.1, 0.5), (0.30, 0.30), (0.0, 0.02), "real clips above"),
+    ],
+)
+def test_a_model_that_finds_less_or_marks_more_footage_is_refused(
+    fresh: tuple[float, float], others: tuple[float, float], footage: tuple[float, float], because: str
+) -> None:
+    said = refusal([row("new", *fresh), row("others", *others, auc_after=0.8),
+                    row("footage", *footage, auc_before=None, auc_after=None)])  # fmt: skip
+    assert (because in said) if because else not said
+
+
+def test_the_shipped_models_threshold_is_that_of_its_stored_logits() -> None:
+    model = load_model()
+    known, earlier = memory(model)
+    logits = stored_logits(model, known)
+    assert not earlier
+    np.testing.assert_allclose(threshold(logits[known.labels == 0], 0.01), model.calibration.thresholds["0.01"],
+                               atol=1e-4)  # fmt: skip
+
+
+def test_a_table_that_is_not_the_memorys_is_refused(tmp_path: Path) -> None:
+    model = load_model()
+    known, _ = memory(model)
+    text = (model.folder / CLIPS_TABLE).read_text().splitlines()
+    (tmp_path / CLIPS_TABLE).write_text("\n".join([text[0], *text[2:]]) + "\n")
+    with pytest.raises(InputError, match="a line for each"):
+        stored_logits(replace(model, folder=tmp_path), known)

@@ -25,6 +25,7 @@ from genwm.lattice.decision import SHARES, THRESHOLD_LOG10_P, any_of, log10_tail
 from genwm.lattice.decode import Projection, project_candidate, read_payload, self_normalised
 from genwm.lattice.evidence import WORKING_LINES, Accumulator, of_one_size
 from genwm.lattice.geometry import Candidate
+from genwm.lattice.perspective import straightened
 from genwm.lattice.spectrum import transform
 from genwm.payload import BITS
 from genwm.video import Source, read_planes
@@ -172,7 +173,7 @@ def _unexplained(cells: Sequence[_Cell], segments: Sequence[Segment]) -> list[tu
 def _same(one: Candidate, other: Candidate) -> bool:
     """Whether two places are one lattice: less than a pixel apart where the picture ends."""
     shift = np.abs(np.subtract(one.shift, other.shift))
-    return bool(np.abs(one.matrix - other.matrix).max() < 1 / tile.SHORT_SIDE
+    return bool(one.corners == other.corners and np.abs(one.matrix - other.matrix).max() < 1 / tile.SHORT_SIDE
                 and np.minimum(shift, tile.TILE - shift).max() < 1)  # fmt: skip
 
 
@@ -254,8 +255,11 @@ def _cells(source: Source, grids: Sequence[Grid], threads: int) -> list[_Cell]:
 
     def close(start_s: float, stop_s: float) -> None:
         if evidence := collected.take():
-            spectrum = transform(reduce(add, of_one_size(evidence)))
-            values = np.stack([project_candidate(spectrum, grid.place).values for grid in grids])
+            whole = reduce(add, of_one_size(evidence))
+            # Each outline once: most grids have none.
+            spectra = {corners: transform(straightened(whole, corners) if corners else whole)
+                       for corners in {grid.place.corners for grid in grids}}  # fmt: skip
+            values = np.stack([project_candidate(spectra[grid.place.corners], grid.place).values for grid in grids])
             cells.append(_Cell(start_s, stop_s, values.astype(np.complex64)))
 
     for frame in read_planes(rewound(source), max_short_side=WORKING_LINES, threads=threads):

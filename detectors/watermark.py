@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import add
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P, any_
 from genwm.lattice.decode import Projection, project_candidate, read_payload
 from genwm.lattice.evidence import GROUP_FRAMES, WORKING_LINES, Accumulator, Evidence, of_one_size
 from genwm.lattice.geometry import Candidate, Geometry
+from genwm.lattice.perspective import outline, straightened
 from genwm.lattice.spectrum import transform
 from genwm.lattice.zoom import zoomed
 from genwm.video import Planes, Select, Source, VideoInfo, probe, read_planes
@@ -46,6 +47,9 @@ MAX_GROUPS = 8
 #: A look counts as one of so many: the inverse of its share of the error budget. The last has most of the evidence and
 #: so most of the budget; the two before it only save time.
 EARLY_LOOK, LAST_LOOK = 6.0, 1.5
+#: Where a picture in perspective is seen, one half of the share of warps is that of its search (`geometry.uncropped`,
+#: whose families have .30 for themselves), the other half stays with the warps. That it is seen depends on no key.
+FRAMED, WARPED_BESIDE = 6.0, 2.0
 #: Without even this much in the key frames, the second look is spared.
 GLIMPSE_LOG10_P = -0.7
 #: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
@@ -126,13 +130,19 @@ class Search:
         if self.weigh(geometry.uncropped(whole, self.signs, squeezes=thorough), still,
                       looks=looks_counted(thorough)):
             return True
+        corners = outline(whole.evidence) if thorough else None
+        if corners is not None:
+            framed = transform(straightened(whole.evidence, corners))
+            candidates = [replace(item, corners=corners) for item in geometry.uncropped(framed, self.signs)]
+            if self.weigh(candidates, partial(project_candidate, framed), looks=FRAMED):
+                return True
         # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
         if not thorough or max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
             return False
         cuts = geometry.cut(whole, self.signs, self.size)
         if self.weigh([*cuts, *geometry.cropped(whole, self.signs, self.size)], still):
             return True
-        if self.weigh(geometry.warped(whole, self.signs), still):
+        if self.weigh(geometry.warped(whole, self.signs), still, looks=1 if corners is None else WARPED_BESIDE):
             return True
         moving = zoomed(evidence, self.signs)
         projections = {id(candidate): projection for candidate, projection in moving}
@@ -239,6 +249,8 @@ def read_watermark(
         else "not_detected"
     )
     found = finding.candidate if status == "detected" else None
+    if found and found.corners:
+        warnings.append("the picture stands in perspective; geometry is that of the picture made straight")
     segments: tuple[Segment, ...] = ()
     if timeline:
         segments = timeline_of(

@@ -18,22 +18,11 @@ from eval.attacks.color import replaced
 from eval.attacks.geometry import cut, even, resized
 from eval.attacks.model import Edit, each
 from eval.attacks.photometry import blurred
+from genwm.lattice.perspective import Corners, homography
 from genwm.video import Planes
 
 Plane = NDArray[np.uint8]
 _BICUBIC = Image.Resampling.BICUBIC
-Corners = Sequence[tuple[float, float]]
-
-
-def homography(source: Corners, target: Corners) -> tuple[float, ...]:
-    """The eight numbers a..h of x' = (a x + b y + c) / (g x + h y + 1), y' = (d x + e y + f) / (g x + h y + 1) that
-    take four points (x, y) of ``source`` to those of ``target``."""
-    rows, values = [], []
-    for (x, y), (u, v) in zip(source, target, strict=True):
-        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
-        values += [u, v]
-    solved = np.linalg.solve(np.array(rows, float), np.array(values, float))
-    return tuple(float(value) for value in solved)
 
 
 def in_perspective(planes: Planes, *, corners: Corners) -> Planes:

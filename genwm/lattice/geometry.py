@@ -64,6 +64,7 @@ class Candidate:
         z: self-normalised correlation of the pilots.
         family: the hypotheses it is the best of.
         grey: whether luma alone is read.
+        corners: of the picture in the frame, if it was made straight first (see ``perspective``).
     """
 
     key: int
@@ -72,6 +73,7 @@ class Candidate:
     z: float
     family: Family
     grey: bool = False
+    corners: tuple[tuple[float, float], ...] | None = None
 
     @property
     def log10_p(self) -> float:

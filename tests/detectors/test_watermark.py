@@ -23,6 +23,7 @@ from genwm.lattice.geometry import Candidate
 from genwm.payload import Decoded
 from genwm.video import probe, write_image, write_video
 from tests.clips import KEY, PAYLOAD, Frames, make_clip, marked, scene
+from tests.genwm.test_perspective import projected
 
 OTHER = Key("other", bytes(range(1, 33)), KEY.created)
 Edit = Callable[[Frames], Frames]
@@ -101,6 +102,22 @@ def test_an_edited_copy_is_recognised(tmp_path: Path, clip: Frames, name: str) -
     for part, value in geometry.items():
         found = getattr(reading.geometry, part)
         assert found == pytest.approx(value, abs=0.5 if part == "rotation" else 0.012 * float(value)), part
+
+
+def test_a_picture_in_perspective_is_made_straight(tmp_path: Path, clip: Frames) -> None:
+    corners = [(60, 20), (600, 5), (520, 300), (30, 340)]
+    reading = read_watermark(written(tmp_path / "slanted.mp4", projected(clip, corners)), keys=[OTHER, KEY],
+                             timeline=True)  # fmt: skip
+    assert (reading.status, reading.key, reading.payload) == ("detected", KEY.name, PAYLOAD)
+    assert reading.geometry is not None
+    assert reading.geometry.scale == pytest.approx(1, abs=0.01)
+    assert any("perspective" in warning for warning in reading.warnings)
+    (segment,) = reading.segments
+    assert (segment.start, segment.payload) == (0, PAYLOAD)
+    assert segment.stop == pytest.approx(len(clip) / 25, abs=0.05)
+    plain = read_watermark(written(tmp_path / "plain.mp4", projected(scene(640, 360, 8), corners)), keys=[KEY])
+    assert plain.status == "not_detected"
+    assert not plain.warnings
 
 
 def test_hard_compression_leaves_a_mark_that_adds_up(tmp_path: Path, clip: Frames) -> None:

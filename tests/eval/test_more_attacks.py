@@ -193,15 +193,6 @@ def test_recoding_inside_a_chain_is_an_encode(clip: Clip) -> None:
 # --- geometry ---
 
 
-def test_a_homography_takes_points_to_points() -> None:
-    source = [(0.0, 0.0), (100.0, 0.0), (100.0, 50.0), (0.0, 50.0)]
-    target = [(10.0, 5.0), (90.0, 0.0), (95.0, 45.0), (3.0, 50.0)]
-    a, b, c, d, e, f, g, h = warps.homography(source, target)
-    for (x, y), wanted in zip(source, target, strict=True):
-        w = g * x + h * y + 1
-        assert ((a * x + b * y + c) / w, (d * x + e * y + f) / w) == pytest.approx(wanted)
-
-
 def test_perspective_moves_corners_inwards_within_its_bound(clip: Clip) -> None:
     white = [planes(np.full((HEIGHT, WIDTH), 235))]
     for seed in range(6):

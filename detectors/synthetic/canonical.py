@@ -29,6 +29,8 @@ _SAME_EVERYWHERE = {"x264-params": "asm=SSE2"} if platform.machine() in ("x86_64
 LEAST_SIDE, LEAST_FRAMES = 96, 8
 #: Two frames whose luma differs by less than this on average are one frame shown twice.
 SAME = 0.15
+# Times as `genwm.video.read_planes` compares them with the ends of a stretch.
+_SAME_TIME_S = 1e-6
 
 # Where a segment's crop lies, as shares of the room there is: in the middle first, never in a corner, where logos are.
 _PLACES = ((0.5, 0.5), (0.35, 0.25), (0.65, 0.75), (0.35, 0.75), (0.65, 0.25))
@@ -141,8 +143,8 @@ class Collector:
     """Takes frames in order of time and keeps what the classifier looks at, so that a scan decodes a file once.
 
     ``fps`` and ``duration_s`` are the container's claims (None: unknown); ``count`` is how many segments are wanted.
-    Feed it every frame, at native size, or those of `wanted` at least. Of a file of unknown length it keeps evenly
-    spread segments all the same.
+    Feed it every frame, at native size, or those of `wanted` at least: what it keeps is the same. Of a file of unknown
+    length it keeps evenly spread segments all the same.
     """
 
     def __init__(self, fps: float | None, duration_s: float | None, *, count: int) -> None:
@@ -158,7 +160,10 @@ class Collector:
         self._spacing = 1
         self._number = 0
         self._due_s = 0.0
+        self._spans = self.wanted()
+        self._span = 0
         self._frames: list[_Taken] = []
+        self._cut_short: list[_Taken] = []
         self._done: list[Segment] = []
         self.largest_side = 0
 
@@ -188,7 +193,7 @@ class Collector:
     def add(self, frame: Planes) -> None:
         """One more frame; what is kept of its arrays is copied."""
         self.largest_side = max(self.largest_side, min(frame.y.shape))
-        if self.full or frame.time_s < self._due_s - self._slack_s or min(frame.y.shape) < LEAST_SIDE:
+        if self.full or not self._matters(frame.time_s) or min(frame.y.shape) < LEAST_SIDE:
             return
         taken = _Taken.of(frame, _PLACES[self._number % len(_PLACES)])
         if self._frames and (taken.size != self._frames[-1].size or taken.repeats(self._frames[-1])):
@@ -200,21 +205,35 @@ class Collector:
 
     def add_rgb(self, time_s: float, rgb: NDArray[np.uint8]) -> None:
         """One more frame as RGB uint8 ``(height, width, 3)``; an odd last row or column is left out."""
-        if time_s >= self._due_s - self._slack_s:
+        if self._matters(time_s):
             y, u, v = planes_of(rgb)
             self.add(Planes(y=y, u=u, v=v, time_s=time_s, index=0, color_space="bt601"))
 
     def segments(self) -> list[Segment]:
-        """What there is at the end of the file, in order of time, at most ``count``. A run that the end cut short is
-        played there and back again where there is no other."""
-        if not self._done and len(self._frames) >= LEAST_FRAMES:
-            self._frames = [*self._frames, *self._frames[-2::-1]][:FRAMES]
+        """What there is at the end of the file, in order of time, at most ``count``. The longest run that the end of a
+        stretch cut short is played there and back again where there is no other."""
+        self._set_aside()
+        if not self._done and len(self._cut_short) >= LEAST_FRAMES:
+            self._frames = [*self._cut_short, *self._cut_short[-2::-1]][:FRAMES]
             self._close()
-        self._frames = []
         if len(self._done) <= self._count:
             return list(self._done)
         chosen = np.linspace(0, len(self._done) - 1, self._count).round().astype(int)
         return [self._done[index] for index in chosen]
+
+    def _matters(self, time_s: float) -> bool:
+        """Whether a frame of this time is due, and one that a reader of `wanted` alone comes by."""
+        while self._span + 1 < len(self._spans) and time_s >= self._spans[self._span + 1][0] - _SAME_TIME_S:
+            self._span += 1
+            self._set_aside()  # a run must not go on minutes later
+        start_s, stop_s = self._spans[self._span]
+        if time_s < start_s - _SAME_TIME_S or (stop_s is not None and time_s >= stop_s - _SAME_TIME_S):
+            return False
+        return time_s >= self._due_s - self._slack_s
+
+    def _set_aside(self) -> None:
+        self._cut_short = max(self._cut_short, self._frames, key=len)
+        self._frames = []
 
     def _close(self) -> None:
         self._done.append(_segment(self._frames, self._step_s))

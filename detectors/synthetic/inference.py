@@ -195,7 +195,7 @@ def _collected(
 def _too_little(collector: Collector) -> str:
     if 0 < collector.largest_side < LEAST_SIDE:
         return f"Its pictures have {collector.largest_side} lines or columns; the classifier needs {LEAST_SIDE}."
-    return f"It has fewer than {LEAST_FRAMES} frames that differ; the classifier needs so many."
+    return f"It has fewer than {LEAST_FRAMES} frames that differ in a row; the classifier needs so many."
 
 
 def _unknown(model: Model, reason: str, warnings: Sequence[str], decoded_s: float) -> SyntheticReading:

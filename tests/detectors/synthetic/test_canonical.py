@@ -113,6 +113,42 @@ def test_a_thousand_frames_a_second_are_thinned_out() -> None:
     assert segment.stop_s - segment.start_s == pytest.approx(FRAMES / RATE, rel=0.05)
 
 
+def fed(times_s: list[float], collector: Collector, *, seek: bool) -> list[tuple[float, float, float]]:
+    """Start, end and mean luma of the segments of frames at these times, all of them fed or those of `wanted`."""
+    frames = [flat(20 + 7 * index % 200, time_s, (96, 96)) for index, time_s in enumerate(times_s)]
+    for start_s, stop_s in collector.wanted() if seek else [(0.0, None)]:
+        collector.extend(frame for frame in frames if frame.time_s >= start_s - 1e-6
+                         and (stop_s is None or frame.time_s < stop_s - 1e-6))
+    return [(part.start_s, part.stop_s, float(part.crop.y.mean())) for part in collector.segments()]
+
+
+@pytest.mark.parametrize("fps", [6.0, 8.0, 24000 / 1001, 30.0])
+@pytest.mark.parametrize("length_s", [1.3, 1.9, 2.86, 7.7, 20.3])
+def test_every_frame_gives_what_the_wanted_ones_give(fps: float, length_s: float) -> None:
+    count = round(length_s * fps)
+    times_s = [index / fps for index in range(count)]
+    whole, parts = (fed(times_s, Collector(fps, count / fps, count=3), seek=seek) for seek in (False, True))
+    assert whole == parts
+    assert len(whole) >= (count >= FRAMES)
+    if count >= FRAMES and len(whole) == 1:  # in the middle of the clip, where training and calibration looked
+        assert sum(whole[0][:2]) / 2 == pytest.approx(count / fps / 2, abs=1.5 / fps)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_never_goes_on_in_another_stretch(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    slow, fast = ([*rng.uniform(low, 2 * low, 40)] for low in (0.25, 0.02))
+    steps = [*slow, *fast, *slow] if seed % 2 else [*fast, *slow, *fast]
+    times_s = [0.0, *np.cumsum(steps).tolist()]
+    fps = (25.0, len(times_s) / times_s[-1])[seed % 3 > 0]
+    whole, parts = (fed(times_s, Collector(fps, times_s[-1], count=3), seek=seek) for seek in (False, True))
+    assert whole == parts
+    spans = Collector(fps, times_s[-1], count=3).wanted()
+    for start_s, stop_s, _ in whole:
+        inside = max(span for span in spans if span[0] <= start_s + 1e-6)
+        assert inside[1] is None or stop_s <= inside[1] + FRAMES / fps
+
+
 def test_rgb_and_planes_are_read_alike() -> None:
     pictures = scene(256, 256, FRAMES, 3)
     by_rgb, by_planes = Collector(8.0, FRAMES / 8, count=1), Collector(8.0, FRAMES / 8, count=1)

@@ -154,6 +154,7 @@ class Collector:
             stride = max(1, min(stride, int(fps * duration_s + 0.5) // FRAMES))
         self._step_s = stride / fps if fps else 1 / RATE
         self._slack_s = 0.5 / fps if fps else 0.01
+        self._longest_gap_s = 1.25 / (fps or RATE) + 0.002  # times are often whole milliseconds
         self._length_s = self._step_s * FRAMES
         self._count = count
         self._starts = None if duration_s is None else _starts(duration_s, self._length_s, count)
@@ -162,6 +163,7 @@ class Collector:
         self._due_s = 0.0
         self._spans = self.wanted()
         self._span = 0
+        self._last_s, self._varies = self._spans[0][0], False
         self._frames: list[_Taken] = []
         self._cut_short: list[_Taken] = []
         self._done: list[Segment] = []
@@ -224,12 +226,24 @@ class Collector:
     def _matters(self, time_s: float) -> bool:
         """Whether a frame of this time is due, and one that a reader of `wanted` alone comes by."""
         while self._span + 1 < len(self._spans) and time_s >= self._spans[self._span + 1][0] - _SAME_TIME_S:
+            # A run goes on behind a seam where a clip of constant rate shows pictures repeatedly: the shipped model was
+            # calibrated on such runs. Where frames come at another rate than the claimed one, it would be torn apart.
+            self._note(self._spans[self._span][1])
+            if self._varies:
+                self._set_aside()
             self._span += 1
-            self._set_aside()  # a run must not go on minutes later
+            self._last_s, self._varies = self._spans[self._span][0], False
         start_s, stop_s = self._spans[self._span]
         if time_s < start_s - _SAME_TIME_S or (stop_s is not None and time_s >= stop_s - _SAME_TIME_S):
             return False
+        self._note(time_s)
         return time_s >= self._due_s - self._slack_s
+
+    def _note(self, time_s: float | None) -> None:
+        """Takes down whether the rate varies, from when the next frame of a stretch comes, or the stretch ends."""
+        if time_s is not None:
+            self._varies |= time_s - self._last_s > self._longest_gap_s
+            self._last_s = time_s
 
     def _set_aside(self) -> None:
         self._cut_short = max(self._cut_short, self._frames, key=len)

@@ -135,7 +135,7 @@ def test_every_frame_gives_what_the_wanted_ones_give(fps: float, length_s: float
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_run_never_goes_on_in_another_stretch(seed: int) -> None:
+def test_a_run_of_varying_rate_never_goes_on_in_another_stretch(seed: int) -> None:
     rng = np.random.default_rng(seed)
     slow, fast = ([*rng.uniform(low, 2 * low, 40)] for low in (0.25, 0.02))
     steps = [*slow, *fast, *slow] if seed % 2 else [*fast, *slow, *fast]
@@ -147,6 +147,16 @@ def test_a_run_never_goes_on_in_another_stretch(seed: int) -> None:
     for start_s, stop_s, _ in whole:
         inside = max(span for span in spans if span[0] <= start_s + 1e-6)
         assert inside[1] is None or stop_s <= inside[1] + FRAMES / fps
+
+
+def test_a_run_of_constant_rate_goes_on_behind_a_pause_as_in_calibration() -> None:
+    collector = Collector(25.0, 20.0, count=3)
+    pause = range(20, 100)
+    collector.extend(flat(20 if index in pause else 20 + 7 * index % 200, index / 25, (96, 96)) for index in range(500))
+    spans = collector.wanted()
+    first, *_ = collector.segments()
+    assert first.start_s == 0.0
+    assert spans[1][0] < first.stop_s
 
 
 def test_rgb_and_planes_are_read_alike() -> None:

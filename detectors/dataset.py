@@ -201,12 +201,13 @@ def _tracked(where: str, document: Mapping[str, Any], count: int) -> LabelledCli
         if document["schema"] != "genwm.tracks/1":
             raise KeyError("schema")
         path, times = str(document["input"]["path"]), [float(value) for value in document["times"]]
+        size = [float(document["input"].get(name) or 0) for name in ("width", "height")]
         boxes: dict[int, list[tuple[str, float, float, float, float]]] = {}
         for track in document["tracks"]:
             kind = str(track["kind"])
             for index, x0, y0, x1, y1, _ in track["boxes"]:
                 boxes.setdefault(int(index), []).append((kind, float(x0), float(y0), float(x1), float(y1)))
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise _no_tracks(where) from None
     if not Path(path).is_file():
         raise NotFoundError(f"Expected the clip of {where} at {path}, got none; run from the folder it was analysed in")
@@ -218,6 +219,11 @@ def _tracked(where: str, document: Mapping[str, Any], count: int) -> LabelledCli
         with read_rgb(path) as reader:
             for index, (time_s, rgb) in enumerate(reader):
                 if index in wanted:
-                    yield LabelledFrame(time_s, rgb, tuple(boxes.get(index, ())))
+                    # Boxes are in displayed pixels, and those of the file need not be square.
+                    across, down = (has / shown if shown else 1.0
+                                    for has, shown in zip(rgb.shape[1::-1], size, strict=True))
+                    yield LabelledFrame(time_s, rgb, tuple(
+                        (kind, x0 * across, y0 * down, x1 * across, y1 * down)
+                        for kind, x0, y0, x1, y1 in boxes.get(index, ())))
 
     return LabelledClip(path, frames())

@@ -75,7 +75,7 @@ class WatermarkRecord(_Model):
 
 class SuspectRecord(_Model):
     """A stretch of time in seconds that the classifier looked at, the probability that a generator made it, and the
-    part of the picture: top, left, height and width in pixels."""
+    part of the picture: top, left, height and width in pixels, as displayed."""
 
     start: float
     end: float

@@ -36,7 +36,8 @@ Frame = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where a track is in frame ``index``: pixels from the upper left corner, as displayed; confidence in [0, 1]."""
+    """Where a track is in frame ``index``: pixels of the frame as ``genwm.video.read_rgb`` gives it, from the upper
+    left corner; confidence in [0, 1]."""
 
     index: int
     x0: float
@@ -82,7 +83,8 @@ class Tracks:
     warnings: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
-        """The document ``genwm.tracks/1``; boxes are ``[frame, x0, y0, x1, y1, confidence]``."""
+        """The document ``genwm.tracks/1``; boxes are ``[frame, x0, y0, x1, y1, confidence]`` in pixels of the picture
+        as displayed, whose size ``input`` gives."""
         info = self.info
         return {
             "schema": "genwm.tracks/1",
@@ -97,12 +99,14 @@ class Tracks:
 
     def _track(self, track: Track) -> dict[str, Any]:
         score = track.score
+        down, across = self.info.display_scale
         return {
             "id": track.id, "kind": track.kind, "confidence": round(track.confidence, 4),
             "start": round(self.times_s[track.boxes[0].index], 4), "end": round(self.times_s[track.boxes[-1].index], 4),
             "synthetic": None if score is None else {"probability": round(score.probability, 4),
                                                      "seconds": round(score.seconds, 3), "model": score.model},
-            "boxes": [[box.index, *(round(value, 1) for value in (box.x0, box.y0, box.x1, box.y1)),
+            "boxes": [[box.index, *(round(value, 1) for value in (box.x0 * across, box.y0 * down, box.x1 * across,
+                                                                  box.y1 * down)),
                        round(box.confidence, 3)] for box in track.boxes],
         }
 

@@ -247,7 +247,9 @@ def _heat(picture: Picture, record: Record) -> str:
         shapes.append(f'<rect x="{left}" y="{top}" width="{width}" height="{height}" '
                       f'fill-opacity="{0.6 * part.probability:.2f}"><title>{part.start:.1f} - {part.end:.1f} s: '
                       f"probability {part.probability:.2f}</title></rect>")
-    return f'<svg class="heat" viewBox="0 0 {source.width} {source.height}">{"".join(shapes)}</svg>' if shapes else ""
+    # Evidence pictures have the pixels of the file, which need not be square.
+    box = f'viewBox="0 0 {source.width} {source.height}" preserveAspectRatio="none"'
+    return f'<svg class="heat" {box}>{"".join(shapes)}</svg>' if shapes else ""
 
 
 def _row(record: Record) -> str:

@@ -307,16 +307,23 @@ def _synthetic(
         return None
     warnings += [text for text in said.warnings if text not in warnings]
     rate = said.false_positive_rate
+    down, across = info.display_scale
     return SyntheticRecord(
         status=said.status, probability=round(said.probability, 4), model=said.model, calibration=said.calibration,
         false_positive_rate=None if rate is None else round(rate, 5), reasons=said.reasons,
         channels={name: round(value, 3) for name, value in said.channels.items()},
         segments=tuple(
             SuspectRecord(start=round(part.start_s, 3), end=round(part.stop_s, 3),
-                          probability=round(part.probability, 4), place=part.place)
+                          probability=round(part.probability, 4),
+                          place=_scaled(part.place, down, across))
             for part in said.segments
         ),
     )  # fmt: skip
+
+
+def _scaled(place: tuple[int, int, int, int], down: float, across: float) -> tuple[int, int, int, int]:
+    top, left, height, width = place
+    return round(top * down), round(left * across), round(height * down), round(width * across)
 
 
 def _provenance(

@@ -90,6 +90,13 @@ class VideoInfo:
     has_audio: bool
     is_still: bool
 
+    @property
+    def display_scale(self) -> tuple[float, float]:
+        """What a line and a column of frames, as they are read, measure in displayed pixels; (1, 1) where samples are
+        square."""
+        width, height = (self.coded_width, self.coded_height)[:: -1 if self.rotation % 180 else 1]
+        return self.height / height, self.width / width
+
 
 @dataclass(slots=True)
 class Planes:

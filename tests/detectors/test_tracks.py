@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 import detectors.synthetic
 from detectors import tracks
 from detectors.commands.analyze import analyze
+from detectors.dataset import tracked_clips
 from detectors.tracks import Box, Track, Tracks, _pieces, _window, load_weights, score_people, write_annotated
 from genwm.errors import FetchError, InputError, MissingExtraError, OutputExistsError
 from genwm.video import probe, read_rgb, write_video
@@ -88,6 +90,19 @@ def test_the_annotated_copy_says_what_it_is(halves: Tracks, tmp_path: Path) -> N
     assert frames[3][-20:, :120].max() > 180  # light words on dark
     with av.open(str(tmp_path / "out.mp4")) as opened:
         assert "Derived by genwm analyze from halves.mp4" in opened.metadata["comment"]
+
+
+def test_boxes_are_told_in_displayed_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "wide.mp4"
+    make_clip(path, width=160, height=96, frames=2, sample_aspect=Fraction(2))
+    monkeypatch.setattr(tracks, "require", lambda *_: SimpleNamespace(__version__="0"))
+    found = (Track(1, "car", _boxes(2, 20, 10, 100, 90)),)
+    document = Tracks(str(path), probe(path), "stub", (0.0, 0.04), found).to_json()
+    assert (document["input"]["width"], document["input"]["height"]) == (320, 96)
+    assert document["tracks"][0]["boxes"][0][1:5] == [40, 10, 200, 90]
+    (clip,) = tracked_clips({"here": document})
+    (frame, *_) = clip.frames
+    assert frame.boxes == (("car", 20, 10, 100, 90),)  # of the frame that is written
 
 
 def test_without_ultralytics_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,8 +147,10 @@ def test_sample_aspect(tmp_path: Path, pictures: np.ndarray) -> None:
     assert (info.width, info.height, info.coded_width) == (256, 128, 192)
     assert info.sample_aspect == pytest.approx(4 / 3)
     assert next(video.read_planes(path)).pixel_aspect == pytest.approx(4 / 3)
+    assert info.display_scale == pytest.approx((1, 4 / 3))
     turned = written(tmp_path / "tall.mp4", pictures[:3], sample_aspect=Fraction(4, 3), rotation=90)
     assert (video.probe(turned).width, video.probe(turned).height) == (128, 256)
+    assert video.probe(turned).display_scale == pytest.approx((4 / 3, 1))
     assert next(video.read_planes(turned)).pixel_aspect == pytest.approx(3 / 4)
 
 

@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import detectors
 from detectors import read_watermark
 from detectors.record import InputRecord, Record, SuspectRecord, SyntheticRecord, json_schema
 from detectors.scan import Limits, Settings, scan
+from detectors.scan.pages import _heat
 from detectors.scan.settings import available
 from detectors.scan.single import _moments, examine
 from detectors.synthetic import classify
@@ -149,6 +151,20 @@ def test_a_classifier_that_fails_costs_its_own_part_alone(clip: Path, monkeypatc
     failing = scan(clip, Settings(detectors=("synthetic",)))
     assert failing.error is not None
     assert failing.error.code == "internal"
+
+
+@pytest.mark.skipif("synthetic" not in available(), reason="needs the classifier's weights")
+def test_what_was_looked_at_is_told_in_displayed_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "wide.mp4"
+    write_video(path, scene(320, 256, 36, seed=3), fps=12, crf=23, preset="veryfast", sample_aspect=Fraction(2))
+    scanned = examine(path, Settings(detectors=("synthetic",), pictures=1))
+    record, (picture,) = scanned.record, scanned.pictures
+    assert record.synthetic is not None
+    part = record.synthetic.segments[0]
+    (stored, *_) = classify(path, stability=False).segments
+    top, left, height, width = stored.place
+    assert (record.input.width, record.input.height, part.place) == (640, 256, (top, 2 * left, height, 2 * width))
+    assert 'viewBox="0 0 640 256" preserveAspectRatio="none"' in _heat(picture, record)
 
 
 def test_a_still_cannot_be_judged_and_that_is_no_hint(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def _local(
     if table is not None:
         check_table(Path(table))
     results = [Path(name) for name in (output, pages, table) if name is not None]
-    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results))
+    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results, warn=_warn))
     tally = Tally()
     with ExitStack() as stack:
         evidence = Pages(Path(pages), settings) if pages is not None else None
@@ -191,13 +191,17 @@ def _on_ray(
     if table is not None:
         check_table(Path(table))
     results = [name for name in (output, pages, table) if name is not None]
-    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results))
+    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results, warn=_warn))
     tally = scan_distributed(files, settings, output, workers=workers, shards=shards, resume=resume, pages=pages,
                              progress=sys.stderr.isatty())
     if table is not None:
         write_table(Path(table), read_shards(output))
     _summarise(tally, time.monotonic() - started, output, as_json)
     return tally
+
+
+def _warn(words: str) -> None:
+    click.echo(f"Warning: {words}.", err=True)
 
 
 def _all_cores() -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from detectors.record import Record
 from detectors.scan.settings import Settings
 from detectors.scan.single import Fingerprint, Scanned, failed, fingerprint, name_of, renamed
-from genwm.errors import FetchError, GenwmError, MissingExtraError, NotFoundError
+from genwm.errors import FetchError, GenwmError, InputError, MissingExtraError, NotFoundError
 from genwm.extras import require
 
 
@@ -103,10 +103,13 @@ class Fetched:
 def fetch(path: str, folder: str = "") -> Fetched:
     """A file of this machine (relative to ``folder``), or a copy of the object that a URL names.
 
-    Errors: NotFoundError (no such object), FetchError, MissingExtraError. A file that is not there is none.
+    Errors: NotFoundError (no such object), FetchError, MissingExtraError; InputError (a folder, which is asked for only
+    where it could not be listed). A file that is not there is none.
     """
     if not is_url(path):
         place = os.path.join(folder, path)
+        if os.path.isdir(place):
+            _list(place, path)
         return Fetched(path, place, fingerprint(place))
     filesystem, inside = filesystem_of(path)
     copy = tempfile.TemporaryDirectory(prefix="genwm-scan-")
@@ -124,6 +127,14 @@ def fetch(path: str, folder: str = "") -> Fetched:
     except BaseException:
         copy.cleanup()
         raise
+
+
+def _list(folder: str, name: str) -> None:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise InputError(f"Expected to list the folder {name}, got '{_told(error)}': none of its files was scanned; "
+                         "check its permissions, and scan again") from None
 
 
 def unfetched(path: str, error: GenwmError, settings: Settings) -> Record:

@@ -32,6 +32,7 @@ from genwm.keys import Key
 from genwm.video import write_video
 from tests.clips import KEY, PAYLOAD, make_clip, marked, scene
 from tests.detectors.scan.records import record_of
+from tests.detectors.scan.test_inputs import refusing
 
 ROOT = Path(__file__).parents[2]
 HEX = f"{PAYLOAD:016x}"
@@ -153,6 +154,23 @@ def test_records_on_stdout_and_a_list_on_stdin(
     assert "2 files in" in err
     assert run("uploads/*.mp4", "--only", "*.mp4", "--time-limit", 50, "--memory-limit", 700) == 1
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_a_folder_that_cannot_be_listed_costs_a_record_and_the_exit_status(
+    uploads: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("empty.mp4", "notes.txt", NASTY, "a.mp4"):
+        (uploads / name).unlink()
+    (uploads / "closed").mkdir()
+    (uploads / "link").symlink_to("closed")
+    monkeypatch.setattr(os, "scandir", refusing("uploads/closed"))
+    assert run("uploads", "--workers", 1) == 1
+    out, err = capsys.readouterr()
+    found = {record["input"]["path"]: record["error"] for record in map(json.loads, out.splitlines())}
+    assert found.keys() == {"uploads/plain.mp4", "uploads/closed"}
+    assert found["uploads/plain.mp4"] is None
+    assert found["uploads/closed"]["code"] == "bad-input"
+    assert "Warning: 1 link to a folder was not followed (uploads/link)" in err
 
 
 # --- a run that is killed

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from detectors.scan.inputs import expand
+from detectors.scan.objects import fetch
+from genwm.errors import InputError
 
 
 @pytest.fixture
@@ -24,6 +29,38 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_stands_for_all_but_hidden_files(folder: Path) -> None:
     assert list(expand(["up"])) == ["up/a.mkv", "up/b.mp4", "up/we[1]rd.mp4", "up/deep/d.txt", "up/deep/er/c.mp4"]
     assert list(expand(["up"], only=["*.mkv", "*.txt"])) == ["up/a.mkv", "up/deep/d.txt"]
+
+
+def test_a_folder_that_cannot_be_listed_is_passed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "scandir", refusing("up/deep"))
+    assert list(expand(["up"])) == ["up/a.mkv", "up/b.mp4", "up/we[1]rd.mp4", "up/deep"]
+    assert list(expand(["up"], only=["*.mkv"])) == ["up/a.mkv", "up/deep"]
+    with pytest.raises(InputError, match=r"list the folder up/deep, got 'Permission denied'"):
+        fetch("up/deep")
+
+
+def refusing(folder: str) -> Callable[[str], Any]:
+    """``os.scandir`` as whoever may not read that folder has it; tests may run as one who may."""
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if os.fspath(path) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path)
+
+    return scandir
+
+
+def test_links_to_folders_are_told_and_not_followed(folder: Path) -> None:
+    (folder / "up" / "loop").symlink_to(".")
+    (folder / "up" / "deep" / "away").symlink_to("/")
+    (folder / "up" / "link.mp4").symlink_to("b.mp4")
+    said: list[str] = []
+    found = list(expand(["up", "up"], warn=said.append))
+    assert found == ["up/a.mkv", "up/b.mp4", "up/link.mp4", "up/we[1]rd.mp4", "up/deep/d.txt", "up/deep/er/c.mp4"]
+    assert said == ["2 links to folders were not followed (up/loop, ...); name the folders to scan what they hold"]
+    (folder / "named").symlink_to("up/deep")
+    assert list(expand(["named"])) == ["named/d.txt", "named/er/c.mp4"]
 
 
 def test_files_of_results_are_no_uploads(folder: Path) -> None:

@@ -27,6 +27,8 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 #: What the detectors themselves ask for before they say something; a policy can only ask for more.
 LOOSEST_MARK_RATE, LOOSEST_MARK_HINT = 1e-6, 1e-3
 LOOSEST_SCORE_RATE, LOOSEST_SCORE_HINT = 0.01, 0.05
+#: Decimals of the classifier's rate in a record, which is what a policy is compared with.
+RATE_DIGITS = 5
 
 
 class _Section(BaseModel):
@@ -235,6 +237,17 @@ def score_verdict(score: SyntheticRecord, policy: Policy) -> Verdict:
     if rate <= policy.synthetic.false_positive_rate and score.status == "likely_synthetic":
         return "likely_synthetic"
     return "inconclusive"
+
+
+def unreachable(policy: Policy, least_rate: float) -> str | None:
+    """What to tell of a policy that asks for a lower rate than the classifier's calibration set can show, the
+    ``least_rate`` of a clip that scores above all of it; None where some clip can reach the policy's."""
+    asked, least = policy.synthetic.false_positive_rate, round(least_rate, RATE_DIGITS)
+    if asked >= least:
+        return None
+    return (f"no clip can be called likely synthetic by its score: the policy '{policy.name}' asks for a "
+            f"false_positive_rate of {asked:g} of [synthetic], and the least that the classifier's calibration set can "
+            f"show is {least:g}")
 
 
 def _share(rate: float) -> str:

@@ -107,6 +107,8 @@ def scan(
     settings.check()
     if not settings.keys:
         click.echo("Warning: the keyring is empty, so no mark is looked for.", err=True)
+    for words in settings.warnings():
+        _warn(words)
     if engine == "ray":
         tally = _on_ray(paths, settings, output, resume, workers, shards, only, pages, table, as_json)
     else:

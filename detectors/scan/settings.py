@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from detectors.verdict import Policy, load_policy
+from detectors.verdict import Policy, load_policy, unreachable
 from detectors.watermark import FRAME_BUDGET
 from genwm import __version__
 from genwm.errors import InputError, KeyMissingError, NotFoundError
@@ -139,6 +139,16 @@ class Settings:
 
         path = Path(self.registry) if self.registry is not None else Registry.default_path()
         return path if self.registry is not None or path.exists() else None
+
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever scans should know beforehand: evidence that these settings rule out. Errors: those of
+        `check`."""
+        if not self.asks("synthetic") or (self.model is None and self.policy.synthetic == Policy().synthetic):
+            return ()
+        from detectors.synthetic import load_model
+
+        words = unreachable(self.policy, load_model(self.model).calibration.least_rate)
+        return () if words is None else (words,)
 
     def check(self) -> None:
         """Raises KeyMissingError where no detector would look at a file, NotFoundError for a missing trust list or

@@ -31,7 +31,7 @@ from detectors.record import (
     printable,
 )
 from detectors.scan.settings import Settings, versions
-from detectors.verdict import judge
+from detectors.verdict import RATE_DIGITS, judge, unreachable
 from detectors.watermark import ALL_FRAMES, read_watermark
 from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError, debugging
 from genwm.text import escaped
@@ -297,7 +297,8 @@ def _synthetic(
 
     source = shared.collector if shared is not None and shared.complete else path
     try:
-        said = classify(source, model=load_model(settings.model, threads=threads), info=info, threads=threads)
+        model = load_model(settings.model, threads=threads)
+        said = classify(source, model=model, info=info, threads=threads)
     except MemoryError:
         raise
     except Exception as error:
@@ -306,11 +307,13 @@ def _synthetic(
         warnings.append(f"the classifier failed: {type(error).__name__}: {error}")
         return None
     warnings += [text for text in said.warnings if text not in warnings]
+    if (words := unreachable(settings.policy, model.calibration.least_rate)) is not None:
+        warnings.append(words)
     rate = said.false_positive_rate
     down, across = info.display_scale
     return SyntheticRecord(
         status=said.status, probability=round(said.probability, 4), model=said.model, calibration=said.calibration,
-        false_positive_rate=None if rate is None else round(rate, 5), reasons=said.reasons,
+        false_positive_rate=None if rate is None else round(rate, RATE_DIGITS), reasons=said.reasons,
         channels={name: round(value, 3) for name, value in said.channels.items()},
         segments=tuple(
             SuspectRecord(start=round(part.start_s, 3), end=round(part.stop_s, 3),

@@ -39,6 +39,12 @@ class Calibration:
     sources: int
     thresholds: dict[str, float]
 
+    @property
+    def least_rate(self) -> float:
+        """The lowest false-positive rate that any clip can be given, the clip counted with the set's: see
+        `share_as_high`."""
+        return 1 / (1 + self.reals.size)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:

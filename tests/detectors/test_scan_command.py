@@ -23,7 +23,7 @@ import pytest
 
 from detectors.record import Record
 from detectors.scan.pages import page, page_name, timeline
-from detectors.scan.settings import MIB, Limits, Settings
+from detectors.scan.settings import MIB, Limits, Settings, available
 from detectors.scan.single import Picture
 from detectors.scan.table import COLUMNS, check_table, write_table
 from detectors.verdict import Policy, SyntheticPolicy, policy_text
@@ -171,6 +171,19 @@ def test_a_folder_that_cannot_be_listed_costs_a_record_and_the_exit_status(
     assert found["uploads/plain.mp4"] is None
     assert found["uploads/closed"]["code"] == "bad-input"
     assert "Warning: 1 link to a folder was not followed (uploads/link)" in err
+
+
+@pytest.mark.skipif("synthetic" not in available(), reason="needs the classifier's weights")
+def test_a_policy_that_no_clip_can_meet_is_told(uploads: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strict = Policy(name="strict", synthetic=SyntheticPolicy(false_positive_rate=1e-3))
+    Path("strict.toml").write_text(policy_text(strict))
+    assert run("uploads/plain.mp4", "uploads/a.mp4", "--policy", "strict.toml", "--workers", 1) == 0
+    out, err = capsys.readouterr()
+    assert err.count("Warning: no clip can be called likely synthetic by its score") == 1
+    told = [json.loads(line)["warnings"] for line in out.splitlines()]
+    assert [sum("no clip can be called" in words for words in warnings) for warnings in told] == [1, 1]
+    assert run("uploads/plain.mp4", "--workers", 1) == 0
+    assert "no clip can be" not in "".join(capsys.readouterr())
 
 
 # --- a run that is killed

@@ -16,6 +16,7 @@ from detectors.verdict import (
     judge,
     load_policy,
     policy_text,
+    unreachable,
 )
 from genwm.errors import PolicyError
 
@@ -177,6 +178,17 @@ def test_a_changed_policy_needs_a_name_of_its_own(tmp_path: Path) -> None:
             policy(text, tmp_path)
     named = policy(changed.replace('"default"', '"strict"'), tmp_path)
     assert (named.name, named.synthetic.hint_rate) == ("strict", 0.02)
+
+
+def test_a_rate_that_the_calibration_cannot_show_is_told() -> None:
+    strict = Policy(name="strict", synthetic=SyntheticPolicy(false_positive_rate=0.006))
+    words = unreachable(strict, 1 / 151)
+    assert words is not None
+    assert "'strict'" in words
+    assert "0.006 " in words
+    assert words.endswith("is 0.00662")
+    for rate in (0.00662, 0.01):  # records round the rate of a clip
+        assert unreachable(Policy(name="mine", synthetic=SyntheticPolicy(false_positive_rate=rate)), 1 / 151) is None
 
 
 @pytest.mark.parametrize("name", ["default", 'odd "\\\t\x7f\u2028 ä \U0001f600'])

@@ -184,7 +184,7 @@ def _on_ray(
     table: str | None,
     as_json: bool,
 ) -> Tally:
-    from detectors.scan.distributed import read_shards, scan_distributed
+    from detectors.scan.distributed import newest_records, scan_distributed
     from detectors.scan.inputs import expand
     from detectors.scan.table import check_table, write_table
 
@@ -197,7 +197,7 @@ def _on_ray(
     tally = scan_distributed(files, settings, output, workers=workers, shards=shards, resume=resume, pages=pages,
                              progress=sys.stderr.isatty())
     if table is not None:
-        write_table(Path(table), read_shards(output))
+        write_table(Path(table), newest_records(output))
     _summarise(tally, time.monotonic() - started, output, as_json)
     return tally
 

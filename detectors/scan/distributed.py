@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -71,7 +72,8 @@ def scan_distributed(
         output: a folder as path or fsspec URL; must hold no shards unless ``resume``.
         workers: actors; default one a CPU of the cluster.
         shards: 'jsonl', a record a line, or 'parquet', with the record as JSON in the column ``record``.
-        resume: leave out files that have a record of the same bytes and settings in ``output``.
+        resume: leave out files that have a record of the same bytes and settings in ``output``, but for errors of the
+            moment.
         pages: folder for evidence pages, which every node must see.
         progress: Ray Data's own progress bars.
 
@@ -105,15 +107,16 @@ def scan_distributed(
         if started:
             ray.shutdown()
     if evidence is not None:
-        evidence.write_index(read_shards(output))
+        evidence.write_index(newest_records(output))
     return tally
 
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What shards of earlier runs hold: outcomes of the files that have a record, and the first file of each content
-    under these settings."""
+    """What shards of earlier runs hold: how many records, the outcomes of the files that need no other try, and the
+    first file of each content under these settings."""
 
+    records: int = 0
     done: dict[bytes, str] = field(default_factory=dict)
     contents: dict[bytes, str] = field(default_factory=dict)
 
@@ -141,8 +144,8 @@ def _run(plan: _Plan, files: Sequence[str], before: _Before) -> Tally:
         outcomes.update(map(outcome_of, made))
     if left:  # what came of the first of them says nothing about their bytes: each for itself
         outcomes += _pass(plan, left, before, None)[0]
-    if before.done:
-        tally = _tally(plan.output, set(map(name_of, files)), digest, len(before.done))
+    if before.records:
+        tally = _tally(plan.output, set(map(name_of, files)), digest, before.records)
     else:
         tally = _counted(outcomes)
     tally.duplicates = len(made)
@@ -206,7 +209,8 @@ def _check_address(address: str) -> None:
 
 
 def _fresh() -> str:
-    return uuid.uuid4().hex[:8]
+    """A name that nothing else has, behind those given before in the order of names."""
+    return f"{time.time_ns():016x}{uuid.uuid4().hex[:4]}"
 
 
 def _explained(error: Exception, output: str) -> GenwmError:
@@ -240,7 +244,8 @@ def _tally(output: str, wanted: set[str], digest: str, before: int) -> Tally:
     total = 0
     for record in read_shards(output):
         total += 1
-        if record.input.path in wanted and record.settings == digest:
+        if record.input.path in wanted and record.settings == digest and not (
+                is_transient(record) and record.input.path in newest):
             newest[record.input.path] = outcome_of(record)
     tally = _counted(Counter(newest.values()))
     tally.skipped = max(0, len(newest) - (total - before))
@@ -385,6 +390,23 @@ def read_shards(folder: str) -> Iterator[Record]:
         yield from map(Record.from_json, lines)
 
 
+def newest_records(folder: str) -> Iterator[Record]:
+    """The records of all shards, but of a file that was tried again the last one alone."""
+    def name(record: Record) -> bytes:
+        return name_in_journal(record.input.path, None, record.settings or "")
+
+    tried = {name(record) for record in read_shards(folder) if is_transient(record)}
+    settled = {known for record in read_shards(folder) if not is_transient(record) and (known := name(record)) in tried
+               } if tried else set()
+    last: dict[bytes, Record] = {}
+    for record in read_shards(folder):
+        if not is_transient(record):
+            yield record
+        elif name(record) not in settled:
+            last[name(record)] = record
+    yield from last.values()
+
+
 def _shards(filesystem: Any, inside: str) -> list[str]:
     filesystem.invalidate_cache()  # what actors have written since
     if not filesystem.isdir(inside):
@@ -403,17 +425,22 @@ def _before(output: str, resume: bool, digest: str) -> _Before:
         if not resume and _shards(filesystem, inside):
             raise OutputExistsError(f"Expected a folder without records at {output}, got one with some; go on with "
                                     "--resume, or choose another name")
-        before = _Before()
+        count = 0
+        done: dict[bytes, str] = {}
+        contents: dict[bytes, str] = {}
         for record in read_shards(output):
-            name = record.input.path
-            before.done[name_in_journal(name, record.input.sha256, record.settings or "")] = outcome_of(record)
-            if record.settings == digest and record.input.sha256 and not is_transient(record):
-                before.contents.setdefault(bytes.fromhex(record.input.sha256), record.duplicate_of or name)
-        return before
+            count += 1
+            name, sha256 = record.input.path, record.input.sha256
+            if is_transient(record):
+                continue
+            done[name_in_journal(name, sha256, record.settings or "")] = outcome_of(record)
+            if record.settings == digest and sha256:
+                contents.setdefault(bytes.fromhex(sha256), record.duplicate_of or name)
+        return _Before(count, done, contents)
     except (GenwmError, ValueError):
         raise
     except Exception as error:
         raise OutputError(f"Expected to read {output}, got '{error}'; check the address and the credentials") from None
 
 
-__all__ = ["FORMATS", "read_shards", "scan_distributed"]
+__all__ = ["FORMATS", "newest_records", "read_shards", "scan_distributed"]

@@ -1,7 +1,8 @@
 """The journal of a scan: JSONL that only grows, a durable line a record, so that a run may be killed and goes on.
 
 A line is written at once and on the disk before the next file's counts. A last line that a kill has torn counts as
-absent: its file is scanned again. One run at a time writes to a journal.
+absent: its file is scanned again. So is a file whose record says more about the moment than about its bytes, and the
+new record counts in place of that one. One run at a time writes to a journal.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class Journal:
         self._places: dict[tuple[bytes, str], int] = {}
         #: Outcome of each file that has a record, by `name_in_journal`.
         self._done: dict[bytes, str] = {}
+        #: Where the record of a file starts that is to be tried again, by its name without its bytes, which may have
+        #: changed; and where those start that a later try has replaced.
+        self._untrusted: dict[bytes, int] = {}
+        self._replaced: set[int] = set()
         self._file = _opened(self.path)
         try:
             if self.path is not None:
@@ -70,7 +75,8 @@ class Journal:
         self._end += len(line)
 
     def outcome(self, path: str, sha256: str | None, settings: str) -> str | None:
-        """`outcome_of` the record that this file, with these bytes, has under these settings; None without one."""
+        """`outcome_of` the record that this file, with these bytes, has under these settings; None without one, and
+        where another try may end otherwise."""
         return self._done.get(name_in_journal(path, sha256, settings))
 
     def of_content(self, sha256: str, settings: str) -> Record | None:
@@ -82,16 +88,17 @@ class Journal:
         return Record.from_json(self._file.readline())
 
     def __iter__(self) -> Iterator[Record]:
-        """All records, in their order; the journal may grow meanwhile."""
+        """All records but those that another try has replaced, in their order; the journal may grow meanwhile."""
         place = 0
         while place < self._end:
             self._file.seek(place)
             line = self._file.readline()
+            if place not in self._replaced:
+                yield Record.from_json(line)
             place += len(line)
-            yield Record.from_json(line)
 
     def __len__(self) -> int:
-        return len(self._done)
+        return len(self._done) + len(self._untrusted)
 
     def close(self) -> None:
         self._file.close()
@@ -106,8 +113,14 @@ class Journal:
 
     def _enter(self, record: Record, place: int) -> None:
         source, settings = record.input, record.settings or ""
+        file = name_in_journal(source.path, None, settings)
+        if (earlier := self._untrusted.pop(file, None)) is not None:
+            self._replaced.add(earlier)
+        if is_transient(record):
+            self._untrusted[file] = place
+            return
         self._done[name_in_journal(source.path, source.sha256, settings)] = sys.intern(outcome_of(record))
-        if source.sha256 is not None and not is_transient(record):
+        if source.sha256 is not None:
             self._places.setdefault((bytes.fromhex(source.sha256), settings), place)
 
     def _indexed(self, resume: bool) -> int:

@@ -54,9 +54,9 @@ def scan_all(
     """Scans files as workers become free and yields them once their records are in the journal, as they finish.
 
     ``paths`` are files or fsspec URLs, whose objects are copied to this machine as they are needed. A file that has a
-    record of its present bytes under the pool's settings is skipped. A file whose bytes were read under another name
-    gets that record, with ``duplicate_of``. ``prepare`` is called before a record is written: what must be there when
-    it is. Errors: those of `Journal.append`; WorkerError.
+    record of its present bytes under the pool's settings is skipped, unless that is an error of the moment. A file
+    whose bytes were read under another name gets that record, with ``duplicate_of``. ``prepare`` is called before a
+    record is written: what must be there when it is. Errors: those of `Journal.append`; WorkerError.
     """
     settings = pool.settings.digest
     running: dict[Future[Scanned], Fetched] = {}

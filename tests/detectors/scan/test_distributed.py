@@ -21,11 +21,13 @@ from detectors.scan import Settings
 from detectors.scan.distributed import (
     _before,
     _explained,
+    _fresh,
     _repeated_records,
     _Scanner,
     _table,
     _tally,
     _write_shard,
+    newest_records,
     read_shards,
 )
 from genwm.errors import DiskFullError, GenwmError, OutputError, OutputExistsError, WorkerError
@@ -153,6 +155,20 @@ def test_bytes_that_failed_for_another_reason_are_read_again(tmp_path: Path) -> 
     made, left = _repeated_records(folder, [source.model_dump_json() for source in sources], DIGEST)
     assert [(record.input.path, record.duplicate_of) for record in made] == [("like first", "first")]
     assert left == ["like killed"]
+
+
+def test_an_error_of_the_moment_is_tried_again_and_the_last_try_counts(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    killed, failed = record_of("a", code="worker-killed"), record_of("b", code="internal")
+    _write_shard(folder, f"records-{_fresh()}-000000.jsonl", _table([killed, failed, record_of("c")]))
+    before = _before(folder, True, DIGEST)
+    assert (before.records, len(before.done), list(before.contents.values())) == (3, 1, ["c"])
+    _write_shard(folder, f"records-{_fresh()}-000000.jsonl", _table([record_of("a"), failed]))
+    assert {record.input.path: record.error and record.error.code for record in newest_records(folder)} == {
+        "a": None, "b": "internal", "c": None}  # fmt: skip
+    assert len(list(newest_records(folder))) == 3
+    tally = _tally(folder, {"a", "b", "c"}, DIGEST, before.records)
+    assert (dict(tally.errors), tally.files, tally.scanned) == ({"internal": 1}, 3, 2)
 
 
 @pytest.mark.parametrize(("cause", "kind", "said"), [

@@ -56,9 +56,27 @@ def test_an_error_of_the_moment_is_not_reused_for_other_files(tmp_path: Path) ->
     with Journal(tmp_path / "j") as journal:
         journal.append(record_of("a", code="worker-killed"))
         journal.append(record_of("b", code="truncated"))
-        assert journal.outcome("a", sha("a"), DIGEST) == "error:worker-killed"
+        assert journal.outcome("a", sha("a"), DIGEST) is None
         assert journal.of_content(sha("a"), DIGEST) is None
         assert journal.of_content(sha("b"), DIGEST) is not None
+
+
+@pytest.mark.parametrize("code", ["worker-killed", "worker-failed", "internal", "changed-while-read"])
+def test_an_error_of_the_moment_is_tried_again_and_the_last_try_counts(tmp_path: Path, code: str) -> None:
+    with Journal(tmp_path / "j") as journal:
+        for record in (record_of("a", code=code), record_of("b"), record_of("a", code=code)):
+            journal.append(record)
+        assert [record.input.path for record in journal] == ["b", "a"]
+    with Journal(tmp_path / "j", resume=True) as journal:
+        assert journal.outcome("a", sha("a"), DIGEST) is None
+        journal.append(record_of("a", "other bytes"))
+        for _ in range(2):
+            assert [(record.input.path, record.error) for record in journal] == [("b", None), ("a", None)]
+        assert len(journal) == 2
+    with Journal(tmp_path / "j", resume=True) as journal:
+        assert journal.outcome("a", sha("other bytes"), DIGEST) == "no_evidence"
+        assert [(record.input.path, record.error) for record in journal] == [("b", None), ("a", None)]
+    assert (tmp_path / "j").read_bytes().count(b"\n") == 4
 
 
 @pytest.mark.parametrize("cut", [1, 2, 40, 300])

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,16 @@ from genwm.errors import FetchError, InputError
 from genwm.extras import require
 from genwm.video import VideoInfo, read_rgb, write_video
 
+if TYPE_CHECKING:
+    from detectors.synthetic.canonical import Collector
+
 LICENCE = ("Tracking uses ultralytics (AGPL-3.0): a service that is built on it must offer its source, or take another "
            "licence from its makers.")
 PERSON = "person"
 #: Seconds of a track that one score looks at, how many such pieces of a track, and pixels that a piece needs a side.
 _PIECE_S, _PIECES, _LEAST_SIDE = 2.0, 4, 96
+#: Pieces that are in memory at once, of each a dozen small pictures.
+_HELD = 64
 #: Colours that people of every colour vision tell apart (Okabe and Ito).
 _PALETTE = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
 
@@ -202,15 +208,12 @@ def score_people(tracks: Tracks, model: Any = None, *, kind: str = PERSON) -> Tr
 
     model = load_model() if model is None else model
     fps = tracks.info.fps or 25.0
-    pieces = {each.id: _pieces(each, fps) for each in tracks.tracks if each.kind == kind}
-    wanted = [(number, piece) for number, found in pieces.items() for piece in found]
+    pieces = [(each.id, piece) for each in tracks.tracks if each.kind == kind for piece in _pieces(each, fps)]
     logits: dict[int, list[tuple[float, float]]] = {}
-    for (number, _), frames in zip(wanted, _cut(tracks, [piece for _, piece in wanted]), strict=True):
-        if frames is None:
-            continue
-        reading = classify(frames, fps=fps, model=model, stability=False)
+    for number, collector, frames in _collected(tracks, pieces, fps):
+        reading = classify(collector, model=model, stability=False)
         if reading.segments:
-            logits.setdefault(number, []).append((reading.logit, len(frames) / fps))
+            logits.setdefault(number, []).append((reading.logit, frames / fps))
     scored = []
     for each in tracks.tracks:
         found = logits.get(each.id)
@@ -229,19 +232,56 @@ def _pieces(track: Track, fps: float) -> list[tuple[Box, ...]]:
     return [run for place, run in enumerate(runs) if place in chosen]
 
 
-def _cut(tracks: Tracks, pieces: Sequence[tuple[Box, ...]]) -> list[NDArray[np.uint8] | None]:
-    """The pictures of each piece, uint8 ``(frames, height, width, 3)``; None where the window is too small."""
-    windows = [_window(piece, tracks.info) for piece in pieces]
-    found: list[list[Frame]] = [[] for _ in pieces]
-    indices = [{box.index for box in piece} for piece in pieces]
-    last = max((index for piece in indices for index in piece), default=-1)
-    with read_rgb(tracks.path, max_frames=last + 1 or 1) as reader:
-        for index, (_, rgb) in enumerate(reader):
-            for number, window in enumerate(windows):
-                if window is not None and index in indices[number]:
-                    x0, y0, x1, y1 = window
-                    found[number].append(rgb[y0:y1, x0:x1].copy())
-    return [np.stack(frames) if frames else None for frames in found]
+def _collected(
+    tracks: Tracks, pieces: Sequence[tuple[int, tuple[Box, ...]]], fps: float
+) -> Iterator[tuple[int, Collector, int]]:
+    """What the classifier keeps of each piece, as soon as it is complete: the track's number, and how many frames the
+    piece has. At most `_HELD` pieces are in memory; of a crowd the clip is read again for the others. Pieces whose
+    window is too small are left out."""
+    found = ((number, piece, _window(piece, tracks.info)) for number, piece in pieces)
+    waiting = sorted(((number, piece, window) for number, piece, window in found if window is not None),
+                     key=lambda one: one[1][0].index)
+    while waiting:
+        coming, waiting = deque(waiting), []
+        held: list[_Held] = []
+        last = max(piece[-1].index for _, piece, _ in coming)
+        with read_rgb(tracks.path, max_frames=last + 1) as reader:
+            for index, (_, rgb) in enumerate(reader):
+                while coming and coming[0][1][0].index <= index:
+                    if len(held) < _HELD:
+                        held.append(_Held(*coming.popleft(), fps))
+                    else:
+                        waiting.append(coming.popleft())
+                for one in held:
+                    one.add(index, rgb)
+                for one in [one for one in held if one.last <= index]:
+                    held.remove(one)
+                    yield one.number, one.collector, one.count
+                if not held and not coming:
+                    break
+        yield from ((one.number, one.collector, one.count) for one in held)  # the clip has become shorter
+
+
+class _Held:
+    """A piece that is being read."""
+
+    def __init__(
+        self, number: int, piece: Sequence[Box], window: tuple[int, int, int, int], fps: float
+    ) -> None:
+        from detectors.synthetic.canonical import Collector
+        from detectors.synthetic.inference import segments_of
+
+        length_s = len(piece) / fps
+        self.number, self.last, self.count = number, piece[-1].index, 0
+        self.collector = Collector(fps, length_s, count=segments_of(length_s))
+        self._indices = {box.index for box in piece}
+        self._window, self._fps = window, fps
+
+    def add(self, index: int, rgb: Frame) -> None:
+        if index in self._indices:
+            x0, y0, x1, y1 = self._window
+            self.collector.add_rgb(self.count / self._fps, rgb[y0:y1, x0:x1])
+            self.count += 1
 
 
 def _window(piece: Sequence[Box], info: VideoInfo) -> tuple[int, int, int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ def halves(tmp_path: Path) -> Tracks:
     """A clip whose left half is dark and whose right half is bright, with a person in each and a car in the middle."""
     frames = np.full((30, 160, 320, 3), 40, np.uint8)
     frames[:, :, 160:] = 200
+    frames[::2] += 9  # pictures that repeat are not looked at
     path = tmp_path / "halves.mp4"
     write_video(path, frames, fps=10, crf=10, preset="veryfast")
     found = (Track(1, "person", _boxes(30, 20, 10, 130, 150)),
@@ -41,10 +43,10 @@ def halves(tmp_path: Path) -> Tracks:
 def test_a_person_is_scored_on_what_lies_under_the_track(halves: Tracks, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
 
-    def classify(frames: Any, *, fps: float, model: Any, stability: bool) -> Any:
-        seen.append(frames.shape)
-        assert fps == 10
-        return SimpleNamespace(segments=(1,), logit=3.0 if frames.mean() > 120 else -3.0)
+    def classify(collector: Any, *, model: Any, stability: bool) -> Any:
+        (segment,) = collector.segments()
+        seen.append(segment.size)
+        return SimpleNamespace(segments=(1,), logit=3.0 if segment.small.y.mean() > 120 else -3.0)
 
     monkeypatch.setattr(detectors.synthetic, "classify", classify, raising=False)
     scored = score_people(halves, SimpleNamespace(id="stub"))
@@ -54,7 +56,32 @@ def test_a_person_is_scored_on_what_lies_under_the_track(halves: Tracks, monkeyp
     assert left.score.probability < 0.1 < 0.9 < right.score.probability
     assert (left.score.seconds, right.score.seconds) == (3.0, 2.0)
     assert car.score is None
-    assert {shape[1:3] for shape in seen} == {(140, 110)}
+    assert set(seen) == {(140, 110)}
+
+
+def test_of_a_crowd_few_pieces_are_held_at_once(halves: Tracks, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = most = 0
+
+    class Counted(tracks._Held):
+        def __init__(self, *args: Any) -> None:
+            nonlocal held, most
+            super().__init__(*args)
+            held += 1
+            most = max(most, held)
+
+    def classify(collector: Any, *, model: Any, stability: bool) -> Any:
+        nonlocal held
+        held -= 1
+        return SimpleNamespace(segments=collector.segments(), logit=1.0)
+
+    monkeypatch.setattr(tracks, "_Held", Counted)
+    monkeypatch.setattr(tracks, "_HELD", 4)
+    monkeypatch.setattr(detectors.synthetic, "classify", classify, raising=False)
+    crowd = tuple(Track(number, "person", _boxes(20, 20 + number, 10, 130, 150, start=number % 5))
+                  for number in range(11))
+    scored = score_people(replace(halves, tracks=crowd), SimpleNamespace(id="stub"))
+    assert (most, held) == (4, 0)
+    assert all(each.score is not None and each.score.seconds == 2.0 for each in scored.tracks)
 
 
 def test_windows_are_even_inside_the_frame_and_large_enough(halves: Tracks) -> None:

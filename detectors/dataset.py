@@ -7,6 +7,7 @@ of one clip never end up in two splits: they look too much alike to measure anyt
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import tempfile
@@ -61,9 +62,12 @@ def export(
 
     ``val`` and ``test`` are shares of the clips; there is at least one clip to train on and one to validate on.
 
-    Errors: InputError (fewer than two clips, shares that leave none), OutputExistsError, OutputError.
+    Errors: InputError (no class, fewer than two clips, shares that leave none), OutputExistsError, OutputError.
     """
     target = Path(folder)
+    if not names:
+        raise InputError("Expected at least one object to learn in the clips, got none; a data set without classes "
+                         "cannot be trained on: choose clips in which something is found")
     splits = split_clips(len(clips), val=val, test=test, seed=seed)
     if target.exists():
         raise OutputExistsError(f"Expected no file or folder at {target}, got one; choose another name")
@@ -89,7 +93,10 @@ def split_clips(count: int, *, val: float, test: float, seed: int) -> list[Split
     held = max(1, round(count * val))
     tested = max(1, round(count * test)) if test else 0
     if count - held - tested < 1:
-        raise InputError(f"Expected at least {held + tested + 1} clips, got {count}; add some, or leave --test at 0")
+        need = f"one to train on, {held} to validate on" + (f", {tested} to test on" if tested else "")
+        ways = [*(["give --test 0"] if tested and count > held else []), *(["a smaller --val"] if held > 1 else [])]
+        raise InputError(f"Expected at least {held + tested + 1} clips ({need}), got {count}; add some"
+                         + "".join(f", or {way}" for way in ways))
     order = np.random.default_rng(seed).permutation(count)
     splits: list[Split] = ["train"] * count
     for place in order[:held]:
@@ -187,20 +194,29 @@ def tracked_clips(documents: Mapping[str, Mapping[str, Any]], *, frames: int = 6
     """Clips with the boxes of their tracks: ``documents`` are what ``genwm analyze --json`` printed, by where they come
     from, as `read_tracks` gives them; up to ``frames`` frames of each, spread over it.
 
-    Errors: InputError (not such a document), NotFoundError (the clip is gone).
+    Errors: InputError (not such a document, a clip that has changed since, or one that comes twice: its frames would
+    lie in two splits), NotFoundError (the clip is gone).
     """
-    return [_tracked(where, document, frames) for where, document in documents.items()]
+    read = {where: _tracked(where, document, frames) for where, document in documents.items()}
+    first: dict[str, str] = {}
+    for where, (clip, sha256) in read.items():
+        if (other := first.setdefault(sha256, where)) != where:
+            raise InputError(f"Expected each clip once, got the bytes of {clip.source} in {other} and in {where}; "
+                             "leave one of them out")
+    return [clip for clip, _ in read.values()]
 
 
 def _no_tracks(where: str) -> InputError:
     return InputError(f"Expected what 'genwm analyze --json' prints in {where}, got something else; make it anew")
 
 
-def _tracked(where: str, document: Mapping[str, Any], count: int) -> LabelledClip:
+def _tracked(where: str, document: Mapping[str, Any], count: int) -> tuple[LabelledClip, str]:
+    """The clip of a document, and the sha256 of its bytes."""
     try:
         if document["schema"] != "genwm.tracks/1":
             raise KeyError("schema")
         path, times = str(document["input"]["path"]), [float(value) for value in document["times"]]
+        analysed = document["input"].get("sha256")
         size = [float(document["input"].get(name) or 0) for name in ("width", "height")]
         boxes: dict[int, list[tuple[str, float, float, float, float]]] = {}
         for track in document["tracks"]:
@@ -211,6 +227,15 @@ def _tracked(where: str, document: Mapping[str, Any], count: int) -> LabelledCli
         raise _no_tracks(where) from None
     if not Path(path).is_file():
         raise NotFoundError(f"Expected the clip of {where} at {path}, got none; run from the folder it was analysed in")
+    try:
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"Expected a readable clip of {where} at {path}, got '{error.strerror}'; check its permissions"
+                         ) from None
+    if analysed not in (None, sha256):
+        raise InputError(f"Expected the clip of {where} at {path} as it was analysed, got other bytes; analyse it "
+                         "again")
     wanted = set(np.linspace(0, len(times) - 1, min(count, len(times))).round().astype(int).tolist())
 
     def frames() -> Iterator[LabelledFrame]:
@@ -226,4 +251,4 @@ def _tracked(where: str, document: Mapping[str, Any], count: int) -> LabelledCli
                         (kind, x0 * across, y0 * down, x1 * across, y1 * down)
                         for kind, x0, y0, x1, y1 in boxes.get(index, ())))
 
-    return LabelledClip(path, frames())
+    return LabelledClip(path, frames()), sha256

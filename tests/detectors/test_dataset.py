@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,13 +115,48 @@ def test_clips_with_tracks_become_a_data_set(tmp_path: Path) -> None:
     frames = list(clip.frames)
     assert [frame.boxes[0][1] for frame in frames] == [10, 12, 15]
     assert frames[0].rgb.shape == (96, 128, 3)
-    (tmp_path / "tracks.jsonl").write_text("".join(json.dumps(document) + "\n" for _ in range(3)))
     out, lines = tmp_path / "set", tmp_path / "tracks.jsonl"
+    with lines.open("w") as file:
+        for seed in range(3):
+            make_clip(tmp_path / f"{seed}.mp4", width=128, height=96, frames=6, seed=seed)
+            file.write(json.dumps({**document, "input": {"path": str(tmp_path / f"{seed}.mp4")}}) + "\n")
     result = CliRunner().invoke(dataset, ["export", str(out), "--tracks", str(lines), "--test", "0"])
     assert result.exit_code == 0, result.output
     assert 'names:\n  0: "person"\n' in (out / "data.yaml").read_text()
     with pytest.raises(NotFoundError, match=r"clip of here at .*gone\.mp4"):
         tracked_clips({"here": {**document, "input": {"path": str(tmp_path / "gone.mp4")}}})
+
+
+def test_a_clip_comes_once_and_as_it_was_analysed(tmp_path: Path) -> None:
+    make_clip(tmp_path / "clip.mp4", width=128, height=96, frames=2)
+    shutil.copy(tmp_path / "clip.mp4", tmp_path / "copy.mp4")
+    sha256 = hashlib.sha256((tmp_path / "clip.mp4").read_bytes()).hexdigest()
+    one, other = ({"schema": "genwm.tracks/1", "input": {"path": str(tmp_path / name), "sha256": sha256},
+                   "times": [0, 0.04], "tracks": []} for name in ("clip.mp4", "copy.mp4"))
+    assert len(tracked_clips({"here": one})) == 1
+    for again in (one, other):
+        with pytest.raises(InputError, match=r"^Expected each clip once, got the bytes of .* in here and in there;"):
+            tracked_clips({"here": one, "there": again})
+    make_clip(tmp_path / "clip.mp4", width=128, height=96, frames=2, seed=1)
+    with pytest.raises(InputError, match="as it was analysed, got other bytes; analyse it again"):
+        tracked_clips({"here": one})
+
+
+def test_a_data_set_without_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one object"):
+        export(rendered_clips(3, frames=1, width=64, height=64), tmp_path / "set", names=())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("count", "shares", "says"), [
+    (1, (0.2, 0.1), r"at least 3 clips \(one to train on, 1 to validate on, 1 to test on\), got 1; add some$"),
+    (1, (0.2, 0.0), r"at least 2 clips \(one to train on, 1 to validate on\), got 1; add some$"),
+    (2, (0.2, 0.1), r"got 2; add some, or give --test 0$"),
+    (5, (0.95, 0.0), r"got 5; add some, or a smaller --val$"),
+])  # fmt: skip
+def test_too_few_clips_are_told_what_helps(count: int, shares: tuple[float, float], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        split_clips(count, val=shares[0], test=shares[1], seed=0)
 
 
 @pytest.mark.parametrize("line", [

@@ -78,6 +78,6 @@ def _files_below(folder: str, only: Sequence[str], left_out: set[str], links: li
 
 def _lines(listed: BinaryIO) -> Iterator[str]:
     content = listed.read()
-    for line in content.split(b"\0" if b"\0" in content else b"\n"):
-        if name := line.removesuffix(b"\r"):
-            yield os.fsdecode(name)
+    # With zero bytes, the names are as they are; lines may end as those of Windows do.
+    names = content.split(b"\0") if b"\0" in content else (line.removesuffix(b"\r") for line in content.split(b"\n"))
+    yield from (os.fsdecode(name) for name in names if name)

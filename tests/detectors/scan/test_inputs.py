@@ -88,7 +88,9 @@ def test_each_path_once(folder: Path) -> None:
     assert list(expand(["up/b.mp4", "up/b.mp4", "up/*.mp4"])) == ["up/b.mp4", "up/we[1]rd.mp4"]
 
 
-@pytest.mark.parametrize("content", [b"up/b.mp4\nnone\r\n\nup/deep/er\n", b"up/b.mp4\0none\0up/deep/er\0"])
+@pytest.mark.parametrize("content", [
+    b"up/b.mp4\nnone\r\n\nup/deep/er\n", b"up/b.mp4\0none\0up/deep/er\0", b"up/b.mp4\r\nnone\r\nup/deep/er",
+])
 def test_lists_on_standard_input(folder: Path, content: bytes) -> None:
     assert list(expand(["-"], listed=io.BytesIO(content))) == ["up/b.mp4", "none", "up/deep/er/c.mp4"]
 
@@ -96,5 +98,6 @@ def test_lists_on_standard_input(folder: Path, content: bytes) -> None:
 def test_names_that_are_no_text(folder: Path) -> None:
     odd = b"up/odd-\xff.mp4"
     assert [os.fsencode(name) for name in expand(["-"], listed=io.BytesIO(odd + b"\n"))] == [odd]
-    assert list(expand(["-"], listed=io.BytesIO(b"two\nlines.mp4\0"))) == ["two\nlines.mp4"]
+    for name in ("two\nlines.mp4", "return.mp4\r", "\r"):
+        assert list(expand(["-"], listed=io.BytesIO(name.encode() + b"\0"))) == [name]
     assert list(expand(["-"], listed=io.BytesIO(b"-\n"))) == ["-"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from detectors.record import Record
@@ -45,10 +46,9 @@ def check_table(path: Path) -> None:
 def write_table(path: Path, records: Iterable[Record]) -> None:
     """Puts a CSV file at ``path``, at once and as a whole. Errors: OutputError, DiskFullError."""
     with replaced(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        file.write(_line(COLUMNS))
         for record in records:
-            writer.writerow([_cell(value) for value in row(record)])
+            file.write(_line([_cell(value) for value in row(record)]))
 
 
 def row(record: Record) -> tuple[object, ...]:
@@ -67,6 +67,13 @@ def row(record: Record) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def _line(cells: Sequence[object]) -> str:
+    # A lone carriage return is quoted only where lines end with one.
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
 def _cell(value: object) -> object:
-    # A stranger's file name must not become a formula.
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+    # A stranger's file name must not become a formula, nor behind white space that a spreadsheet passes over.
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value

@@ -337,6 +337,10 @@ def test_a_table_is_no_spreadsheet_program(tmp_path: Path) -> None:
     assert head == list(COLUMNS)
     assert [row[0] for row in rows] == ["'=1+1.mp4", "b", "'-c"]
     assert rows[1][head.index("error")] == "too-large"
+    names = ["\t=1", "\r=1", "\n=1", "\r\n=1", "a\r=1"]
+    write_table(tmp_path / "t.csv", map(record_of, names))
+    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
+        assert [row[0] for row in csv.reader(file)][1:] == ["'\t=1", "'\r=1", "'\n=1", "'\r\n=1", "a\r=1"]
 
 
 def test_the_folder_of_a_table_is_made_at_the_start(tmp_path: Path) -> None:

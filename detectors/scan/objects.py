@@ -18,6 +18,7 @@ from detectors.scan.settings import Settings
 from detectors.scan.single import Fingerprint, Scanned, failed, fingerprint, name_of, renamed
 from genwm.errors import FetchError, GenwmError, InputError, MissingExtraError, NotFoundError
 from genwm.extras import require
+from genwm.text import escaped
 
 
 def is_url(path: str) -> bool:
@@ -97,7 +98,8 @@ class Fetched:
         """What was found, under the name of the original."""
         if self.place == self.path:
             return scanned
-        return Scanned(renamed(scanned.record, name_of(self.place), name_of(self.path)), scanned.pictures)
+        record = renamed(scanned.record, escaped(self.place), escaped(self.path), path=name_of(self.path))
+        return Scanned(record, scanned.pictures)
 
 
 def fetch(path: str, folder: str = "") -> Fetched:

@@ -34,7 +34,7 @@ from detectors.scan.settings import Settings, versions
 from detectors.verdict import RATE_DIGITS, judge, unreachable
 from detectors.watermark import ALL_FRAMES, read_watermark
 from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError, debugging
-from genwm.text import escaped
+from genwm.text import escaped_name
 from genwm.video import Planes, VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
@@ -143,14 +143,15 @@ def failed(
     )
 
 
-def renamed(record: Record, old: str, new: str) -> Record:
-    """A record under another name of its file, also where words name it; ``old`` is how the words call it."""
+def renamed(record: Record, old: str, new: str, *, path: str | None = None) -> Record:
+    """A record under another name of its file, also where words name it; ``old`` is how the words call it, and ``path``
+    what stands for ``new`` in the record itself."""
     def said(text: str) -> str:
         return text.replace(old, new)
 
     error = record.error and record.error.model_copy(update={"message": said(record.error.message)})
     return record.model_copy(update={
-        "input": record.input.model_copy(update={"path": new}), "error": error,
+        "input": record.input.model_copy(update={"path": new if path is None else path}), "error": error,
         "reasons": tuple(map(said, record.reasons)), "warnings": tuple(map(said, record.warnings)),
     })
 
@@ -162,8 +163,8 @@ def out_of_memory(name: str) -> str:
 
 
 def name_of(path: str | os.PathLike[str]) -> str:
-    """A path as JSON can hold it."""
-    return escaped(os.fsdecode(path))
+    """A path as JSON can hold it, each path another way."""
+    return escaped_name(os.fsdecode(path))
 
 
 def _examined(

@@ -16,7 +16,7 @@ import click
 
 from genwm.errors import InputError, NotVerifiedError, PayloadError
 from genwm.keys import Keyring
-from genwm.text import escaped
+from genwm.text import escaped, escaped_name
 
 if TYPE_CHECKING:
     from genwm.marking import Mark, Marker
@@ -88,7 +88,7 @@ def embed(
     log10_p = None if found is None else round(found.log10_p, 2)
     if as_json:
         click.echo(json.dumps({
-            "schema": SCHEMA, "path": escaped(info.path), "key": key.name, "key_id": key.id,
+            "schema": SCHEMA, "path": escaped_name(info.path), "key": key.name, "key_id": key.id,
             "payload": f"{number:016x}", "strength": strength, "profile": profile, "container": info.container,
             "codec": info.codec, "width": info.width, "height": info.height, "frames": frames,
             "verified": found is not None, "log10_p": log10_p, "warnings": warnings,

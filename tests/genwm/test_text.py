@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
 
-from genwm.text import escaped
+from genwm.text import escaped, escaped_name
 
 
 @pytest.mark.parametrize(
@@ -20,3 +21,24 @@ from genwm.text import escaped
 )
 def test_what_utf8_cannot_hold_is_escaped(text: str, expected: str) -> None:
     assert escaped(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (os.fsdecode(b"\xff.mp4"), r"\xff.mp4"),
+        (r"\xff.mp4", r"\x5cxff.mp4"),
+        (r"\x5cxff.mp4", r"\x5cx5cxff.mp4"),
+        (r"\\xff", r"\\x5cxff"),
+        (r"\ud800", r"\x5cud800"),
+        (r"C:\video\xenon\under\x41\xFF.mp4", r"C:\video\xenon\under\x41\xFF.mp4"),
+    ],
+)
+def test_names_stay_apart_and_readable(name: str, expected: str) -> None:
+    assert escaped_name(name) == expected
+
+
+def test_no_two_names_become_one() -> None:
+    parts = ["\\", "x", "u", "5c", "ff", "8", "d800", "\udcff", "\ud800"]
+    names = {"".join(chosen) for length in range(5) for chosen in itertools.product(parts, repeat=length)}
+    assert len({escaped_name(name) for name in names}) == len(names)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from detectors.scan import Pool, Settings
 from eval.tables import rewrite, versions
 from genwm.commands.embed import mark_file
+from genwm.commands.telling import say
 from genwm.keys import Key
 from genwm.marking import Mark
 from genwm.scenes import scene
@@ -252,11 +253,11 @@ def main(count: int, seed: int, workers: int, frames: int, out: Path, keep: Path
     started = time.monotonic()
     whole, missing = samples(frames)
     for line in missing:
-        click.echo(f"not written by this build: {line}", err=True)
+        say(f"not written by this build: {line}")
 
     def tell(done: int) -> None:
         if done % 100 == 0:
-            click.echo(f"{done} of {count} after {time.monotonic() - started:.0f} s", err=True)
+            say(f"{done} of {count} after {time.monotonic() - started:.0f} s")
 
     outcomes = fuzz(count, seed=seed, workers=workers, frame_count=frames, folder=keep, tell=tell)
     rewrite(out, COLUMNS, outcomes.rows())

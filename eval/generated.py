@@ -37,8 +37,9 @@ import numpy as np
 from eval.attacks import Clip
 from eval.attacks.geometry import crop
 from eval.attacks.making import edited
-from eval.commands.telling import say, told
+from eval.commands.telling import told
 from eval.tables import append, failure, prepare, put, read, rewrite, versions
+from genwm.commands.telling import say
 from genwm.errors import InputError
 from genwm.keys import Key
 from genwm.marking import Mark

@@ -38,6 +38,7 @@ from eval.quality import Footage, jod, psnr
 from eval.quality.colorvideovdp import load_package
 from eval.robustness.runner import secrets_of
 from eval.workers import finished
+from genwm.commands.telling import say
 from genwm.errors import DiskFullError, GenwmError, InputError, MissingExtraError
 from genwm.keys import Key
 from genwm.lattice import tile
@@ -453,14 +454,14 @@ def main(
         else:
             click.echo(text)
     except GenwmError as error:
-        click.echo(f"error[{error.code}]: {error}", err=True)
+        say(f"error[{error.code}]: {error}")
         sys.exit(2)
 
 
 def _show(row: Row) -> None:
     shown = ("d_fhd", "d_4k", *(f"z_{attack}" for attack in SURVIVED))
     values = ", ".join(f"{name} {row[name]}" for name in shown if row[name])
-    click.echo(f"{row['config']} {row['clip']} ({row['seconds']} s): {row['error'] or values}", err=True)
+    say(f"{row['config']} {row['clip']} ({row['seconds']} s): {row['error'] or values}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import NoReturn
 import click
 
 from genwm import __version__
+from genwm.commands.telling import say
 from genwm.errors import GenwmError, debugging, is_disk_full
 from genwm.text import escaped
 
@@ -190,7 +191,7 @@ def _fail(code: str, message: str, as_json: bool) -> int:
     if debugging():
         traceback.print_exc()
     line = " ".join(escaped(message).split())
-    click.echo(f"error[{code}]: {line}", err=True)
+    say(f"error[{code}]: {line}")
     if as_json:
         try:
             _print_json(code, line)

@@ -6,6 +6,8 @@ import re
 
 # A backslash that begins what `escaped` would write for a byte or surrogate, or for itself in a name.
 _LOOKS_ESCAPED = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f])|ud[89a-f][0-9a-f]{2})")
+# Control characters (C0, DEL, C1), separators of lines, and marks of direction.
+_COMMANDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def escaped(text: str) -> str:
@@ -20,3 +22,9 @@ def escaped_name(name: str) -> str:
     r"""`escaped`, so that no two names become one: a backslash that is part of the name and looks like the start of an
     escape is written ``\x5c``. All others stay as they are."""
     return escaped(_LOOKS_ESCAPED.sub(r"\\x5c", name))
+
+
+def shown(text: str) -> str:
+    r"""`escaped`, with nothing in it that a terminal would obey: control characters, ends of lines and marks that turn
+    the direction of writing become ``\x1b``, ``\u202e``."""
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), escaped(text))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from genwm.commands.telling import say
 from genwm.errors import NotVerifiedError
 from genwm.extras import require
 
@@ -44,14 +45,14 @@ def adapt(
         adapted, refusal = refused, refused.refusal
     if as_json:
         click.echo(json.dumps(asdict(adapted)))
-    click.echo(f"{adapted.seconds:.0f} s of the new generator were read.", err=True)
+    say(f"{adapted.seconds:.0f} s of the new generator were read.")
     for note in adapted.notes:
-        click.echo(f"Note: {note}.", err=True)
-    click.echo(f"{'':<46}{'clips':>6}{'AUC':>16}{'above threshold':>22}", err=True)
+        say(f"Note: {note}.")
+    say(f"{'':<46}{'clips':>6}{'AUC':>16}{'above threshold':>22}")
     for row in adapted.rows:
         area = "-" if row.auc_before is None else f"{row.auc_before:.3f} -> {row.auc_after:.3f}"
         alarms = f"{row.alarms_before:.1%} -> {row.alarms_after:.1%}"
-        click.echo(f"{row.what:<46}{row.clips:>6}{area:>16}{alarms:>22}", err=True)
-    click.echo(f"Refused: {refusal}" if refusal else f"The model is in {output}; use it with --model.", err=True)
+        say(f"{row.what:<46}{row.clips:>6}{area:>16}{alarms:>22}")
+    say(f"Refused: {refusal}" if refusal else f"The model is in {output}; use it with --model.")
     if refusal:
         ctx.exit(3)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from genwm.commands.telling import say
 from genwm.errors import OutputExistsError, SameFileError
 
 
@@ -48,7 +49,7 @@ def analyze(
     if target is not None and target.exists() and not overwrite:
         raise OutputExistsError(f"Expected no file at {target} yet, got one; choose another name or give --overwrite")
     model = load_weights(weights)
-    click.echo(LICENCE, err=True)
+    say(LICENCE)
     length = info.duration_s or 0.0
     with click.progressbar(length=1000, label="following", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
@@ -61,18 +62,18 @@ def analyze(
         try:
             found = score_people(found)
         except (InputError, MissingExtraError) as error:
-            click.echo(f"No scores: {error}", err=True)
+            say(f"No scores: {error}")
     if target is not None:
         write_annotated(found, target)
     if as_json:
         click.echo(json.dumps(found.to_json()))
         return
-    click.echo(f"{clip}: {len(found.times_s)} frames, {len(found.tracks)} tracks", err=True)
+    say(f"{clip}: {len(found.times_s)} frames, {len(found.tracks)} tracks")
     for each in found.tracks:
         start, end = (found.times_s[each.boxes[place].index] for place in (0, -1))
         words = f"  {each.id}: {each.kind}, {start:.1f} - {end:.1f} s, confidence {each.confidence:.2f}"
         if each.score is not None:
             words += f", synthetic {each.score.probability:.2f} over {each.score.seconds:.1f} s"
-        click.echo(words, err=True)
+        say(words)
     for warning in found.warnings:
-        click.echo(f"  Warning: {warning}", err=True)
+        say(f"  Warning: {warning}")

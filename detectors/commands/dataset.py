@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from genwm.commands.telling import say
+
 
 @click.group()
 def dataset() -> None:
@@ -58,5 +60,5 @@ def export(
         return
     for split in done.clips:
         counts = f"{done.clips[split]} clips, {done.frames[split]} frames, {done.boxes[split]} boxes"
-        click.echo(f"{split}: {counts}", err=True)
-    click.echo(f"wrote {done.folder} with {len(names)} classes: {', '.join(names)}", err=True)
+        say(f"{split}: {counts}")
+    say(f"wrote {done.folder} with {len(names)} classes: {', '.join(names)}")

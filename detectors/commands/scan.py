@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genwm.commands.telling import say
+
 if TYPE_CHECKING:
     from detectors.scan import Scanned, Settings
     from detectors.scan.run import Tally
@@ -106,7 +108,7 @@ def scan(
     )
     settings.check()
     if not settings.keys:
-        click.echo("Warning: the keyring is empty, so no mark is looked for.", err=True)
+        say("Warning: the keyring is empty, so no mark is looked for.")
     for words in settings.warnings():
         _warn(words)
     if engine == "ray":
@@ -156,7 +158,7 @@ def _local(
         evidence = Pages(Path(pages), settings) if pages is not None else None
         journal = stack.enter_context(Journal(output, resume=resume))
         if journal.torn:
-            click.echo(f"The last line of {output} was torn; its file is scanned again.", err=True)
+            say(f"The last line of {output} was torn; its file is scanned again.")
         pool = stack.enter_context(Pool(settings, min(workers or _all_cores(), max(len(files), 1))))
         advance = stack.enter_context(_progress(len(files), tally))
         for scanned in scan_all(files, pool, journal, tally, prepare=_writer(evidence)):
@@ -203,7 +205,7 @@ def _on_ray(
 
 
 def _warn(words: str) -> None:
-    click.echo(f"Warning: {words}.", err=True)
+    say(f"Warning: {words}.")
 
 
 def _all_cores() -> int:
@@ -258,4 +260,4 @@ def _summarise(tally: Tally, seconds: float, output: str | None, as_json: bool) 
         parts.append(f"{tally.skipped} that had a record")
     if tally.errors:
         parts.append("errors: " + ", ".join(f"{code} {count}" for code, count in sorted(tally.errors.items())))
-    click.echo("; ".join(part for part in parts if part) + ".", err=True)
+    say("; ".join(part for part in parts if part) + ".")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from genwm.commands.telling import say
 from genwm.extras import require
 
 _CHANNELS = ("spectrum", "motion", "appearance", "texture", "trajectory", "residual")
@@ -42,8 +43,8 @@ def train_detector_command(
     settings = Settings() if seed is None else Settings(seed=seed)
     trained = train_detector(
         data, output, work=work or output.with_name(f"{output.name}.work"), channels=channels or tuple(SHRINKAGES),
-        settings=settings, model_id=model_id, progress=lambda text: click.echo(text, err=True),
+        settings=settings, model_id=model_id, progress=say,
     )  # fmt: skip
     table = output.with_name(f"{output.name}.scores.csv")
     write_folds(table, trained.rows)
-    click.echo(f"The model is in {output}, its out-of-fold scores are in {table}.", err=True)
+    say(f"The model is in {output}, its out-of-fold scores are in {table}.")

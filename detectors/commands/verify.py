@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from genwm.commands.telling import say
 from genwm.errors import KeyMissingError
 from genwm.keys import Key, Keyring
 
@@ -41,7 +42,7 @@ def verify(ctx: click.Context, files: tuple[str, ...], names: tuple[str, ...], t
             click.echo(record.to_json())
         else:
             for line in describe(record):
-                click.echo(line, err=True)
+                say(line)
     ctx.exit(next(status for verdict, status in _STATUS.items() if verdict in verdicts))
 
 

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from genwm.commands.telling import say
 from genwm.errors import GenwmError, InputError
 from genwm.extras import require
 
@@ -29,7 +30,7 @@ def told(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         try:
             return command(*args, **kwargs)
         except GenwmError as error:
-            click.echo(f"error[{error.code}]: {error}", err=True)
+            say(f"error[{error.code}]: {error}")
             if kwargs.get("as_json"):
                 click.echo(json.dumps({"error": {"code": error.code, "message": str(error)}}))
             sys.exit(2)
@@ -43,7 +44,7 @@ def reporter(what: str = "clips") -> Callable[[int, int, str], None]:
 
     def report(done: int, total: int, name: str) -> None:
         left = (time.monotonic() - start) / done * (total - done)
-        click.echo(f"{done}/{total} {what}, {duration(left)} left: {name}", err=True)
+        say(f"{done}/{total} {what}, {duration(left)} left: {name}")
 
     return report
 
@@ -51,10 +52,6 @@ def reporter(what: str = "clips") -> Callable[[int, int, str], None]:
 def duration(seconds: float) -> str:
     """Seconds in words that are as exact as they need to be."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def say(text: str) -> None:
-    click.echo(text, err=True)
 
 
 def check_pages() -> None:

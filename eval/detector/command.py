@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from detectors.synthetic.deliveries import DELIVERIES
-from eval.commands.telling import check_measured, check_pages, reporter, say, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, reporter, show_json, told, write_html
+from genwm.commands.telling import say
 
 _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from eval.commands.telling import check_measured, check_pages, duration, say, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, duration, show_json, told, write_html
 from eval.corpus import default_videos
 from eval.false_alarms.summary import markdown, summarize, write_summary
 from eval.false_alarms.table import run
 from eval.false_alarms.trials import ClipResult
 from eval.tables import put
+from genwm.commands.telling import say
 
 SCHEMA = "genwm.eval.false-alarms/1"
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from eval.baselines import BASELINES
-from eval.commands.telling import check_measured, check_pages, say, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, show_json, told, write_html
 from eval.corpus import default_videos, list_videos
 from eval.quality.measures import METRICS, USUAL, Metric
 from eval.quality.reporting import DIGITS, summary
 from eval.quality.running import FRAMES, OURS, VALUES, Row, Settings, read_rows, run, typed
 from eval.tables import put
 from eval.workers import use_one_thread
+from genwm.commands.telling import say
 
 if TYPE_CHECKING:
     from genwm.marking import Profile, Strength
@@ -126,4 +127,4 @@ def quality(
 
 def _show(row: Row) -> None:
     values = ", ".join(f"{name} {float(row[name]):.{DIGITS[name]}f}" for name in VALUES if row.get(name))
-    click.echo(f"{row['method']} {row['clip']} ({row['seconds']} s): {row['error'] or values}", err=True)
+    say(f"{row['method']} {row['clip']} ({row['seconds']} s): {row['error'] or values}")

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from eval import tables
-from eval.commands.telling import say
 from eval.corpus import Video
 from eval.methods import Lattice, known_method
 from eval.quality import Settings, read_rows, run
@@ -18,6 +17,7 @@ from eval.quality.running import OURS
 from eval.report.measures import of
 from eval.robustness import Row
 from eval.speed.measuring import run_child
+from genwm.commands.telling import say
 from genwm.errors import GenwmError, InputError
 
 COST_FRAMES = 8

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from eval.commands.telling import say, told
+from eval.commands.telling import told
 from eval.report.compare import compared, markdown
 from eval.report.compare_page import document, settings, terminal
 from eval.report.compare_page import write_page as write_comparison
 from eval.robustness import read_rows
 from eval.tables import put
+from genwm.commands.telling import say
 from genwm.errors import InputError
 
 

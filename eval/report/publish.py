@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from eval.commands.telling import check_pages, reporter, say, told
+from eval.commands.telling import check_pages, reporter, told
 from eval.corpus import Video, default_videos, list_videos
 from eval.methods import methods_named, read_published
 from eval.report.beside import measure_beside, quality_path, read_quality
@@ -19,6 +19,7 @@ from eval.report.page import losses, write_page
 from eval.robustness import Row, read_rows, run
 from eval.robustness.summary import said
 from eval.tables import put, writing
+from genwm.commands.telling import say
 from genwm.errors import OutputError
 from genwm.scenes import scene
 from genwm.video import write_video

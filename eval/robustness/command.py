@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from eval.attacks import ATTACKS, SETS
-from eval.commands.telling import check_measured, check_pages, reporter, say, show_json, told
+from eval.commands.telling import check_measured, check_pages, reporter, show_json, told
 from eval.corpus import default_videos, list_videos
 from eval.methods import DEFAULT_METHODS, METHODS, QUICK_METHODS, methods_named
 from eval.robustness.runner import run
 from eval.robustness.summary import markdown, summarize, versions_said, write_summary
 from eval.robustness.table import Row, read_rows
 from eval.tables import put
+from genwm.commands.telling import say
 from genwm.errors import GenwmError, InputError
 
 OUT = Path("genwm-eval/robustness.csv")

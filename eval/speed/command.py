@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from eval.commands.telling import check_pages, say, show_json, told, write_html
+from eval.commands.telling import check_pages, show_json, told, write_html
 from eval.speed.benchmarks import BENCHMARKS, Settings
 from eval.speed.report import describe, markdown, run
 from eval.tables import put
+from genwm.commands.telling import say
 
 
 @click.command()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genwm.commands.telling import say
 from genwm.errors import InputError, NotVerifiedError, PayloadError
 from genwm.keys import Keyring
 from genwm.text import escaped, escaped_name
@@ -96,11 +97,11 @@ def embed(
         return
     chosen = " (chosen at random)" if payload is None else ""
     for text in warnings:
-        click.echo(f"Warning: {text}", err=True)
-    click.echo(f"marked {frames} frame{'s' if frames != 1 else ''} of {escaped(source)} with key {key.name}, "
-               f"payload {number:016x}{chosen}, strength {strength}", err=True)
+        say(f"Warning: {text}")
+    say(f"marked {frames} frame{'s' if frames != 1 else ''} of {escaped(source)} with key {key.name}, "
+        f"payload {number:016x}{chosen}, strength {strength}")
     checked = "not read back" if log10_p is None else f"read back: chance 10^{log10_p:g}"
-    click.echo(f"wrote {escaped(info.path)} ({info.codec}, {info.width}x{info.height}); {checked}", err=True)
+    say(f"wrote {escaped(info.path)} ({info.codec}, {info.width}x{info.height}); {checked}")
 
 
 def parse_payload(text: str) -> int:

@@ -22,6 +22,7 @@ import click
 
 from genwm import __version__
 from genwm.commands.embed import parse_payload
+from genwm.commands.telling import say
 from genwm.errors import GenwmError, InputError, OutputExistsError, SameFileError, UnsupportedFormatError
 from genwm.keys import Keyring
 from genwm.output import atomic_output, told_as
@@ -200,15 +201,15 @@ def generate(
         click.echo(json.dumps(record))
         return
     if record["note"]:
-        click.echo(f"note: {record['note']}", err=True)
-    click.echo(f"made {record['frames']} frames of {record['width']}x{record['height']} with {record['pipeline']}, "
-               f"seed {request.seed}", err=True)
-    click.echo(f"wrote {out} ({record['codec']}), key {key.name}, payload {mark.payload:016x}; "
-               f"read back: chance 10^{record['log10_p']:g}", err=True)
+        say(f"note: {record['note']}")
+    say(f"made {record['frames']} frames of {record['width']}x{record['height']} with {record['pipeline']}, "
+        f"seed {request.seed}")
+    say(f"wrote {out} ({record['codec']}), key {key.name}, payload {mark.payload:016x}; "
+        f"read back: chance 10^{record['log10_p']:g}")
     if steady is not None:
         told = (f"{name.replace('_', ' ')} {'unknown' if steady[name] is None else steady[name]} ({unit})"
                 for name, unit in steady["units"].items())
-        click.echo(f"steadiness of {steady['frames']} frames: {', '.join(told)}", err=True)
+        say(f"steadiness of {steady['frames']} frames: {', '.join(told)}")
 
 
 def make(

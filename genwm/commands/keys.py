@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from genwm.commands.telling import say
 from genwm.keys import Key, Keyring
 
 
@@ -73,4 +74,4 @@ def _report(key: Key, ring: Keyring, verb: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_record(key)))
     else:
-        click.echo(f"{verb} {key.name} (id {key.id}) in {ring.path}", err=True)
+        say(f"{verb} {key.name} (id {key.id}) in {ring.path}")

@@ -230,6 +230,22 @@ def test_words_for_people_go_to_stderr(files: dict[str, Path], capsys: pytest.Ca
     assert "Traceback" not in err
 
 
+def test_a_name_gives_the_terminal_no_commands(
+    ring: Keyring, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "esc\x1b]0;owned\x07\x1b[31m.mp4"
+    (tmp_path / name).touch()
+    assert cli.run(["verify", name]) == 2
+    err = capsys.readouterr().err
+    assert r"esc\x1b]0;owned\x07\x1b[31m.mp4: error[empty-file]" in err
+    assert not set(err) & set("\x07\x1b")
+    assert cli.run(["verify", name, "--key", "\x1b[31mred"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+    assert cli.run(["verify", name, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["input"]["path"] == name
+
+
 def test_nothing_is_ever_called_real(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     words = run(capsys, files["plain"], files["marked"])[2] + json.dumps(run(capsys, files["plain"], "--json")[1])
     words = words.replace(str(files["plain"].parent), "").lower()

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from genwm.text import escaped, escaped_name
+from genwm.text import escaped, escaped_name, shown
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,17 @@ def test_no_two_names_become_one() -> None:
     parts = ["\\", "x", "u", "5c", "ff", "8", "d800", "\udcff", "\ud800"]
     names = {"".join(chosen) for length in range(5) for chosen in itertools.product(parts, repeat=length)}
     assert len({escaped_name(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a \x1b]0;title\x07\x1b[31m.mp4", r"a \x1b]0;title\x07\x1b[31m.mp4"),
+        ("\x9b2J\x7f\r\n\t", r"\x9b2J\x7f\r\n\t"),
+        ("4pm.\u202eexe", r"4pm.\u202eexe"),
+        (os.fsdecode(b"n\xff"), r"n\xff"),
+        ("ünï €—日本 x", "ünï €—日本 x"),
+    ],
+)
+def test_a_terminal_obeys_nothing_that_is_shown(text: str, expected: str) -> None:
+    assert shown(text) == expected

@@ -133,7 +133,7 @@ def judge(segments: Sequence[Segment], model: Model, *, stability: bool = True) 
     flipped = rate <= TARGET < weakest
     status: Status = "likely_synthetic" if rate <= TARGET else "inconclusive" if rate <= HINT else "no_evidence"
     if flipped:
-        status, rate = "inconclusive", min(weakest, HINT)
+        status = "inconclusive"
     return SyntheticReading(
         status=status,
         probability=probability(logit),

@@ -69,3 +69,10 @@ class BusyError(ServiceError):
 class StorageFullError(ServiceError):
     code = "disk-full"
     status = 507
+
+
+def brief(error: BaseException) -> str:
+    """What went wrong in one line, for health and logs: without the statement and the values that SQLAlchemy adds, and
+    without the path that an OSError adds."""
+    words = getattr(error, "strerror", None) or str(getattr(error, "orig", None) or error)
+    return ": ".join([type(error).__name__, *words.strip().splitlines()[:1]])

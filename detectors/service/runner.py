@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Row, select, update
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from detectors.record import Record
 from detectors.scan import Fingerprint, Scanned, Settings, fingerprint
@@ -24,12 +24,13 @@ from detectors.service import scans
 from detectors.service.config import Config
 from detectors.service.database import Database
 from detectors.service.database import scans as table
+from detectors.service.errors import StorageFullError, brief
 
 #: Evidence pictures of each file.
 PICTURES = 8
 #: Containers and codecs that browsers play; of others the page shows pictures only.
 _PLAYABLE = ({"mp4", "mov", "webm"}, {"h264", "vp8", "vp9", "av1"})
-_TICK_S = 0.5
+_TICK_S, _PAUSE_S = 0.5, 1.0
 _HOUSEKEEPING_S = 60.0
 _ORPHAN_S = 24 * 3600.0
 _log = logging.getLogger("genwm.serve")
@@ -45,10 +46,16 @@ class Scanner(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
+@dataclass(slots=True)
+class _Job:
+    """A claimed scan, until its record is kept or it is given back. After trouble it is tried ``again`` then (by
+    `time.monotonic`)."""
+
     row: Row[Any]
-    known: Fingerprint
+    known: Fingerprint | None = None
+    future: Future[Scanned] | None = None
+    trouble: str | None = None
+    again: float = 0.0
 
 
 class Runner:
@@ -59,9 +66,8 @@ class Runner:
         self._database, self._config, self._scanner = database, config, scanner
         self._finished = finished
         self._owner, self._digest = config.instance(), settings.digest
-        self._results: queue.SimpleQueue[tuple[str, Future[Scanned]] | None] = queue.SimpleQueue()
-        self._running: dict[str, _Running] = {}
-        self._stopping = threading.Event()
+        self._jobs: dict[str, _Job] = {}
+        self._news, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="genwm-runner", daemon=True)
         self._renewed = self._kept = 0.0
         self._fault: str | None = None
@@ -75,12 +81,17 @@ class Runner:
 
     @property
     def fault(self) -> str | None:
-        """Why the runner makes no progress, in one sentence; None while all is well."""
-        return self._fault if self._thread.is_alive() else "the thread that runs scans has ended"
+        """Why the runner makes no progress, or not with every scan, in words; None while all is well."""
+        if not self._thread.is_alive():
+            return "the thread that runs scans has ended"
+        troubles = [job.trouble for job in list(self._jobs.values()) if job.trouble is not None]
+        if self._fault is None and troubles:
+            return f"{len(troubles)} of its scans can be neither begun nor kept: {troubles[0]}"
+        return self._fault
 
     def wake(self) -> None:
         """Looks at the queue now."""
-        self._results.put(None)
+        self._news.set()
 
     def close(self) -> None:
         """Claims nothing more, waits for what runs, and hands back what does not finish in time."""
@@ -93,41 +104,57 @@ class Runner:
         while True:
             if self._stopping.is_set():
                 deadline = min(deadline, time.monotonic() + self._config.grace_s)
-                if not self._running or time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or all(job.future is None for job in self._jobs.values()):
                     break
             try:
                 self._step()
                 self._fault = None
             except Exception as error:  # the database is away or the disk is full: say so, and try again
-                self._fault = f"{type(error).__name__}: {error}"
+                self._fault = brief(error)
                 _log.exception("cannot go on with the queue; trying again")
-                self._stopping.wait(2.0)
+                time.sleep(_PAUSE_S)
         with suppress(Exception):
-            scans.hand_back(self._database, self._owner, list(self._running))
+            scans.hand_back(self._database, self._owner, list(self._jobs))
 
     def _step(self) -> None:
         self._keep_leases()
         # As many again as there are workers wait in the pool, so that none of them is ever idle.
-        room = 2 * self._scanner.workers - len(self._running)
+        room = 2 * self._scanner.workers - len(self._jobs)
         if room > 0 and not self._stopping.is_set():
             for row in scans.claim(self._database, self._owner, room, self._config.lease_s):
-                self._begin(row)
-        with suppress(queue.Empty):
-            item = self._results.get(timeout=_TICK_S)
-            while True:
-                if item is not None:
-                    self._end(*item)
-                item = self._results.get_nowait()
+                self._jobs.setdefault(row.id, _Job(row))  # one whose lease had ended may be in the pool still
+        for job in list(self._jobs.values()):
+            ready = not self._stopping.is_set() if job.future is None else job.future.done()
+            if ready and job.again <= time.monotonic():
+                self._advance(job)
+        self._news.wait(_TICK_S)
+        self._news.clear()
 
-    def _begin(self, row: Row[Any]) -> None:
-        known = fingerprint(row.path)
-        self._running[row.id] = _Running(row, known)
-        twin = scans.twin(self._database, known.sha256, self._digest)
+    def _advance(self, job: _Job) -> None:
+        """Begins or ends one scan. Where that fails, it stays in hand and is tried again: a result is dropped only once
+        it is kept, or once the database has the scan back."""
+        try:
+            self._begin(job) if job.future is None else self._end(job)
+            job.trouble = None
+        except Exception as error:
+            words = brief(error)
+            if words != job.trouble:
+                _log.exception("scan %s can be neither begun nor kept; trying again", job.row.id)
+            job.trouble, job.again = words, time.monotonic() + _PAUSE_S
+            if not _passes(error):
+                with suppress(Exception):
+                    self._retry_later(job, "internal", words)
+
+    def _begin(self, job: _Job) -> None:
+        row = job.row
+        if job.known is None:
+            job.known = fingerprint(row.path)
+        twin = scans.twin(self._database, job.known.sha256, self._digest)
         if twin is not None:
             self._repeat(row, twin)
             return
-        future = self._scanner.submit(row.path, known)
-        future.add_done_callback(lambda done: self._results.put((row.id, done)))
+        job.future = self._scanner.submit(row.path, job.known)
+        job.future.add_done_callback(lambda _: self.wake())
 
     def _repeat(self, row: Row[Any], twin: Row[Any]) -> None:
         """Gives a file whose bytes were scanned before the record of then, with its pictures if they are kept."""
@@ -137,21 +164,26 @@ class Runner:
         record = record.model_copy(update={"duplicate_of": name, "input": record.input.model_copy(
             update={"path": row.name})})
         times = _linked(self._config.evidence / twin.id, self._config.evidence / row.id, twin.pictures)
-        del self._running[row.id]
         if scans.finish(self._database, self._owner, row.id, record, times, playable(record)):
             self._finished(record, 0.0)
+        self._leave(row)
 
-    def _end(self, scan_id: str, future: Future[Scanned]) -> None:
-        running = self._running.get(scan_id)
-        if running is None:
-            return
-        if future.cancelled() or (error := future.exception()) is not None:
-            why = "the pool was closed" if future.cancelled() else str(error)
-            _log.warning("scan %s could not be run: %s", scan_id, why)
-            scans.retry_later(self._database, self._owner, scan_id, getattr(error, "code", "internal"), why)
+    def _end(self, job: _Job) -> None:
+        assert job.future is not None
+        if job.future.cancelled() or (error := job.future.exception()) is not None:
+            why = "the pool was closed" if job.future.cancelled() else str(error)
+            _log.warning("scan %s could not be run: %s", job.row.id, why)
+            self._retry_later(job, getattr(error, "code", "internal"), why)
         else:
-            self._keep(running.row, future.result())
-        self._running.pop(scan_id, None)
+            self._keep(job.row, job.future.result())
+
+    def _retry_later(self, job: _Job, code: str, why: str) -> None:
+        scans.retry_later(self._database, self._owner, job.row.id, code, why)
+        self._leave(job.row)
+
+    def _leave(self, row: Row[Any]) -> None:
+        del self._jobs[row.id]
+        self.wake()  # there is room for another
 
     def _keep(self, row: Row[Any], scanned: Scanned) -> None:
         # Where it lies on the server is nobody's business: the sender knows it by another name.
@@ -165,17 +197,25 @@ class Runner:
             times.append(picture.time_s)
         if scans.finish(self._database, self._owner, row.id, record, times, playable(record)):
             self._finished(record, record.timing.get("total", 0.0))
+        self._leave(row)
 
     def _keep_leases(self) -> None:
         now = time.monotonic()
         if now - self._renewed > self._config.lease_s / 3:
-            self._renewed = now
-            if self._running:
-                scans.renew(self._database, self._owner, list(self._running), self._config.lease_s)
+            if self._jobs:
+                scans.renew(self._database, self._owner, list(self._jobs), self._config.lease_s)
             scans.requeue(self._database)  # what another server left when it died
+            self._renewed = now
         if now - self._kept > _HOUSEKEEPING_S:
             self._kept = now
             forget(self._database, self._config)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether an error is about the disk or the database, which come back, rather than about what was to be kept."""
+    if isinstance(error, SQLAlchemyError):
+        return not isinstance(error, (DataError, IntegrityError, ProgrammingError))
+    return isinstance(error, (OSError, StorageFullError))
 
 
 def playable(record: Record) -> bool:

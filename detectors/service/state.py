@@ -28,7 +28,7 @@ class State:
         """Why this server should get no work just now, in sentences."""
         found = []
         if (fault := self.runner.fault) is not None:
-            found.append(f"The queue stands still: {fault}.")
+            found.append(f"The queue is in trouble: {fault}.")
         try:
             with self.database.read() as connection:
                 connection.exec_driver_sql("SELECT 1")

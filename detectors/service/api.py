@@ -237,7 +237,7 @@ def live() -> Health:
 
 @health.get("/health/ready", responses={503: {"model": Health}})
 def ready(response: Response, state: Shared) -> Health:
-    """The database answers, the queue moves, and the disk has room."""
+    """The database answers, the queue moves, webhooks are sent, and the disk has room."""
     if problems := state.problems():
         response.status_code = 503
         return Health(status="failing", problems=problems)

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from detectors.record import Record
 from detectors.service import scans
 from detectors.service.database import Database
+from detectors.service.webhooks import lag_s
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -60,3 +61,5 @@ class _Gauges:
         oldest = scans.oldest_waiting(self._database)
         age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
         yield GaugeMetricFamily("genwm_queue_age_seconds", "Age of the scan that has waited longest", value=age)
+        yield GaugeMetricFamily("genwm_webhook_lag_seconds", "By how much the oldest due webhook is overdue",
+                                value=lag_s(self._database))

@@ -29,6 +29,8 @@ class State:
         found = []
         if (fault := self.runner.fault) is not None:
             found.append(f"The queue is in trouble: {fault}.")
+        if (fault := self.courier.fault) is not None:
+            found.append(f"Webhooks are in trouble: {fault}.")
         try:
             with self.database.read() as connection:
                 connection.exec_driver_sql("SELECT 1")

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import http.client
 import ipaddress
+import logging
 import socket
 import ssl
 import threading
@@ -21,16 +22,19 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from sqlalchemy import Row, Select, select, update
+from sqlalchemy import Row, Select, func, select, update
 
+from detectors.record import printable
 from detectors.service.config import Config
 from detectors.service.database import Database, deliveries
-from detectors.service.errors import WebhookRefusedError
+from detectors.service.errors import WebhookRefusedError, brief
 from genwm import __version__
 
 TIMESTAMP, SIGNATURE, DELIVERY = "X-Genwm-Timestamp", "X-Genwm-Signature", "X-Genwm-Delivery"
 _THREADS = 4
 _URL_LENGTH = 2000
+_PAUSE_S = 1.0
+_log = logging.getLogger("genwm.serve")
 
 
 def secret_of(master: bytes, token_id: str) -> str:
@@ -140,6 +144,13 @@ def _due() -> Select[Any]:
             .order_by(deliveries.c.due).limit(1))
 
 
+def lag_s(database: Database) -> float:
+    """Seconds by which the delivery that has been due longest is overdue."""
+    with database.read() as connection:
+        due = connection.execute(select(func.min(deliveries.c.due)).where(deliveries.c.status == "pending")).scalar()
+    return 0.0 if due is None else max(0.0, time.time() - due)
+
+
 class Courier:
     """Threads that deliver what is due, so that one receiver that never answers does not hold up the others."""
 
@@ -148,10 +159,18 @@ class Courier:
         self._closed, self._news = threading.Event(), threading.Condition()
         self._threads = [threading.Thread(target=self._run, name="genwm-webhooks", daemon=True)
                          for _ in range(_THREADS)]
+        self._troubles: dict[threading.Thread, str] = {}
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    @property
+    def fault(self) -> str | None:
+        """Why webhooks are not sent, in words; None while all is well. What receivers answer is no fault."""
+        if dead := sum(not thread.is_alive() for thread in self._threads):
+            return f"{dead} of the {_THREADS} threads that send them have ended"
+        return next(iter(list(self._troubles.values())), None)
 
     def wake(self) -> None:
         """Looks for due deliveries now rather than in a second."""
@@ -166,13 +185,23 @@ class Courier:
             thread.join(self._config.webhook_timeout_s + 1)
 
     def _run(self) -> None:
+        this = threading.current_thread()
         while not self._closed.is_set():
-            row = self._claim()
+            try:
+                row = self._claim()
+                if row is not None:
+                    self._deliver(row)
+                self._troubles.pop(this, None)
+            except Exception as error:  # the database is away: a claim that was not noted is due again by itself
+                words = brief(error)
+                if self._troubles.get(this) != words:
+                    _log.exception("cannot go on with webhooks; trying again")
+                self._troubles[this] = words
+                self._closed.wait(_PAUSE_S)
+                continue
             if row is None:
                 with self._news:
                     self._news.wait(1.0)
-                continue
-            self._deliver(row)
 
     def _claim(self) -> Row[Any] | None:
         """Takes a delivery by putting off when it is due, past the end of this attempt: no two threads or servers send
@@ -199,8 +228,8 @@ class Courier:
             error = None if 200 <= status < 300 else f"HTTP status {status}"
         except WebhookRefusedError as refused:
             error, final = str(refused), True
-        except (OSError, http.client.HTTPException, ValueError) as failure:
-            error = str(failure) or type(failure).__name__
+        except Exception as failure:  # whatever a receiver does counts as an attempt
+            error = printable(str(failure)).replace("\0", "?") or type(failure).__name__  # PostgreSQL keeps no NUL
         self._note(row, error, final)
 
     def _note(self, row: Row[Any], error: str | None, final: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -18,14 +19,15 @@ pytest.importorskip("fastapi", reason="the service is not tested: it needs the e
 
 from fastapi.testclient import TestClient
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from detectors.service import webhooks
 from detectors.service.app import create_app
 from detectors.service.config import Config
-from detectors.service.database import deliveries
+from detectors.service.database import Database, deliveries
 from detectors.service.errors import WebhookRefusedError
 from detectors.service.tokens import find_token, new_token
-from detectors.service.webhooks import address_of, check_url, post, secret_of, sign, verify
+from detectors.service.webhooks import Courier, address_of, check_url, lag_s, post, secret_of, sign, verify
 from tests.detectors.service.stub import StubScanner, settings
 
 CONFIG = Config(folder=Path("unused"), webhook_hosts=("hooks.example.com", "*.example.org"))
@@ -162,6 +164,71 @@ def test_one_that_does_not_listen_is_an_error_in_words(config: Config) -> None:
     row, _, _ = _delivery(replace(config, webhook_delays_s=()), f"http://127.0.0.1:{port}/")
     assert row.status == "failed"
     assert "refused" in row.error.lower()
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_the_threads_outlive_a_database_that_is_away(
+    config: Config, receiver: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(webhooks, "_PAUSE_S", 0.02)
+    with TestClient(create_app(config, settings(), StubScanner)) as client:
+        state = client.app.state.genwm  # type: ignore[attr-defined]
+        token = new_token(state.database, "bot", "submit")
+        client.headers["Authorization"] = f"Bearer {token}"
+        inner, away = getattr(Database, kind), threading.Event()
+        away.set()
+
+        def failing(self: Database) -> Any:
+            if away.is_set() and threading.current_thread().name == "genwm-webhooks":
+                raise OperationalError("SELECT secret", {}, Exception("server closed the connection"))
+            return inner(self)
+
+        monkeypatch.setattr(Database, kind, failing)
+        assert client.post("/v1/scans", files={"file": b"mark"}, data={"webhook": receiver}).status_code == 202
+        for _ in range(500):
+            if state.courier.fault is not None:
+                break
+            time.sleep(0.02)
+        problems = client.get("/health/ready").json()["problems"]
+        assert problems == ["Webhooks are in trouble: OperationalError: server closed the connection."]
+        for _ in range(500):
+            if lag_s(state.database) > 0.05:
+                break
+            time.sleep(0.02)
+        lag = re.search(r"^genwm_webhook_lag_seconds (.+)$", client.get("/metrics").text, re.MULTILINE)
+        assert lag is not None
+        assert float(lag[1]) > 0
+        away.clear()
+        for _ in range(500):
+            if _Receiver.got and state.courier.fault is None and lag_s(state.database) == 0:
+                break
+            time.sleep(0.02)
+        assert len(_Receiver.got) == 1
+        assert client.get("/health/ready").status_code == 200
+        assert sum(thread.name == "genwm-webhooks" for thread in threading.enumerate()) == 4
+    assert not any(thread.name == "genwm-webhooks" for thread in threading.enumerate())
+
+
+def test_a_thread_that_has_ended_is_told(config: Config) -> None:
+    config.prepare()
+    database = Database(config.url)
+    courier = Courier(database, config, b"0" * 32, lambda result: None)
+    courier.start()
+    assert courier.fault is None
+    courier.close()
+    assert courier.fault == "4 of the 4 threads that send them have ended"
+    database.close()
+
+
+def test_whatever_a_receiver_does_is_an_attempt(
+    config: Config, receiver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*_: Any) -> int:
+        raise RuntimeError("a fault\0that nobody thought of")
+
+    monkeypatch.setattr(webhooks, "post", odd)
+    row, _, _ = _delivery(config, receiver)
+    assert (row.status, row.attempts, row.error) == ("failed", 3, "a fault?that nobody thought of")
 
 
 @pytest.mark.parametrize("url", ["https://hooks.example.com/x", "http://a.example.org:8080", "https://HOOKS.example.com"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -57,7 +57,8 @@ def _reviewer(token: Annotated[Token, Depends(_token)]) -> Token:
 Caller = Annotated[Token, Depends(_token)]
 Reviewer = Annotated[Token, Depends(_reviewer)]
 Shared = Annotated[State, Depends(state_of)]
-
+#: A number of the decision log, within what databases can compare.
+Number = Annotated[int, Query(ge=0, le=2**63 - 1)]
 
 
 def _check_query(request: Request, token: Caller) -> None:
@@ -157,11 +158,21 @@ def describe_fault(fault: Any) -> str:
     return f"Expected another value for {place!r} ({fault['msg']}), got {str(fault.get('input'))[:80]!r}; correct it"
 
 
+Time = Annotated[datetime | None, Query(description="UTC where it names no zone.")]
+
+
+def _seconds(time: datetime | None) -> float | None:
+    """Seconds since 1970, of any year."""
+    if time is None:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
 @router.get("/scans", responses=_errors(422))
 def list_scans(
     token: Caller, state: Shared, status: Status | None = None, verdict: Verdict | None = None,
     review: Review | None = None, sha256: str | None = None, reference: str | None = None,
-    since: datetime | None = None, until: datetime | None = None,
+    since: Time = None, until: Time = None,
     before: Annotated[str | None, Query(description="'next' of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> ScanPage:
@@ -169,7 +180,7 @@ def list_scans(
     wanted = Filter(
         token_id=token.sees_only, status=status, verdict=verdict, review=None if review is None else (review,),
         sha256=sha256, reference=reference, before=before,
-        since=None if since is None else since.timestamp(), until=None if until is None else until.timestamp())
+        since=_seconds(since), until=_seconds(until))
     rows, following = scans.page(state.database, wanted, limit)
     return ScanPage(items=[ScanState.of(row) for row in rows], next=following)
 
@@ -211,7 +222,7 @@ def appeal(scan_id: str, asked: AppealRequest, token: Reviewer, state: Shared) -
 
 @router.get("/decisions", responses=_errors(403, 422))
 def decision_log(
-    token: Reviewer, state: Shared, after: Annotated[int, Query(ge=0)] = 0,
+    token: Reviewer, state: Shared, after: Number = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> LogPage:
     """The decision log, oldest first."""

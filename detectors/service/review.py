@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from detectors.record import Record
 from detectors.service import decisions, scans
+from detectors.service.api import Number
 from detectors.service.errors import ForbiddenError, ServiceError, UnknownScanError
 from detectors.service.pages import Timeline, render
 from detectors.service.paths import resolve
@@ -124,7 +125,7 @@ def queue(
 
 
 @router.get("/review/log")
-def decision_log(session: Reviewer, state: Shared, after: int = 0) -> HTMLResponse:
+def decision_log(session: Reviewer, state: Shared, after: Number = 0) -> HTMLResponse:
     found = decisions.entries(state.database, after, _PAGE + 1)
     return HTMLResponse(render(
         "log.html", session=session, entries=found[:_PAGE], rates=decisions.rates(state.database),

@@ -325,6 +325,43 @@ def test_lists_filter_and_page(client: TestClient) -> None:
         assert answer.json()["error"]["message"].startswith("Expected ")
 
 
+@pytest.mark.parametrize("number", ["-1", str(2**63), "1" + 5000 * "0"])
+def test_a_number_that_no_log_reaches_is_refused(client: TestClient, number: str) -> None:
+    reviewer = _bearer(_token(client, "review", "alice"))
+    answer = client.get("/v1/decisions", params={"after": number}, headers=reviewer)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad-request")
+    assert answer.json()["error"]["message"].startswith("Expected another value for 'after' (")
+    assert client.get("/v1/decisions", params={"after": 2**63 - 1}, headers=reviewer).json()["items"] == []
+
+
+@pytest.mark.parametrize(("since", "found"), [
+    ("0001-01-01T00:00:00", True), ("9999-12-31T23:59:59", False), ("0001-01-01T00:00:00+14:00", True),
+    ("9999-12-31T23:59:59-14:00", False), ("2026-01-01", True), ("1e300", None), ("nan", None), ("inf", None),
+])  # fmt: skip
+def test_times_of_any_year_filter(client: TestClient, since: str, found: bool | None) -> None:
+    _upload(client)
+    answer = client.get("/v1/scans", params={"since": since})
+    if found is None:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad-request")
+    else:
+        assert (answer.status_code, len(answer.json()["items"])) == (200, found)
+
+
+def test_a_time_without_a_zone_is_utc(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")  # 14 hours ahead
+    time.tzset()
+    try:
+        created = client.get(_upload(client).headers["location"]).json()["created"]
+        assert created.endswith("Z")
+        for zone in ("", "Z", "+00:00"):
+            for name, found in (("since", 1), ("until", 0)):
+                answer = client.get("/v1/scans", params={name: created.removesuffix("Z") + zone})
+                assert len(answer.json()["items"]) == found
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize("path", ["/v1/scans", "/v1/scans/x", "/v1/decisions", "/v1/decisions/rates"])
 def test_a_parameter_that_is_not_known_is_named(client: TestClient, path: str) -> None:
     reviewer = _bearer(_token(client, "review", "alice"))

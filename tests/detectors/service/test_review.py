@@ -137,6 +137,14 @@ def test_a_decision_is_logged_once_and_can_be_appealed(client: TestClient) -> No
     assert "Mark &amp; &lt;payload&gt;" in log
 
 
+@pytest.mark.parametrize("number", ["-1", "x", str(10**24)])
+def test_a_number_that_no_log_reaches_is_a_page(client: TestClient, number: str) -> None:
+    _log_in(client)
+    answer = client.get("/review/log", params={"after": number})
+    assert answer.status_code == 422
+    assert "<h1>" in answer.text
+
+
 def test_pictures_and_media_are_served_to_reviewers(client: TestClient) -> None:
     scan_id = _scan(client, b"mark" + bytes(1000))
     _log_in(client)

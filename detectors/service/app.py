@@ -86,7 +86,6 @@ def create_app(config: Config, settings: Settings, make_scanner: Callable[[Setti
     app.add_exception_handler(ServiceError, _refused)
     app.add_exception_handler(RequestValidationError, _misformed)
     app.add_exception_handler(HTTPException, _unrouted)
-    app.add_exception_handler(Exception, _fault)
     app.add_middleware(_Envelope, metrics=metrics)
     return app
 
@@ -138,7 +137,7 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     return _answer(request, error.status_code, _CODES.get(error.status_code, "http-error"), message)
 
 
-async def _fault(request: Request, error: Exception) -> Response:
+def _fault(request: Request, error: Exception) -> Response:
     trace = secrets.token_hex(4)
     _log.error("fault %s at %s %s", trace, request.method, request.url.path, exc_info=error)
     message = f"Expected to answer, got a fault of the server; its log has it under {trace}"
@@ -146,7 +145,8 @@ async def _fault(request: Request, error: Exception) -> Response:
 
 
 class _Envelope:
-    """Security headers for every answer, a count of requests by route, and a way out for refusals of a body."""
+    """Security headers for every answer, a count of requests by route, an answer to faults of the server, and a way
+    out for refusals of a body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -155,7 +155,7 @@ class _Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        taken = closing = False
+        taken = closing = started = False
 
         async def receiving() -> Message:
             nonlocal taken
@@ -164,8 +164,9 @@ class _Envelope:
             return message
 
         async def sending(message: Message) -> None:
-            nonlocal closing
+            nonlocal closing, started
             if message["type"] == "http.response.start":
+                started = True
                 given = {name.lower() for name, _ in message["headers"]}
                 for name, value in _HEADERS.items():
                     if name.lower().encode() not in given:
@@ -180,7 +181,12 @@ class _Envelope:
                 message = {"type": "http.response.body"}
             await send(message)
 
-        await self._app(scope, receiving, sending)
+        try:
+            await self._app(scope, receiving, sending)
+        except Exception as error:  # here, because what FastAPI answers by itself comes from outside of this
+            if started:
+                raise  # nothing can be said any more: the connection is cut
+            await _fault(Request(scope), error)(scope, receiving, sending)
 
 
 async def _drain(receive: Receive) -> None:

@@ -433,6 +433,23 @@ def test_every_answer_carries_security_headers(client: TestClient) -> None:
     assert client.delete("/v1/scans").status_code == 405
 
 
+@pytest.mark.parametrize(("path", "place"), [("/v1/scans", "scans.page"), ("/review/login", "review.render")])
+def test_a_fault_carries_security_headers_and_is_counted(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, place: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(f"detectors.service.{place}", broken)
+    answer = client.get(path)
+    assert answer.status_code == 500
+    assert "got a fault of the server; its log has it under" in answer.text
+    assert "secret" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert f'genwm_http_requests_total{{method="GET",route="{path}",status="500"}} 1.0' in client.get("/metrics").text
+
+
 def test_two_servers_do_not_share_a_folder(client: TestClient, config: Config) -> None:
     with pytest.raises(ServiceError, match="another server"):
         create_app(config, settings(), StubScanner)

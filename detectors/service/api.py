@@ -94,7 +94,7 @@ async def submit(
     """Submits a file: an upload, or the path of a file below one of the server's roots. Once this is answered, the
     scan survives whatever happens to the server. The same idempotency key with the same request gives the same scan."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-        asked = _validated(SubmitPath, await read_json(request.stream()))
+        asked = _validated(SubmitPath, await read_json(request.stream(), '{"path": "clip.mp4"}'))
         given = await run_in_threadpool(_of_path, state, asked, idempotency_key)
     else:
         given = await _of_upload(request, state, idempotency_key)
@@ -213,9 +213,17 @@ def scan_decisions(scan_id: str, token: Reviewer, state: Shared) -> list[LogEntr
     return [LogEntry.of(entry) for entry in decisions.history(state.database, scan_id)]
 
 
-@router.post("/scans/{scan_id}/appeals", status_code=201, responses=_errors(404, 409, 422))
-def appeal(scan_id: str, asked: AppealRequest, token: Reviewer, state: Shared) -> LogEntry:
+@router.post("/scans/{scan_id}/appeals", status_code=201, responses=_errors(400, 403, 404, 409, 413, 422),
+             openapi_extra={"requestBody": {"required": True, "content": {
+                 "application/json": {"schema": AppealRequest.model_json_schema()}}}})
+async def appeal(scan_id: str, request: Request, token: Reviewer, state: Shared) -> LogEntry:
     """Reopens a decided scan."""
+    # Read here, so that nothing is taken in for callers that may not appeal, and no more than an appeal needs.
+    asked = _validated(AppealRequest, await read_json(request.stream(), '{"note": "I filmed it"}'))
+    return await run_in_threadpool(_appealed, state, scan_id, token, asked)
+
+
+def _appealed(state: State, scan_id: str, token: Token, asked: AppealRequest) -> LogEntry:
     scans.get(state.database, scan_id)
     return LogEntry.of(decisions.appeal(state.database, scan_id, token.name, asked.note))
 

@@ -133,8 +133,11 @@ async def _misformed(request: Request, error: Exception) -> Response:
 
 async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code not in _CODES:
+        return _answer(request, error.status_code, "bad-request",
+                       f"Expected a request that can be read, got another ({error.detail}); see /openapi.json")
     message = f"Expected a path and method of this API, got {request.method} {request.url.path}; see /openapi.json"
-    return _answer(request, error.status_code, _CODES.get(error.status_code, "http-error"), message)
+    return _answer(request, error.status_code, _CODES[error.status_code], message)
 
 
 def _fault(request: Request, error: Exception) -> Response:

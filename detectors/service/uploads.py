@@ -40,14 +40,14 @@ class Upload:
     fields: dict[str, str] = field(default_factory=dict)
 
 
-async def read_json(stream: AsyncIterator[bytes]) -> dict[str, Any]:
-    """A small JSON object. Errors: UploadTooLargeError, ServiceError."""
+async def read_json(stream: AsyncIterator[bytes], example: str) -> dict[str, Any]:
+    """A small JSON object, such as ``example``. Errors: UploadTooLargeError, ServiceError."""
     try:
         document = json.loads(await read_limited(stream, _JSON_BYTES))
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ServiceError('Expected a JSON object such as {"path": "clip.mp4"}, got something else; check the body')
+        raise ServiceError(f"Expected a JSON object in UTF-8 such as {example}, got something else; check the body")
     return document
 
 

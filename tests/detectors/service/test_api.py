@@ -236,6 +236,8 @@ def test_a_refused_body_is_taken_in_up_to_a_size() -> None:
     (b"".join(_part(f"f{number}") for number in range(9)) + _part("file") + b"--x--\r\n", _FORM, 400),
     (b"[1]", "application/json", 400),
     (b"{", "application/json", 400),
+    (b'{"path": "\xff"}', "application/json", 400),
+    (b"[" * 16_000, "application/json", 400),
     (b'{"path": ""}', "application/json", 400),
     (b'{"path": "a", "more": 1}', "application/json", 400),
     (b" " * 20_000, "application/json", 413),
@@ -399,6 +401,27 @@ def test_an_appeal_reopens(client: TestClient) -> None:
     assert client.get("/v1/decisions/rates", headers=reviewer).json()["appeals"] == 1
 
 
+@pytest.mark.parametrize(("content", "status", "words"), [
+    (b'{"note": "\xff"}', 400, "Expected a JSON object in UTF-8 such as"),
+    (b"{", 400, "Expected a JSON object in UTF-8 such as"),
+    (b"[" * 16_000, 400, "Expected a JSON object in UTF-8 such as"),
+    (b"{}", 400, "Expected another value for 'note' (Field required)"),
+    (b'{"note": "x", "more": 1}', 400, "Expected only known fields, got 'more'"),
+    (b'{"note": "%s"}' % (20_000 * b"x"), 413, "Expected a body of at most"),
+])  # fmt: skip
+def test_an_appeal_that_does_not_hold_is_one_sentence(
+    client: TestClient, content: bytes, status: int, words: str
+) -> None:
+    reviewer = _bearer(_token(client, "review", "alice"))
+    answer = client.post("/v1/scans/x/appeals", content=content, headers=reviewer)
+    assert answer.status_code == status
+    assert answer.json()["error"]["code"] == ("too-large" if status == 413 else "bad-request")
+    assert answer.json()["error"]["message"].startswith(words)
+    for header, refused in (("", 401), (client.headers["Authorization"], 403)):
+        answer = client.post("/v1/scans/x/appeals", content=content, headers={"Authorization": header})
+        assert answer.status_code == refused  # before its body is looked at
+
+
 def test_openapi_is_made_of_the_record(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     record = document["paths"]["/v1/scans/{scan_id}/record"]["get"]["responses"]["200"]["content"]["application/json"]
@@ -407,6 +430,8 @@ def test_openapi_is_made_of_the_record(client: TestClient) -> None:
         field.alias or name for name, field in Record.model_fields.items()}
     assert {"multipart/form-data", "application/json"} == set(
         document["paths"]["/v1/scans"]["post"]["requestBody"]["content"])
+    appeal = document["paths"]["/v1/scans/{scan_id}/appeals"]["post"]["requestBody"]["content"]["application/json"]
+    assert appeal["schema"]["required"] == ["note"]
 
 
 def test_health_and_metrics(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

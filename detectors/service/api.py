@@ -97,6 +97,9 @@ async def submit(
         asked = _validated(SubmitPath, await read_json(request.stream(), '{"path": "clip.mp4"}'))
         given = await run_in_threadpool(_of_path, state, asked, idempotency_key)
     else:
+        # Asked again once it is here; now so that whoever may not submit fills no disk.
+        await run_in_threadpool(scans.check_room, state.database, token, idempotency_key,
+                                max_queue=state.config.max_queue)
         given = await _of_upload(request, state, idempotency_key)
     row, created = await run_in_threadpool(_queued, state, token, given)
     if not created:

@@ -74,11 +74,23 @@ def submit(database: Database, token: Token, given: Submission, *, max_queue: in
     raise ConflictError("Expected one submission with this idempotency key at a time, got several; send it again")
 
 
-def _seen(connection: Connection, token: Token, given: Submission) -> Row[Any] | None:
-    if given.idempotency_key is None:
+def check_room(database: Database, token: Token, idempotency_key: str | None, *, max_queue: int) -> None:
+    """What `submit` refuses whatever the file is, to be asked before it is taken in: no room in the queue, a quota that
+    is used up. A key that was seen before needs neither. Errors: QuotaError, BusyError."""
+    with database.read() as connection:
+        if _under_key(connection, token, idempotency_key) is None:
+            _check_room(connection, token, max_queue)
+
+
+def _under_key(connection: Connection, token: Token, key: str | None) -> Row[Any] | None:
+    if key is None:
         return None
-    row = connection.execute(select(scans).where(
-        scans.c.token_id == token.id, scans.c.idempotency_key == given.idempotency_key)).one_or_none()
+    return connection.execute(select(scans).where(
+        scans.c.token_id == token.id, scans.c.idempotency_key == key)).one_or_none()
+
+
+def _seen(connection: Connection, token: Token, given: Submission) -> Row[Any] | None:
+    row = _under_key(connection, token, given.idempotency_key)
     if row is not None and row.request != given.request:
         raise ConflictError(f"Expected the same request as before under the idempotency key {given.idempotency_key!r}, "
                             f"got another one than that of scan {row.id}; use a new key")

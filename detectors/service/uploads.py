@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -65,7 +64,8 @@ async def receive(
     stream: AsyncIterator[bytes], content_type: str, target: Path, *, limit: int, min_free: int, length: int = 0
 ) -> Upload:
     """Streams a multipart body with one part ``file`` into ``target``, which is on the disk (fsync) when this returns
-    and gone when it raises. A body whose announced ``length`` in bytes is too much is refused unread.
+    and gone when it raises. A body whose announced ``length`` in bytes is too much, or would leave less than
+    ``min_free`` bytes on the disk, is refused unread.
 
     Errors: UnsupportedBodyError, UploadTooLargeError, StorageFullError, ServiceError.
     """
@@ -76,11 +76,11 @@ async def receive(
                                    f"{content_type or 'neither'!r}; set the content type")
     if length > limit + _FRAME_BYTES:
         raise _too_large(limit)
+    if shutil.disk_usage(target.parent).free - length < min_free:
+        raise _no_space()
     part = target.with_name(f".{target.name}.part")
     reader = _Reader(part, limit)
     try:
-        if shutil.disk_usage(target.parent).free < min_free:
-            raise OSError(errno.ENOSPC, "")
         parser = MultipartParser(boundary, reader.callbacks())
         async for chunk in stream:
             parser.write(chunk)
@@ -95,12 +95,15 @@ async def receive(
         raise ServiceError("Expected a multipart body, got one that cannot be parsed; check how it is made") from None
     except OSError as error:
         if is_disk_full(error):
-            raise StorageFullError("Expected room on the server's disk for the upload, got none left; try again "
-                                   "later") from None
+            raise _no_space() from None
         raise
     finally:
         reader.close()
     return Upload(target, reader.name, reader.hash.hexdigest(), reader.size, reader.fields)
+
+
+def _no_space() -> StorageFullError:
+    return StorageFullError("Expected room on the server's disk for the upload, got none left; try again later")
 
 
 def _too_large(limit: int) -> UploadTooLargeError:

@@ -261,6 +261,49 @@ def test_a_full_disk_is_one_sentence(client: TestClient, config: Config, monkeyp
     assert _leftovers(config) == []
 
 
+def test_an_upload_that_the_disk_has_no_room_for_is_refused_unread(
+    client: TestClient, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detectors.service.uploads.shutil.disk_usage", lambda folder: type("U", (), {"free": 1_000})())
+    assert _upload(client).status_code == 202
+    read = _read_chunks(monkeypatch)
+    answer = _upload(client, bytes(1_000))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk-full")
+    assert read == []
+
+
+def _read_chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lengths of what is given to the parser of uploads from now on."""
+    read: list[int] = []
+
+    class Parser(uploads.MultipartParser):
+        def write(self, data: bytes) -> int:
+            read.append(len(data))
+            return int(super().write(data))
+
+    monkeypatch.setattr(uploads, "MultipartParser", Parser)
+    return read
+
+
+def test_an_upload_over_the_quota_is_refused_unread(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited, key = _bearer(_token(client, name="limited", hourly=1)), {"Idempotency-Key": "k"}
+    assert _upload(client, headers=limited | key).status_code == 202
+    read = _read_chunks(monkeypatch)
+    assert _upload(client, headers=limited).status_code == 429
+    assert _upload(client, headers=limited | {"Idempotency-Key": "other"}).status_code == 429
+    assert read == []
+    assert _upload(client, headers=limited | key).status_code == 200  # sent again, it is no new one
+    assert read != []
+
+
+def test_an_upload_past_the_queue_is_refused_unread(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = _read_chunks(monkeypatch)
+    with TestClient(create_app(replace(config, max_queue=0), settings(), StubScanner)) as client:
+        answer = _upload(client, headers=_bearer(_token(client)))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "queue-full")
+    assert read == []
+
+
 def test_an_idempotency_key_gives_one_scan(client: TestClient, config: Config) -> None:
     key = {"Idempotency-Key": "k"}
     first, again = _upload(client, headers=key), _upload(client, headers=key)

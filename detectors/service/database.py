@@ -118,11 +118,16 @@ log = Table(
     Index("decision_log_scan", "scan_id", "number"),
 )  # fmt: skip
 
-# A hash chain shows that the log was changed; these keep the application, and whoever reuses it, from doing so.
+# A hash chain shows that the log was changed; these keep the application, and whoever reuses it, from doing so. REPLACE
+# deletes without telling the trigger that guards against it (unless recursive_triggers is on, each connection's own
+# choice), so whatever is not put at the end of the log is refused too.
 _APPEND_ONLY = tuple(
-    f"CREATE TRIGGER IF NOT EXISTS decision_log_no_{what} BEFORE {what} ON decision_log "
+    f"CREATE TRIGGER IF NOT EXISTS decision_log_{name} ON decision_log {when} "
     f"BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END"
-    for what in ("UPDATE", "DELETE")
+    for name, when in (
+        ("no_UPDATE BEFORE UPDATE", ""), ("no_DELETE BEFORE DELETE", ""),
+        ("at_its_end BEFORE INSERT", "WHEN NEW.number IS NOT (SELECT coalesce(max(number), 0) + 1 FROM decision_log)"),
+    )
 )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,29 @@ def test_the_log_can_only_grow(database: Database, token: Token) -> None:
     for change in (update(log).values(entry="{}"), delete(log)):
         with pytest.raises(IntegrityError, match="append-only"), database.write() as connection:
             connection.execute(change)
+
+
+@pytest.mark.skipif("GENWM_TEST_DATABASE" in os.environ, reason="SQLite's triggers")
+@pytest.mark.parametrize("change", [
+    "UPDATE decision_log SET entry = 'x'", "UPDATE OR REPLACE decision_log SET number = 1", "DELETE FROM decision_log",
+    "INSERT OR REPLACE INTO decision_log SELECT number, scan_id, 'x', hash FROM decision_log",
+    "REPLACE INTO decision_log (rowid, scan_id, entry, hash) SELECT rowid, scan_id, 'x', hash FROM decision_log",
+    "INSERT INTO decision_log SELECT number, scan_id, 'x', hash FROM decision_log WHERE true "
+    "ON CONFLICT (number) DO UPDATE SET entry = 'x'",
+    "INSERT INTO decision_log SELECT number + 7, scan_id, 'x', hash FROM decision_log",
+    "INSERT INTO decision_log SELECT -number, scan_id, 'x', hash FROM decision_log",
+])  # fmt: skip
+def test_any_client_of_the_file_can_only_append_to_the_log(database: Database, token: Token, change: str) -> None:
+    for _ in range(2):
+        decisions.decide(database, _finished(database, token), "alice", "uphold", "mark", "")
+    kept = decisions.entries(database)
+    with closing(sqlite3.connect(str(database.engine.url.database))) as other:
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            other.execute(change)
+        other.commit()
+    assert decisions.entries(database) == kept
+    decisions.decide(database, _finished(database, token), "alice", "uphold", "mark", "")
+    assert decisions.audit(database).entries == 3
 
 
 @pytest.mark.parametrize("how", ["changed", "dropped", "moved"])

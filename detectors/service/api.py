@@ -228,7 +228,7 @@ async def appeal(scan_id: str, request: Request, token: Reviewer, state: Shared)
 
 def _appealed(state: State, scan_id: str, token: Token, asked: AppealRequest) -> LogEntry:
     scans.get(state.database, scan_id)
-    return LogEntry.of(decisions.appeal(state.database, scan_id, token.name, asked.note))
+    return LogEntry.of(decisions.appeal(state.database, scan_id, token.name, asked.note, seen=asked.seen))
 
 
 @router.get("/decisions", responses=_errors(403, 422))

@@ -58,8 +58,12 @@ class Entry:
     hash: str
 
 
-def decide(database: Database, scan_id: str, by: str, action: str, reason: str, note: str) -> Entry:
-    """Logs a decision. Errors: ServiceError (what was given does not hold), ConflictError (not up for review)."""
+def decide(
+    database: Database, scan_id: str, by: str, action: str, reason: str, note: str, *, seen: int | None = None
+) -> Entry:
+    """Logs a decision. ``seen`` is the number of the scan's last entry that whoever decides has seen, 0 for none; None
+    asks nothing. Errors: ServiceError (what was given does not hold), ConflictError (not up for review, or something
+    happened since)."""
     if action not in ACTIONS:
         raise ServiceError(f"Expected an action of {', '.join(ACTIONS)}, got {action!r}; choose one")
     if reason not in REASONS or action not in REASONS[reason][1]:
@@ -68,6 +72,7 @@ def decide(database: Database, scan_id: str, by: str, action: str, reason: str, 
     note = _checked_note(note, required=reason == "other")
     with database.write() as connection:
         row = _locked_scan(connection, scan_id)
+        _check_seen(connection, scan_id, seen)
         if row.review not in ("open", "appealed", "none"):
             raise ConflictError("Expected a scan that is up for review, got one that is decided; appeal it first")
         overturns = None if row.review != "appealed" or action == "escalate" else action != row.action
@@ -81,11 +86,13 @@ def decide(database: Database, scan_id: str, by: str, action: str, reason: str, 
     return entry
 
 
-def appeal(database: Database, scan_id: str, by: str, note: str) -> Entry:
-    """Reopens a decided scan. Errors: ServiceError (no words), ConflictError (not decided)."""
+def appeal(database: Database, scan_id: str, by: str, note: str, *, seen: int | None = None) -> Entry:
+    """Reopens a decided scan; ``seen`` as in `decide`. Errors: ServiceError (no words), ConflictError (not decided, or
+    something happened since)."""
     note = _checked_note(note, required=True)
     with database.write() as connection:
         row = _locked_scan(connection, scan_id)
+        _check_seen(connection, scan_id, seen)
         if row.review != "decided":
             raise ConflictError("Expected a decided scan to appeal, got one that is not decided; wait for the decision")
         entry = _append(connection, database, row, by, "appeal", None, None, note, None)
@@ -172,6 +179,25 @@ def _locked_scan(connection: Connection, scan_id: str) -> Row[Any]:
     if row.status not in ("done", "failed"):
         raise ConflictError("Expected a finished scan, got one that still waits or runs; come back later")
     return row
+
+
+def _check_seen(connection: Connection, scan_id: str, seen: int | None) -> None:
+    """Two people may look at one scan: what one sends must not settle what the other did meanwhile, unseen."""
+    if seen is None:
+        return
+    found = [_entry(row) for row in connection.execute(
+        select(log).where(log.c.scan_id == scan_id).order_by(log.c.number))]
+    if newer := [entry for entry in found if entry.number > seen]:
+        raise ConflictError(f"Expected a look at all that was done with this scan, got one from before {_told(newer)}; "
+                            "read its history, and send it again if it still holds")
+    if seen not in (0, *(entry.number for entry in found[-1:])):
+        raise ServiceError(f"Expected the number of this scan's last entry as 'seen', got {seen}; ask for its "
+                           "decisions")
+
+
+def _told(found: list[Entry]) -> str:
+    return ", ".join(f"{entry.by} reopened it on appeal" if entry.kind == "appeal" else
+                     f"{entry.by} decided '{entry.action}'" for entry in found[-3:])
 
 
 def _append(

@@ -77,6 +77,9 @@ class AppealRequest(_Model):
     """Why a decision should be looked at again."""
 
     note: str = Field(min_length=1, max_length=2000)
+    seen: int | None = Field(
+        default=None, ge=0, description="Number of the scan's last entry that you have seen, 0 for none. Where there "
+                                        "is a later one, the appeal is refused.")
 
 
 class LogEntry(_Model):

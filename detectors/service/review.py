@@ -141,12 +141,14 @@ def _clip_page(
     scan_id: str, session: Session, state: State, problem: ServiceError | None = None,
     form: Mapping[str, str] | None = None,
 ) -> HTMLResponse:
+    history = decisions.history(state.database, scan_id)  # before the row, so that no form has seen more than it shows
     row = scans.get(state.database, scan_id)
     record = None if row.record is None else Record.from_json(row.record)
     following, _ = scans.page(state.database, Filter(review=("open", "appealed"), before=scan_id), 1)
     return HTMLResponse(render(
         "clip.html", session=session, row=row, record=record, timeline=record and Timeline.of(record),
-        pictures=list(enumerate(json.loads(row.pictures))), history=decisions.history(state.database, scan_id),
+        pictures=list(enumerate(json.loads(row.pictures))), history=history,
+        seen=history[-1].number if history else 0,
         actions=decisions.ACTIONS, reasons=decisions.REASONS, problem=problem, form={**_EMPTY, **(form or {})},
         following=following[0].id if following else None,
         pretty=None if record is None else json.dumps(json.loads(row.record), indent=2),
@@ -167,14 +169,23 @@ def _change(scan_id: str, form: Mapping[str, str], session: Session, state: Stat
     _check_csrf(session, form)
     scans.get(state.database, scan_id)
     try:
+        by, note, seen = session.token.name, form.get("note", ""), _seen(form)
         if kind == "decision":
-            decisions.decide(state.database, scan_id, session.token.name, form.get("action", ""),
-                             form.get("reason", ""), form.get("note", ""))
+            decisions.decide(state.database, scan_id, by, form.get("action", ""), form.get("reason", ""), note,
+                             seen=seen)
         else:
-            decisions.appeal(state.database, scan_id, session.token.name, form.get("note", ""))
+            decisions.appeal(state.database, scan_id, by, note, seen=seen)
     except ServiceError as error:
         return _clip_page(scan_id, session, state, error, {**form, "form": kind})
     return RedirectResponse(f"/review/scans/{scan_id}", 303)
+
+
+def _seen(form: Mapping[str, str]) -> int:
+    text = form.get("seen", "")
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise ServiceError("Expected a form that says which history it showed, got one that does not; reload the page "
+                           "and send it again")
+    return int(text)
 
 
 @router.get("/review/scans/{scan_id}/pictures/{number}")

@@ -436,7 +436,11 @@ def test_an_appeal_reopens(client: TestClient) -> None:
     from detectors.service import decisions
 
     decisions.decide(client.app.state.database, scan_id, "alice", "uphold", "mark", "")  # type: ignore[attr-defined]
-    answer = client.post(f"/v1/scans/{scan_id}/appeals", json={"note": "I filmed it"}, headers=reviewer)
+    appeals = f"/v1/scans/{scan_id}/appeals"
+    for seen, status, code in ((0, 409, "conflict"), (7, 400, "bad-request"), (10**30, 400, "bad-request")):
+        answer = client.post(appeals, json={"note": "I filmed it", "seen": seen}, headers=reviewer)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    answer = client.post(appeals, json={"note": "I filmed it", "seen": 1}, headers=reviewer)
     assert answer.status_code == 201
     assert client.get(f"/v1/scans/{scan_id}").json()["review"] == "appealed"
     kinds = [entry["kind"] for entry in client.get(f"/v1/scans/{scan_id}/decisions", headers=reviewer).json()]

@@ -41,7 +41,15 @@ def _log_in(client: TestClient, name: str = "alice") -> str:
 
 
 def _csrf(page: str) -> str:
-    found = re.search(r'name="csrf" value="([^"]+)"', page)
+    return _hidden(page, "csrf")
+
+
+def _seen(page: str) -> str:
+    return _hidden(page, "seen")
+
+
+def _hidden(page: str, name: str) -> str:
+    found = re.search(rf'name="{name}" value="([^"]+)"', page)
     assert found is not None
     return found[1]
 
@@ -117,7 +125,7 @@ def test_a_decision_is_logged_once_and_can_be_appealed(client: TestClient) -> No
     scan_id = _scan(client)
     csrf = _log_in(client)
     page = f"/review/scans/{scan_id}"
-    form = {"csrf": csrf, "action": "uphold", "reason": "mark", "note": "Mark & <payload>"}
+    form = {"csrf": csrf, "seen": "0", "action": "uphold", "reason": "mark", "note": "Mark & <payload>"}
     assert client.post(f"{page}/decision", data={**form, "csrf": "x"}).status_code == 403
     refused = client.post(f"{page}/decision", data={**form, "reason": "false-alarm"})
     assert refused.status_code == 400
@@ -125,16 +133,66 @@ def test_a_decision_is_logged_once_and_can_be_appealed(client: TestClient) -> No
     assert "Mark &amp; &lt;payload&gt;" in refused.text  # what was written is not lost
     assert client.post(f"{page}/decision", data=form).headers["location"] == page
     assert client.post(f"{page}/decision", data=form).status_code == 409
-    assert client.post(f"{page}/appeal", data={"csrf": csrf, "note": " "}).status_code == 400
-    assert client.post(f"{page}/appeal", data={"csrf": csrf, "note": "it is mine"}).status_code == 303
+    assert client.post(f"{page}/appeal", data={"csrf": csrf, "seen": "1", "note": " "}).status_code == 400
+    assert client.post(f"{page}/appeal", data={"csrf": csrf, "seen": "1", "note": "it is mine"}).status_code == 303
     assert "Appealed." in client.get(page).text
-    again = {**form, "action": "reject", "reason": "original-shown"}
+    again = {**form, "seen": _seen(client.get(page).text), "action": "reject", "reason": "original-shown"}
     assert client.post(f"{page}/decision", data=again).status_code == 303
     assert "overturned" in client.get(page).text
     log = client.get("/review/log").text
     assert "All 3 entries hold" in log
     assert "100 %" in log
     assert "Mark &amp; &lt;payload&gt;" in log
+
+
+def test_a_scan_that_still_waits_is_not_decided(client: TestClient) -> None:
+    headers = {"Authorization": f"Bearer {new_token(_database(client), 'bot', 'submit')}"}
+    scan_id = client.post("/v1/scans", files={"file": ("clip.mp4", b"slow")}, headers=headers).json()["id"]
+    form = {"csrf": _log_in(client), "seen": "0", "action": "uphold", "reason": "mark"}
+    answer = client.post(f"/review/scans/{scan_id}/decision", data=form)
+    assert answer.status_code == 409
+    assert 'role="alert">Expected a finished scan' in answer.text
+
+
+def test_a_form_from_before_somebody_else_decided_is_refused(client: TestClient) -> None:
+    scan_id = _scan(client)
+    page = f"/review/scans/{scan_id}"
+    csrf = _log_in(client)
+    opened = client.get(page).text
+    form = {"csrf": csrf, "seen": _seen(opened), "action": "reject", "reason": "false-alarm", "note": "my <words>"}
+
+    decisions.decide(_database(client), scan_id, "ann", "uphold", "mark", "")
+    stale = client.post(f"{page}/decision", data=form)
+    assert stale.status_code == 409
+    assert stale.text.count('role="alert"') == 1
+    assert "got one from before ann decided &#39;uphold&#39;; read its history" in stale.text
+    to_appeal = {"csrf": csrf, "seen": _seen(stale.text), "note": "it is mine"}
+
+    decisions.appeal(_database(client), scan_id, "ann", "please")
+    stale = client.post(f"{page}/decision", data=form)
+    assert stale.status_code == 409
+    assert stale.text.count('role="alert"') == 1
+    assert "ann decided &#39;uphold&#39;, ann reopened it on appeal;" in stale.text
+    assert "my &lt;words&gt;" in stale.text  # what was written is not lost
+    twice = client.post(f"{page}/appeal", data=to_appeal)
+    assert twice.status_code == 409
+    assert twice.text.count('role="alert"') == 1
+    assert "got one from before ann reopened it on appeal;" in twice.text
+    assert decisions.rates(_database(client)).overturned == 0
+
+    again = client.post(f"{page}/decision", data={**form, "seen": _seen(stale.text)})
+    assert again.status_code == 303
+    assert decisions.rates(_database(client)).overturned == 1
+
+
+@pytest.mark.parametrize("seen", [None, "", "-1", "x", "9" * 5000, "²"])
+def test_a_form_says_which_history_it_showed(client: TestClient, seen: str | None) -> None:
+    scan_id = _scan(client)
+    form = {"csrf": _log_in(client), "action": "uphold", "reason": "mark"} | ({} if seen is None else {"seen": seen})
+    answer = client.post(f"/review/scans/{scan_id}/decision", data=form)
+    assert answer.status_code == 400
+    assert "reload the page" in answer.text
+    assert decisions.audit(_database(client)).entries == 0
 
 
 @pytest.mark.parametrize("number", ["-1", "x", str(10**24)])

@@ -16,6 +16,8 @@ from detectors.record import Record, Verdict, printable
 from detectors.service import decisions, scans
 from detectors.service.errors import ForbiddenError, NotFinishedError, ServiceError
 from detectors.service.models import (
+    CONTROL,
+    NO_CONTROL,
     AppealRequest,
     ErrorBody,
     Health,
@@ -61,8 +63,17 @@ Shared = Annotated[State, Depends(state_of)]
 Number = Annotated[int, Query(ge=0, le=2**63 - 1)]
 
 
+def check_text(request: Request) -> None:
+    """Refuses control characters in parameters, in the address or behind it."""
+    for name, value in (*request.path_params.items(), *request.query_params.multi_items()):
+        if CONTROL.search(value):
+            raise RequestValidationError([{"type": "control_characters", "loc": (name,), "msg": NO_CONTROL,
+                                           "input": value}])
+
+
 def _check_query(request: Request, token: Caller) -> None:
     """Refuses parameters that the route does not know: a filter that is spelt wrongly must not list everything."""
+    check_text(request)
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     if unknown := [name for name in request.query_params if name not in known]:
         raise RequestValidationError([{"type": "extra_forbidden", "loc": ("query", name)} for name in unknown])

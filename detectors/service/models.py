@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from sqlalchemy import Row
 
 from detectors.record import ErrorRecord, Verdict
 from detectors.service.decisions import Action, Entry, Rates
 from detectors.service.scans import Review, Status
+
+#: PostgreSQL holds no NUL, and the others only confuse whoever reads a list.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+NO_CONTROL = "control characters have no place in it"
+
+
+def _plain(text: str) -> str:
+    if CONTROL.search(text):
+        raise PydanticCustomError("control_characters", NO_CONTROL)
+    return text
+
+
+_Reference = Annotated[str, AfterValidator(_plain)]
 
 
 class _Model(BaseModel):
@@ -21,14 +36,15 @@ class SubmitPath(_Model):
     """A file on the server, below one of its roots."""
 
     path: str = Field(min_length=1, max_length=4096)
-    reference: str | None = Field(default=None, max_length=200, description="Your own name for it; comes back with it.")
+    reference: _Reference | None = Field(default=None, max_length=200,
+                                         description="Your own name for it; comes back with it.")
     webhook: str | None = Field(default=None, description="URL that is told when the scan is finished.")
 
 
 class SubmitFields(_Model):
     """What may come beside an uploaded file."""
 
-    reference: str | None = Field(default=None, max_length=200)
+    reference: _Reference | None = Field(default=None, max_length=200)
     webhook: str | None = None
 
 

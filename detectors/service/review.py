@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from detectors.record import Record
 from detectors.service import decisions, scans
-from detectors.service.api import Number
+from detectors.service.api import Number, check_text
 from detectors.service.errors import ForbiddenError, ServiceError, UnknownScanError
 from detectors.service.pages import Timeline, render
 from detectors.service.paths import resolve
@@ -37,7 +37,7 @@ _MEDIA_HEADERS = {"Content-Security-Policy": "default-src 'none'; media-src 'sel
 
 _EMPTY = dict.fromkeys(("form", "action", "reason", "note"), "")
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[Depends(check_text)])
 Shared = Annotated[State, Depends(state_of)]
 
 
@@ -192,7 +192,7 @@ def _seen(form: Mapping[str, str]) -> int:
 def picture(scan_id: str, number: int, session: Reviewer, state: Shared) -> Response:
     row = scans.get(state.database, scan_id)
     path = state.config.evidence / row.id / f"{number}.jpg"
-    if not path.is_file():
+    if not 0 <= number < len(json.loads(row.pictures)) or not path.is_file():
         raise UnknownScanError("Expected a picture that is still kept, got none; it was deleted after its time")
     return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 

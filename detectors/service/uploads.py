@@ -20,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from detectors.record import printable
 from detectors.service.config import MIB
 from detectors.service.errors import ServiceError, StorageFullError, UnsupportedBodyError, UploadTooLargeError
+from detectors.service.models import CONTROL
 from genwm.errors import is_disk_full
 
 _FIELD_BYTES = 4096
@@ -183,6 +184,8 @@ class _Reader:
                 raise ServiceError("Expected one part 'file', got more; submit one file at a time")
             name = message.get_filename() or "upload"
             self.name = printable(name.replace("\\", "/").rsplit("/", 1)[-1])[:200] or "upload"
+            if CONTROL.search(self.name):
+                raise ServiceError(f"Expected a file name without control characters, got {self.name!r}; rename it")
             self._field = None
         else:
             if len(self.fields) >= 8:

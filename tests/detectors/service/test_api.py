@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, patch
+from urllib.parse import quote
 
 import pytest
 
@@ -247,6 +248,34 @@ def test_a_body_that_does_not_hold_is_one_sentence(
 ) -> None:
     answer = client.post("/v1/scans", content=content, headers={"Content-Type": kind})
     assert answer.status_code == status
+    assert answer.json()["error"]["message"].startswith("Expected ")
+    assert _leftovers(config) == []
+
+
+@pytest.mark.parametrize("given", ["a\0b", "\x1b[31m", "a\nb", "\x7f", "\x85"])
+def test_control_characters_are_refused(client: TestClient, config: Config, given: str) -> None:
+    (config.roots[0] / "clip.mp4").write_bytes(b"fake")
+    shown = repr(given)[1:-1]
+    answers = [
+        client.post("/v1/scans", json={"path": "clip.mp4", "reference": given}),
+        _upload(client, data={"reference": given}),
+        *(client.get("/v1/scans", params={name: given}) for name in ("reference", "sha256", "before")),
+        client.get(f"/v1/scans/{quote(given)}"),
+        client.get(f"/v1/scans/{quote(given)}/record"),
+    ]
+    for answer in answers:
+        assert answer.status_code in (400, 422)
+        assert answer.json()["error"]["code"] == "bad-request"
+        assert "(control characters have no place in it), got" in answer.json()["error"]["message"]
+        assert shown in answer.json()["error"]["message"]
+    assert _leftovers(config) == []
+
+
+@pytest.mark.parametrize("name", ["filename*=UTF-8''a%00b", "filename*=UTF-8''%1b", 'filename="a\0b"'])
+def test_control_characters_in_a_file_name_are_refused(client: TestClient, config: Config, name: str) -> None:
+    content = f"--x\r\nContent-Disposition: form-data; name=file; {name}\r\n\r\na\r\n--x--\r\n".encode()
+    answer = client.post("/v1/scans", content=content, headers={"Content-Type": _FORM})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad-request")
     assert answer.json()["error"]["message"].startswith("Expected ")
     assert _leftovers(config) == []
 

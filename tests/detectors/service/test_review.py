@@ -226,6 +226,22 @@ def test_an_unknown_scan_is_a_page(client: TestClient, path: str) -> None:
     assert "<h1>" in answer.text
 
 
+@pytest.mark.parametrize("path", ["/review?before=%00", "/review?verdict=%00", "/review/scans/%00",
+                                  "/review/scans/%00/media", "/review/scans/%00/pictures/0"])
+def test_control_characters_are_a_page(client: TestClient, path: str) -> None:
+    _log_in(client)
+    answer = client.get(path)
+    assert answer.status_code == 422
+    assert "control characters have no place in it" in answer.text
+
+
+@pytest.mark.parametrize("number", ["1" + 300 * "0", str(10**4000), "-1"])
+def test_a_picture_that_no_scan_has_is_a_page(client: TestClient, number: str) -> None:
+    scan_id = _scan(client)
+    _log_in(client)
+    assert client.get(f"/review/scans/{scan_id}/pictures/{number}").status_code in (404, 422)
+
+
 def test_a_long_form_is_refused(client: TestClient) -> None:
     scan_id = _scan(client)
     csrf = _log_in(client)

@@ -14,9 +14,9 @@ from detectors.record import ErrorRecord, Verdict
 from detectors.service.decisions import Action, Entry, Rates
 from detectors.service.scans import Review, Status
 
-#: PostgreSQL holds no NUL, and the others only confuse whoever reads a list.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-NO_CONTROL = "control characters have no place in it"
+#: Databases hold no lone surrogate and PostgreSQL no NUL; the others only confuse whoever reads a list.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+NO_CONTROL = "characters that cannot be shown have no place in it"
 
 
 def _plain(text: str) -> str:

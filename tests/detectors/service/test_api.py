@@ -238,6 +238,7 @@ def test_a_refused_body_is_taken_in_up_to_a_size() -> None:
     (b"[1]", "application/json", 400),
     (b"{", "application/json", 400),
     (b'{"path": "\xff"}', "application/json", 400),
+    (b'{"path": "clip.mp4", "reference": "\\ud800"}', "application/json", 400),
     (b"[" * 16_000, "application/json", 400),
     (b'{"path": ""}', "application/json", 400),
     (b'{"path": "a", "more": 1}', "application/json", 400),
@@ -266,7 +267,7 @@ def test_control_characters_are_refused(client: TestClient, config: Config, give
     for answer in answers:
         assert answer.status_code in (400, 422)
         assert answer.json()["error"]["code"] == "bad-request"
-        assert "(control characters have no place in it), got" in answer.json()["error"]["message"]
+        assert "(characters that cannot be shown have no place in it), got" in answer.json()["error"]["message"]
         assert shown in answer.json()["error"]["message"]
     assert _leftovers(config) == []
 

@@ -381,6 +381,13 @@ def test_nothing_is_told_without_a_token(client: TestClient, path: str) -> None:
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
+def test_whatever_the_description_names_asks_for_a_token_but_health(client: TestClient) -> None:
+    document = client.get("/openapi.json", headers={"Authorization": ""}).json()
+    asking = {path for path, methods in document["paths"].items() for method in methods
+              if client.request(method, path, headers={"Authorization": ""}).status_code == 401}
+    assert set(document["paths"]) - asking == {"/health/live", "/health/ready"}
+
+
 def test_lists_filter_and_page(client: TestClient) -> None:
     ids = [_upload(client, f"{kind} {number}".encode()).json()["id"]
            for number, kind in enumerate(("mark", "fake", "bad", "mark"))]

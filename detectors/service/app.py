@@ -63,15 +63,16 @@ def create_app(config: Config, settings: Settings, make_scanner: Callable[[Setti
         scanner = make_scanner(settings, config.workers)
         runner = Runner(database, config, settings, scanner, metrics.finished)
         courier = Courier(database, config, secret, lambda result: metrics.deliveries.labels(result).inc())
-        app.state.genwm = State(config, database, metrics, runner, courier)
+        state = app.state.genwm = State(config, database, metrics, runner, courier)
         runner.start()
         courier.start()
         try:
             yield
         finally:
+            deadline = state.stop()
             runner.close()
             scanner.close()
-            courier.close()
+            courier.close(deadline)
             database.close()
             lock.close()
 

@@ -32,6 +32,7 @@ PICTURES = 8
 _PLAYABLE = ({"mp4", "mov", "webm"}, {"h264", "vp8", "vp9", "av1"})
 _TICK_S, _PAUSE_S = 0.5, 1.0
 _HOUSEKEEPING_S = 60.0
+_LATE_S = 3.0
 _ORPHAN_S = 24 * 3600.0
 _log = logging.getLogger("genwm.serve")
 
@@ -71,6 +72,7 @@ class Runner:
         self._thread = threading.Thread(target=self._run, name="genwm-runner", daemon=True)
         self._renewed = self._kept = 0.0
         self._fault: str | None = None
+        self._deadline = float("inf")
 
     def start(self) -> None:
         """Takes back what an earlier run of this server left unfinished, and begins."""
@@ -93,19 +95,19 @@ class Runner:
         """Looks at the queue now."""
         self._news.set()
 
-    def close(self) -> None:
-        """Claims nothing more, waits for what runs, and hands back what does not finish in time."""
+    def stop(self, deadline: float) -> None:
+        """Claims nothing more; what does not finish until ``deadline`` (by `time.monotonic`) is handed back."""
+        self._deadline = deadline
         self._stopping.set()
         self.wake()
-        self._thread.join()
+
+    def close(self) -> None:
+        """Waits for the end that `stop` has set, and a little for what is being written then."""
+        self._thread.join(max(0.0, self._deadline - time.monotonic()) + _LATE_S)
 
     def _run(self) -> None:
-        deadline = float("inf")
-        while True:
-            if self._stopping.is_set():
-                deadline = min(deadline, time.monotonic() + self._config.grace_s)
-                if time.monotonic() >= deadline or all(job.future is None for job in self._jobs.values()):
-                    break
+        while not self._stopping.is_set() or (
+                time.monotonic() < self._deadline and any(job.future is not None for job in self._jobs.values())):
             try:
                 self._step()
                 self._fault = None
@@ -127,7 +129,7 @@ class Runner:
             ready = not self._stopping.is_set() if job.future is None else job.future.done()
             if ready and job.again <= time.monotonic():
                 self._advance(job)
-        self._news.wait(_TICK_S)
+        self._news.wait(min(_TICK_S, max(0.0, self._deadline - time.monotonic())))
         self._news.clear()
 
     def _advance(self, job: _Job) -> None:

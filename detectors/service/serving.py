@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import click
 import uvicorn
+from fastapi import FastAPI
 
 from detectors.scan import Pool, Settings
 from detectors.service.app import create_app
@@ -29,11 +30,23 @@ def run(config: Config, settings: Settings, host: str, port: int,
     click.echo(f"Serving on http://{host if ':' not in host else f'[{host}]'}:{where} (review page: /review)", err=True)
     if not list_tokens(app.state.database):
         click.echo("There is no token yet: make one with 'genwm serve token new NAME --role review'.", err=True)
-    server = uvicorn.Server(uvicorn.Config(
+    server = _Server(app, uvicorn.Config(
         app, log_level="info", access_log=False, server_header=False, date_header=True, lifespan="on",
         timeout_keep_alive=15, timeout_graceful_shutdown=int(config.grace_s), backlog=2048))
     with contextlib.closing(listener):
         server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Lets scans and webhooks end while open connections do, so that all of them share the seconds of grace."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.genwm.stop()
+        await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

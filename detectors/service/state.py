@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
@@ -23,6 +24,16 @@ class State:
     metrics: Metrics
     runner: Runner
     courier: Courier
+    _deadlines: list[float] = field(default_factory=list)
+
+    def stop(self) -> float:
+        """Begins nothing more. Returns when all has to be over (by `time.monotonic`): what open connections, scans and
+        webhooks take then is the same ``grace_s``, counted from the first call."""
+        if not self._deadlines:
+            self._deadlines.append(time.monotonic() + self.config.grace_s)
+            self.runner.stop(self._deadlines[0])
+            self.courier.stop()
+        return self._deadlines[0]
 
     def problems(self) -> list[str]:
         """Why this server should get no work just now, in sentences."""

@@ -177,12 +177,15 @@ class Courier:
         with self._news:
             self._news.notify_all()
 
-    def close(self) -> None:
-        """Stops after the deliveries under way; what is left is sent by the next server."""
+    def stop(self) -> None:
+        """Begins no more deliveries; what is left is sent by the next server."""
         self._closed.set()
         self.wake()
+
+    def close(self, deadline: float) -> None:
+        """Waits for the deliveries under way, until ``deadline`` (by `time.monotonic`) at most."""
         for thread in self._threads:
-            thread.join(self._config.webhook_timeout_s + 1)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         this = threading.current_thread()

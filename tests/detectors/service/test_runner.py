@@ -106,6 +106,7 @@ def test_what_cannot_be_begun_or_kept_stays_in_hand_and_is_tried_again(
     failing.failing = False
     _until(lambda: all(scans.get(database, scan_id).status == "done" for scan_id in ids))
     _until(lambda: running.fault is None)
+    running.stop(time.monotonic() + 1)
     running.close()
     assert [(row.attempts, row.faults) for row in (scans.get(database, scan_id) for scan_id in ids)] == [(1, 0)] * 5
     assert all((config.evidence / scan_id / "1.jpg").is_file() for scan_id in ids)
@@ -126,6 +127,7 @@ def test_a_scan_that_fails_by_itself_does_not_hold_up_the_others(
     monkeypatch.setattr(scans, "_RETRY_S", 0.01)
     running = _runner(database, config)
     _until(lambda: all(scans.get(database, scan_id).status in ("done", "failed") for scan_id in ids))
+    running.stop(time.monotonic() + 1)
     running.close()
     rows = [scans.get(database, scan_id) for scan_id in ids]
     assert [row.status for row in rows] == ["failed"] * 2 + ["done"] * 3
@@ -139,6 +141,7 @@ def test_what_cannot_be_kept_before_the_end_is_handed_back(
     failing = _Failing(monkeypatch, scans, "finish", _away())
     running = _runner(database, config)
     _until(lambda: failing.calls >= 2)
+    running.stop(time.monotonic() + 1)
     running.close()
     assert {scans.get(database, scan_id).status for scan_id in ids} == {"queued"}
 

@@ -215,7 +215,8 @@ def test_a_thread_that_has_ended_is_told(config: Config) -> None:
     courier = Courier(database, config, b"0" * 32, lambda result: None)
     courier.start()
     assert courier.fault is None
-    courier.close()
+    courier.stop()
+    courier.close(time.monotonic() + 5)
     assert courier.fault == "4 of the 4 threads that send them have ended"
     database.close()
 

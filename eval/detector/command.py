@@ -9,7 +9,7 @@ import click
 
 from detectors.synthetic.deliveries import DELIVERIES
 from eval.commands.telling import check_measured, check_pages, reporter, show_json, told, write_html
-from genwm.commands.telling import say
+from genwm.commands.telling import say_all
 
 _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
 
@@ -60,7 +60,7 @@ def detector(
     text = markdown(summary)
     put(out.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
     put(out.with_suffix(".md"), text)
-    say(text)
+    say_all(text)
     if html:
         write_html(out, text, plots(summary))
     if as_json:

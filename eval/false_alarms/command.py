@@ -15,7 +15,7 @@ from eval.false_alarms.summary import markdown, summarize, write_summary
 from eval.false_alarms.table import run
 from eval.false_alarms.trials import ClipResult
 from eval.tables import put
-from genwm.commands.telling import say
+from genwm.commands.telling import say, say_all
 
 SCHEMA = "genwm.eval.false-alarms/1"
 
@@ -58,7 +58,7 @@ def false_alarms(
     text = markdown(summary)
     write_summary(summary, out.with_suffix(".summary.csv"))
     put(out.with_suffix(".md"), text)
-    say(text)
+    say_all(text)
     if html:
         write_html(out, text)
     if not summary.clips:

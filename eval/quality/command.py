@@ -15,7 +15,7 @@ from eval.quality.reporting import DIGITS, summary
 from eval.quality.running import FRAMES, OURS, VALUES, Row, Settings, read_rows, run, typed
 from eval.tables import put
 from eval.workers import use_one_thread
-from genwm.commands.telling import say
+from genwm.commands.telling import say, say_all
 
 if TYPE_CHECKING:
     from genwm.marking import Profile, Strength
@@ -117,7 +117,7 @@ def quality(
     text = summary(rows)
     summary_path = summary_path or out.with_suffix(".md")
     put(summary_path, text)
-    say(text)
+    say_all(text)
     if html:
         write_html(out, text)
     check_measured([row["error"] and f"{row['error']}: {row['message']}" for row in rows], out)

@@ -13,7 +13,7 @@ from eval.report.compare_page import document, settings, terminal
 from eval.report.compare_page import write_page as write_comparison
 from eval.robustness import read_rows
 from eval.tables import put
-from genwm.commands.telling import say
+from genwm.commands.telling import say, say_all
 from genwm.errors import InputError
 
 
@@ -52,7 +52,7 @@ def compare(a: Path, b: Path, out: Path | None, title: str, as_json: bool) -> No
     found, made = compared(before, after), settings(before, after)
     if not found.changes:
         raise InputError(f"Expected rows of the same clips, attacks and methods in {a} and {b}, got none; check both")
-    say(terminal(found, made))
+    say_all(terminal(found, made))
     if out and out.suffix.lower() == ".html":
         write_comparison(out, found, made, a=str(a), b=str(b), title=title)
     elif out:

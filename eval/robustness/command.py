@@ -16,7 +16,7 @@ from eval.robustness.runner import run
 from eval.robustness.summary import markdown, summarize, versions_said, write_summary
 from eval.robustness.table import Row, read_rows
 from eval.tables import put
-from genwm.commands.telling import say
+from genwm.commands.telling import say, say_all
 from genwm.errors import GenwmError, InputError
 
 OUT = Path("genwm-eval/robustness.csv")
@@ -97,7 +97,7 @@ def robustness(
     text = markdown(cells) + versions_said(rows)
     write_summary(cells, out.with_suffix(".summary.csv"))
     put(out.with_suffix(".md"), text)
-    say(text)
+    say_all(text)
     if html:
         _page(out, videos, rows, given)
     check_measured([row.error and f"{row.error}: {row.message}" for row in rows], out)

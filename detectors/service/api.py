@@ -59,8 +59,8 @@ def _reviewer(token: Annotated[Token, Depends(_token)]) -> Token:
 Caller = Annotated[Token, Depends(_token)]
 Reviewer = Annotated[Token, Depends(_reviewer)]
 Shared = Annotated[State, Depends(state_of)]
-#: A number of the decision log, within what databases can compare.
-Number = Annotated[int, Query(ge=0, le=2**63 - 1)]
+#: A number of the decision log: PostgreSQL compares its column with 32 bits only.
+Number = Annotated[int, Query(ge=0, le=2**31 - 1)]
 
 
 def check_text(request: Request) -> None:

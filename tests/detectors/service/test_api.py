@@ -407,13 +407,13 @@ def test_lists_filter_and_page(client: TestClient) -> None:
         assert answer.json()["error"]["message"].startswith("Expected ")
 
 
-@pytest.mark.parametrize("number", ["-1", str(2**63), "1" + 5000 * "0"])
+@pytest.mark.parametrize("number", ["-1", str(2**31), "1" + 5000 * "0"])
 def test_a_number_that_no_log_reaches_is_refused(client: TestClient, number: str) -> None:
     reviewer = _bearer(_token(client, "review", "alice"))
     answer = client.get("/v1/decisions", params={"after": number}, headers=reviewer)
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad-request")
     assert answer.json()["error"]["message"].startswith("Expected another value for 'after' (")
-    assert client.get("/v1/decisions", params={"after": 2**63 - 1}, headers=reviewer).json()["items"] == []
+    assert client.get("/v1/decisions", params={"after": 2**31 - 1}, headers=reviewer).json()["items"] == []
 
 
 @pytest.mark.parametrize(("since", "found"), [

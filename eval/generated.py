@@ -223,9 +223,9 @@ def _generate(family: str, content: Content, path: Path, mark: Mark) -> None:
 
     pipe, arguments = _from_tests("families").build(family)
     arguments = _longer(family, arguments)
-    if "video_length" in (built := pipe.transformer.config if hasattr(pipe, "transformer") else {}):
-        # Latte's denoiser is built for one length.
-        pipe.transformer = type(pipe.transformer).from_config({**built, "video_length": FRAMES}).eval()
+    denoiser = getattr(pipe, "transformer", None)
+    if denoiser is not None and "video_length" in denoiser.config:  # Latte's is built for one length
+        pipe.transformer = type(denoiser).from_config({**denoiser.config, "video_length": FRAMES}).eval()
     decoder: AbstractContextManager[None] = _drawing(pipe.vae) if content == "scene" else nullcontext()
     with decoder, mark_decoder(pipe, mark):
         frames = _from_tests("coverage").frames_of(pipe(**arguments))

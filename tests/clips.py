@@ -16,7 +16,7 @@ from genwm.keys import Key
 from genwm.scenes import Frames, scene
 from genwm.video import write_video
 
-__all__ = ["KEY", "PAYLOAD", "Frames", "add_audio", "audio_only", "make_clip", "marked", "psnr", "scene"]
+__all__ = ["KEY", "PAYLOAD", "Frames", "add_audio", "audio_only", "make_clip", "marked", "projected", "psnr", "scene"]
 
 KEY = Key("studio", bytes(range(32)), "2026-01-31T12:00:00+00:00")
 PAYLOAD = 0x0123456789ABCDEF
@@ -53,6 +53,21 @@ def marked(frames: Frames, payload: int = PAYLOAD, *, key: Key = KEY, **options:
     tensor = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
     result = mark_frames(tensor, Mark(key, payload, **options))
     return (result * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def projected(frames: Frames, corners: Sequence[tuple[float, float]], ground: int = 0) -> Frames:
+    """Each frame with its corners moved to other places of it, by Pillow; the ground is of one grey."""
+    from PIL import Image
+
+    from genwm.lattice.perspective import homography
+
+    height, width = frames.shape[1:3]
+    back = homography(corners, [(0, 0), (width, 0), (width, height), (0, height)])
+    return np.stack([
+        np.asarray(Image.fromarray(frame).transform(
+            (width, height), Image.Transform.PERSPECTIVE, back, Image.Resampling.BICUBIC, fillcolor=(ground,) * 3))
+        for frame in frames
+    ])  # fmt: skip
 
 
 def add_audio(

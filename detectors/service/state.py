@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fastapi import Request
 
@@ -15,7 +15,7 @@ from detectors.service.runner import Runner
 from detectors.service.webhooks import Courier
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class State:
     """A running server."""
 
@@ -24,16 +24,16 @@ class State:
     metrics: Metrics
     runner: Runner
     courier: Courier
-    _deadlines: list[float] = field(default_factory=list)
+    _deadline: float | None = None
 
     def stop(self) -> float:
         """Begins nothing more. Returns when all has to be over (by `time.monotonic`): what open connections, scans and
         webhooks take then is the same ``grace_s``, counted from the first call."""
-        if not self._deadlines:
-            self._deadlines.append(time.monotonic() + self.config.grace_s)
-            self.runner.stop(self._deadlines[0])
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self.config.grace_s
+            self.runner.stop(self._deadline)
             self.courier.stop()
-        return self._deadlines[0]
+        return self._deadline
 
     def problems(self) -> list[str]:
         """Why this server should get no work just now, in sentences."""

@@ -113,14 +113,19 @@ def _load(name: str, stamp: int, threads: int) -> Model:
         ) from None
 
 
-def fitted(model: Model) -> dict[str, str]:
-    """Group of each clip that a model was fitted on or adapted to, by its sha256; empty where its folder has no table
-    of them."""
+def clips_of(model: Model) -> list[dict[str, str]]:
+    """The clips that a model was fitted on or adapted to, with the columns of its table; none where its folder has no
+    table of them."""
     table = model.folder / CLIPS_TABLE
     if not table.is_file():
-        return {}
+        return []
     with table.open(newline="", encoding="utf-8") as file:
-        return {row["sha256"]: row["group"] for row in csv.DictReader(file)}
+        return list(csv.DictReader(file))
+
+
+def fitted(model: Model) -> dict[str, str]:
+    """Group of each clip that a model was fitted on or adapted to, by its sha256."""
+    return {row["sha256"]: row["group"] for row in clips_of(model)}
 
 
 def _checked(folder: Path, entry: dict[str, str]) -> Path:

@@ -98,10 +98,10 @@ def embed(
     chosen = " (chosen at random)" if payload is None else ""
     for text in warnings:
         say(f"Warning: {text}")
-    say(f"marked {frames} frame{'s' if frames != 1 else ''} of {escaped(source)} with key {key.name}, "
+    say(f"marked {frames} frame{'s' if frames != 1 else ''} of {source} with key {key.name}, "
         f"payload {number:016x}{chosen}, strength {strength}")
     checked = "not read back" if log10_p is None else f"read back: chance 10^{log10_p:g}"
-    say(f"wrote {escaped(info.path)} ({info.codec}, {info.width}x{info.height}); {checked}")
+    say(f"wrote {info.path} ({info.codec}, {info.width}x{info.height}); {checked}")
 
 
 def parse_payload(text: str) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from genwm.lattice import tile
 from genwm.lattice.comb import ranked
 from genwm.lattice.decision import HINT_LOG10_P, Family
+from genwm.lattice.perspective import Outline
 from genwm.lattice.pilots import (
     GRID,
     correlate_at,
@@ -73,7 +74,7 @@ class Candidate:
     z: float
     family: Family
     grey: bool = False
-    corners: tuple[tuple[float, float], ...] | None = None
+    corners: Outline | None = None
 
     @property
     def log10_p(self) -> float:

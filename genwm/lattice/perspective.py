@@ -58,7 +58,8 @@ def outline(evidence: Evidence) -> Outline | None:
     if np.mean(coarse < _GROUNDS[0] * np.percentile(coarse, 90)) < _LEAST_GROUND:
         return None
     power = ndimage.uniform_filter(plane * plane, 3)
-    found = [_quadrilateral(power > ground * np.percentile(power, 90)) for ground in _GROUNDS]
+    strong = np.percentile(power, 90)
+    found = [_quadrilateral(power > ground * strong) for ground in _GROUNDS]
     support, corners = max(found, key=lambda one: one[0])
     return tuple((float(x) / width, float(y) / height) for x, y in corners) if support else None
 

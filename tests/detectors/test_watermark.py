@@ -22,8 +22,7 @@ from genwm.lattice.decision import HINT_LOG10_P, THRESHOLD_LOG10_P, Family
 from genwm.lattice.geometry import Candidate
 from genwm.payload import Decoded
 from genwm.video import probe, write_image, write_video
-from tests.clips import KEY, PAYLOAD, Frames, make_clip, marked, scene
-from tests.genwm.test_perspective import projected
+from tests.clips import KEY, PAYLOAD, Frames, make_clip, marked, projected, scene
 
 OTHER = Key("other", bytes(range(1, 33)), KEY.created)
 Edit = Callable[[Frames], Frames]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from genwm.lattice.evidence import Accumulator, Evidence
 from genwm.lattice.perspective import homography, outline, straightened
 from genwm.scenes import scene
 from genwm.video import Planes
-from tests.clips import Frames
+from tests.clips import Frames, projected
 
 WIDTH, HEIGHT = 640, 360
 SLANTED = {
@@ -21,17 +21,6 @@ SLANTED = {
     "small": [(200, 60), (500, 100), (460, 280), (180, 250)],
     "turned": [(160, 40), (560, 110), (500, 330), (100, 260)],
 }
-
-
-def projected(frames: Frames, corners: Sequence[tuple[float, float]], ground: int = 0) -> Frames:
-    """Each frame with its corners moved to other places of it, by Pillow; the ground is of one grey."""
-    height, width = frames.shape[1:3]
-    back = homography(corners, [(0, 0), (width, 0), (width, height), (0, height)])
-    return np.stack([
-        np.asarray(Image.fromarray(frame).transform(
-            (width, height), Image.Transform.PERSPECTIVE, back, Image.Resampling.BICUBIC, fillcolor=(ground,) * 3))
-        for frame in frames
-    ])  # fmt: skip
 
 
 def evidence_of(frames: Frames) -> Evidence:

@@ -18,8 +18,8 @@ from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.features import segment_features
 from detectors.synthetic.fusion import Fusion, Likeness
 from detectors.synthetic.inference import HINT, TARGET
-from detectors.synthetic.model import CLIPS_TABLE, Model, fitted
-from detectors.synthetic.training.fit import Data, Recipe
+from detectors.synthetic.model import CLIPS_TABLE, Model, clips_of, fitted
+from detectors.synthetic.training.fit import Data, Recipe, calibration
 from detectors.synthetic.training.likeness import Known
 from detectors.synthetic.training.recipe import threshold, write_model
 from genwm.errors import InputError, NotVerifiedError, OutputError
@@ -89,9 +89,9 @@ def adapt(
     if unread := len(chosen) - len(new):
         notes += (f"clips past the first {SECONDS:.0f} s, left out: {unread}",)
     held = _features(list(judges.values()), model, float("inf"))[1]
-    base = stored_logits(model, known)
-    result = judge(known, base, earlier, new, held, model.fusion, folds=Recipe(shrinkages={}).folds, seed=seed,
-                   name=name)  # fmt: skip
+    recipe = recipe_of(model, seed)
+    result = judge(known, stored_logits(model, known), earlier, new, held, model.fusion, folds=recipe.folds,
+                   seed=recipe.seed, name=name)  # fmt: skip
     adapted = Adapted(rows=result.rows, seconds=seconds, refusal=refusal(result.rows), notes=notes)
     if adapted.refusal:
         raise NotVerifiedError(adapted.refusal, adapted)
@@ -177,19 +177,21 @@ def judge(
     inside = _left_out(space, new, more)
     bar = threshold(before[reals], TARGET)
 
-    def row(what: str, was: Floats, now: Floats, after: Floats) -> Row:
-        return Row(what=what, clips=len(was), alarms_before=float((was >= bar).mean()),
-                   alarms_after=float((now >= threshold(after[reals], TARGET)).mean()),
-                   auc_before=_auc(before[reals], was), auc_after=_auc(after[reals], now))  # fmt: skip
-
     def logits(clips: Clips) -> tuple[Floats, Floats]:
         old, plain = (np.array([float(one.logits(clip)) for clip in clips]) for one in (fusion, rest))
         return old, plain
 
     def rows(shape: Likeness, what: str, old: Floats, plain: Floats, found: Floats) -> tuple[Row, ...]:
         after = others + shape.raised(values)
-        return (row(what, old, plain + shape.raised(found), after),
-                row("other generators", before[~reals], after[~reals], after),
+        own_bar = threshold(after[reals], TARGET)
+
+        def row(what: str, was: Floats, now: Floats) -> Row:
+            return Row(what=what, clips=len(was), alarms_before=float((was >= bar).mean()),
+                       alarms_after=float((now >= own_bar).mean()), auc_before=_auc(before[reals], was),
+                       auc_after=_auc(after[reals], now))  # fmt: skip
+
+        return (row(what, old, plain + shape.raised(found)),
+                row("other generators", before[~reals], after[~reals]),
                 Row(what="camera footage", clips=int(reals.sum()), auc_before=None, auc_after=None,
                     alarms_before=float((before[reals] >= bar).mean()),
                     alarms_after=float((after[reals] >= bar).mean())))  # fmt: skip
@@ -214,14 +216,11 @@ def judge(
 def _calibration(known: Data, after: Floats, new: Floats) -> tuple[float, float]:
     """Factor and constant that make calibrated logits of those ``after`` likeness raised some, by a logistic regression
     over the known clips and the ``new`` ones, which weigh as one more family does. Order stays as it is."""
-    from sklearn.linear_model import LogisticRegression
-
     every = Data(features={}, labels=np.concatenate([known.labels, np.ones(len(new), np.int64)]),
                  groups=np.concatenate([known.groups, np.full(len(new), ADAPTED)]),
                  emphasis=np.ones(len(known) + len(new)))  # fmt: skip
-    model = LogisticRegression(C=1.0).fit(np.concatenate([after, new])[:, None], every.labels,
-                                          sample_weight=every.weights)  # fmt: skip
-    return max(0.05, float(model.coef_[0][0])), float(model.intercept_[0])
+    factor, constant = calibration(np.concatenate([after, new]), every.labels, every.weights)
+    return max(0.05, factor), constant
 
 
 def _left_out(space: Known, new: Clips, more: Clips) -> Floats:
@@ -290,15 +289,12 @@ def memory(model: Model) -> tuple[Data, dict[str, Clips]]:
 def stored_logits(model: Model, known: Data) -> Floats:
     """Logits of the ``known`` clips of a model's memory, out of fold and without any likeness, as its training or last
     adaptation left them: its thresholds are those of the footage among them."""
-    rows = []
-    if (table := model.folder / CLIPS_TABLE).is_file():
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if not row["group"].startswith(ADAPTED)]
+    rows = [row for row in clips_of(model) if not row["group"].startswith(ADAPTED)]
     if [(row["label"], row["group"]) for row in rows] != [
         (str(label), str(group)) for label, group in zip(known.labels, known.groups, strict=True)
     ]:
-        raise InputError(f"Expected in {table} a line for each of the {len(known)} clips that the model remembers, got "
-                         f"{len(rows)} lines or others; train the model again")  # fmt: skip
+        raise InputError(f"Expected in {model.folder / CLIPS_TABLE} a line for each of the {len(known)} clips that the "
+                         f"model remembers, got {len(rows)} lines or others; train the model again")  # fmt: skip
     return np.array([float(row["logit"]) for row in rows])
 
 
@@ -331,13 +327,11 @@ def _write(
         "fusion": judged.fusion.to_json(),
     }  # fmt: skip
     files = {key: model.folder / entry["name"] for key, entry in model.manifest["files"].items() if key != "memory"}
-    with (model.folder / CLIPS_TABLE).open(newline="", encoding="utf-8") as file:
-        columns, *lines = csv.reader(file)
-    logits = iter(judged.base)
+    lines, logits = clips_of(model), iter(judged.base)
     table = io.StringIO()
     # The clips adapted to, without a logit, are what a later run is told apart by.
     csv.writer(table, lineterminator="\n").writerows([
-        columns, *([*line[:3], f"{next(logits):.4f}" if line[3] else ""] for line in lines),
+        list(lines[0]), *([*list(line.values())[:3], f"{next(logits):.4f}" if line["logit"] else ""] for line in lines),
         *([digest, 1, f"{ADAPTED}{name}", ""] for digest in digests),
     ])  # fmt: skip
     memory, labels, groups = known.rows(), known.labels.tolist(), known.groups.tolist()

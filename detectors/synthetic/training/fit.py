@@ -151,21 +151,26 @@ def channel_logits(data: Data, recipe: Recipe) -> dict[str, Floats]:
     return result
 
 
+def calibration(scores: Floats, labels: NDArray[np.int64], weights: Floats) -> tuple[float, float]:
+    """Factor and constant that turn scores into calibrated logits: a logistic regression on that one number."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=1.0).fit(scores[:, None], labels, sample_weight=weights)
+    return float(model.coef_[0][0]), float(model.intercept_[0])
+
+
 def fit_fusion(data: Data, recipe: Recipe) -> Fusion:
     """Heads on all rows, the sum of their scores, and a logistic regression over that sum out of fold, which calibrates
     it. A weight for each channel would be fitted to the few families that there are. A channel that sets the classes
     less than `LEAST` as far apart as the best does, out of fold, is left out."""
-    from sklearn.linear_model import LogisticRegression
-
     alone = channel_logits(data, recipe)
     weights = data.weights
     apart = {name: float(weights * (2 * data.labels - 1) @ scores) for name, scores in alone.items()}
     used = [name for name in alone if apart[name] >= LEAST * max(apart.values())] or list(alone)[:1]
     total = np.sum([alone[name] for name in used], axis=0)
-    model = LogisticRegression(C=1.0).fit(total[:, None], data.labels, sample_weight=weights)
-    factor = max(0.0, float(model.coef_[0][0]))
+    factor, constant = calibration(total, data.labels, weights)
     return Fusion(heads={name: fit_head(data, name, recipe.shrinkages[name]) for name in used},
-                  weights=dict.fromkeys(used, factor), bias=float(model.intercept_[0]))  # fmt: skip
+                  weights=dict.fromkeys(used, max(0.0, factor)), bias=constant)  # fmt: skip
 
 
 def out_of_fold(data: Data, recipe: Recipe, *, others: Sequence[Rows] = ()) -> list[Floats]:

@@ -92,6 +92,19 @@ class _Ended(BaseException):
         self.status = 128 + number  # as shells report it
 
 
+_tidied: set[int] = set()  # the signals that `_orderly_end` handles at the moment
+
+
+def _end_at_once() -> None:
+    """A forked child has nothing to tidy up, and Python's handlers wait for as long as a call into the system does."""
+    while _tidied:
+        signal.signal(_tidied.pop(), signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_at_once)
+
+
 @contextmanager
 def _orderly_end() -> Iterator[None]:
     """SIGTERM and SIGHUP raise `_Ended` in the block, where nobody else handles or ignores them (nohup does)."""
@@ -100,22 +113,18 @@ def _orderly_end() -> Iterator[None]:
     if not ours or threading.current_thread() is not threading.main_thread():
         yield
         return
-    process = os.getpid()
 
     def end(number: int, _: FrameType | None) -> None:
-        # Once is enough: a second one must not stop the tidying up. A forked child ends as it did without us.
-        signal.signal(number, signal.SIG_IGN if os.getpid() == process else signal.SIG_DFL)
-        if os.getpid() == process:
-            raise _Ended(number)
-        os.kill(os.getpid(), number)
+        signal.signal(number, signal.SIG_IGN)  # a second one must not stop the tidying up
+        raise _Ended(number)
 
+    _tidied.update(ours)
     for number in ours:
         signal.signal(number, end)
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+        _end_at_once()
 
 
 def run(args: Sequence[str] | None = None) -> int:

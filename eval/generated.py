@@ -282,9 +282,9 @@ def _write(path: Path, frames: Any) -> None:
 
 
 def _generate_embedded(path: Path, mark: Mark) -> None:
-    from genwm.commands.generate import EMBEDDED as FOLDER
     from genwm.generation import Request, generate
     from genwm.pipelines import load
+    from genwm.tiny import EMBEDDED as FOLDER
 
     request = Request(prompt=PROMPT, width=EMBEDDED_SIDE, height=EMBEDDED_SIDE, frames=FRAMES, steps=16, seed=1)
     _write(path, generate(load(FOLDER, device="cpu"), request, mark).frames)

@@ -16,6 +16,7 @@ import click
 from genwm.commands.telling import say
 from genwm.errors import GenwmError, OutputError
 from genwm.keys import Key, Keyring
+from genwm.tiny import EMBEDDED
 
 if TYPE_CHECKING:
     from genwm.marking import Mark
@@ -107,8 +108,6 @@ def demo(ctx: click.Context, folder: Path, prompt: str, drawn: bool, as_json: bo
 
 def _why_not_generated() -> str:
     """Why the embedded pipeline cannot make the clip; '' where it can."""
-    from genwm.commands.generate import EMBEDDED
-
     if not (EMBEDDED / "model_index.json").is_file():
         return "for this version ships no embedded pipeline"
     missing = [name for name in ("torch", "diffusers", "transformers") if find_spec(name) is None]
@@ -117,7 +116,7 @@ def _why_not_generated() -> str:
 
 def _generated(folder: Path, mark: Mark, prompt: str) -> Made:
     """Asks the embedded pipeline, which is marked while it decodes."""
-    from genwm.commands.generate import EMBEDDED, EMBEDDED_SETTINGS, make
+    from genwm.commands.generate import EMBEDDED_SETTINGS, make
     from genwm.generation import Request
     from genwm.output import atomic_output
     from genwm.pipelines import load

@@ -28,6 +28,7 @@ from genwm.keys import Keyring
 from genwm.output import atomic_output, told_as
 from genwm.provenance import DIGITAL_SOURCE_TYPE
 from genwm.sizes import check_shown
+from genwm.tiny import EMBEDDED
 
 if TYPE_CHECKING:
     from genwm.generation import Clip, Request
@@ -41,9 +42,7 @@ METADATA = {
     "comment": f"DigitalSourceType: {DIGITAL_SOURCE_TYPE}",
     "description": "Synthetic video: made by a generative model and marked as such by genwm.",
 }
-#: The pipeline that comes with the package.
-EMBEDDED = Path(__file__).parent.parent / "tiny" / "weights"
-#: What the embedded pipeline was trained for, and what its decoder needs, where the user does not say.
+#: What the shipped pipeline was trained for, and what its decoder needs, where the user does not say.
 EMBEDDED_SETTINGS: dict[str, Any] = {"width": 512, "height": 320, "frames": 25, "fps": 25.0, "steps": 16,
                                      "steady": True}  # fmt: skip
 

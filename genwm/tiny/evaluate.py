@@ -22,6 +22,7 @@ from genwm.generation import rounded
 from genwm.output import atomic_output
 from genwm.steadying import steadied
 from genwm.temporal import steadiness
+from genwm.tiny import EMBEDDED
 from genwm.tiny.checks import Asked, check
 from genwm.tiny.data import FPS, FRAMES, HEIGHT, HELD_OUT_FROM, WIDTH, Example, clip, example
 
@@ -140,10 +141,9 @@ def main(results: Path, threads: int) -> None:
     import torch
 
     from genwm.pipelines import load
-    from genwm.tiny import export
 
     torch.set_num_threads(threads)
-    click.echo(json.dumps(evaluate(load(export.FOLDER, dtype="float32").pipe, results)))
+    click.echo(json.dumps(evaluate(load(EMBEDDED, dtype="float32").pipe, results)))
 
 
 if __name__ == "__main__":

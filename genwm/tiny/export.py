@@ -13,13 +13,13 @@ from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LT
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from genwm.errors import InputError
+from genwm.tiny import EMBEDDED
 
-FOLDER = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
 
 
 def export(vae: AutoencoderKLLTXVideo, denoiser: LTXVideoTransformer3DModel, encoder: T5EncoderModel,
-           words: PreTrainedTokenizerFast, folder: Path = FOLDER, *, shift: float = 1.0) -> None:
+           words: PreTrainedTokenizerFast, folder: Path = EMBEDDED, *, shift: float = 1.0) -> None:
     """Writes the pipeline and ``manifest.json``, the SHA-256 of each file. ``shift`` > 1 spends more of the steps at
     high noise.
 
@@ -56,13 +56,13 @@ def _forget_origin(config: Path) -> None:
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def digests(folder: Path = FOLDER) -> dict[str, str]:
+def digests(folder: Path = EMBEDDED) -> dict[str, str]:
     """SHA-256 of every file of a folder but the manifest itself, by relative path."""
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST}
 
 
-def parts(folder: Path = FOLDER) -> dict[str, Any]:
+def parts(folder: Path = EMBEDDED) -> dict[str, Any]:
     """The parts of a written folder in single precision, to train on: ``vae``, ``transformer``, ``text_encoder``,
     ``tokenizer``."""
     return {

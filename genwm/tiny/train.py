@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from genwm.tiny import EMBEDDED
+
 #: Polishing: share of the learning rates, and the weight of the loss of flicker, with which a quarter of an 8-bit level
 #: counts half as much as pixels do.
 POLISHING, FLICKER = 0.4, 15.0
@@ -76,7 +78,7 @@ def main(work: Path, out: Path | None, results: Path | None, clips: int, latents
         model = denoiser.train(work, normalise(vae, kept, refit=start is None), covered, encoder, words,
                                steps=denoiser_steps, minutes=denoiser_minutes, size=denoiser_batch, model=start,
                                compiled=compiled)
-    folder = out or export.FOLDER
+    folder = out or EMBEDDED
     export.export(vae, model, encoder, words, folder)
     if results is not None:
         from genwm.pipelines import load

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from genwm.tiny import EMBEDDED
 
 Upsampler = Literal["nearest", "bilinear", "transposed", "shuffle"]
 UPSAMPLERS: tuple[Upsampler, ...] = get_args(Upsampler)
@@ -64,6 +66,29 @@ class Autoencoder(nn.Module):
         if noise:
             latents = latents + noise * latents.std() * torch.randn_like(latents)
         restored: Tensor = self.decoder(latents)
+        return restored
+
+
+class VideoAutoencoder(nn.Module):
+    """The shipped generator's own autoencoder of video, called as the others are: with frames of one clip, in order."""
+
+    def __init__(self) -> None:
+        from diffusers import AutoencoderKLLTXVideo
+
+        super().__init__()
+        kind: Any = AutoencoderKLLTXVideo
+        self.inner: Any = kind.from_pretrained(EMBEDDED, subfolder="vae", torch_dtype=torch.float32)
+        self.inner.eval()
+
+    def forward(self, pictures: Tensor, noise: float = 0.0) -> Tensor:
+        """It takes 1 + 8 n frames: others are played there and back until they suffice."""
+        count, step = len(pictures), self.inner.temporal_compression_ratio
+        cycle = [*range(count), *range(count - 2, 0, -1)]
+        order = [cycle[index % len(cycle)] for index in range(1 + step * -(-(count - 1) // step))]
+        latents = self.inner.encode(pictures[order].transpose(0, 1)[None]).latent_dist.mode()
+        if noise:
+            latents = latents + noise * latents.std() * torch.randn_like(latents)
+        restored: Tensor = self.inner.decode(latents).sample[0].transpose(0, 1)[:count]
         return restored
 
 

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from detectors.synthetic.canonical import Stack, planes_of, reencoded
 from detectors.synthetic.networks import rgb_of
-from detectors.synthetic.training.autoencoders import Autoencoder
 from genwm.video import VideoCodec
 
 #: Side of the pictures of a pair, and frames.
@@ -55,7 +54,7 @@ def from_tensor(frames: Tensor) -> NDArray[np.uint8]:
     return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).numpy())
 
 
-def through(models: Sequence[Autoencoder], frames: Tensor, generator: np.random.Generator) -> Tensor:
+def through(models: Sequence[nn.Module], frames: Tensor, generator: np.random.Generator) -> Tensor:
     """Frames through one or more autoencoders in turn, their coarse part put back, and, half of the time, the strength
     of their details too, so that a lack of detail alone tells nothing."""
     restored = frames
@@ -96,7 +95,7 @@ _SHARES = (0.6, 0.2, 0.1, 0.1)
 
 
 def make_pairs(
-    bases: Sequence[NDArray[np.uint8]], models: Sequence[Autoencoder], *, per_base: int, seed: int
+    bases: Sequence[NDArray[np.uint8]], models: Sequence[nn.Module], *, per_base: int, seed: int
 ) -> Iterator[tuple[Stack, Stack]]:
     """``per_base`` pairs (footage, synthetic) a base of RGB frames, each delivered in one and the same way. The noise
     on the latents is drawn from torch's own generator, all else from ``seed``."""

@@ -240,7 +240,7 @@ def _pairs(
         raise InputError(f"Expected photographs under {data / 'photos'} or clips of {settings.held_for_network}, got "
                          f"{len(usable)} that can be used; add some, or leave the channel 'residual' out")  # fmt: skip
     pictures = pairs.to_tensor(np.concatenate([base[:1] for base in usable]))
-    models = []
+    models: list[torch.nn.Module] = [autoencoders.VideoAutoencoder()]
     for number in range(settings.autoencoders):
         shape = autoencoders.random_shape(generator, number)
         torch.manual_seed(settings.seed + number)

@@ -14,6 +14,7 @@ from detectors.synthetic.training.autoencoders import (  # noqa: E402
     Autoencoder,
     Shape,
     Upsampler,
+    VideoAutoencoder,
     random_shape,
     train_autoencoder,
 )
@@ -76,3 +77,15 @@ def test_training_is_drawn_from_the_seed() -> None:
     model, again, other = (list(trained(seed, 5, pictures).parameters()) for seed in (1, 1, 2))
     assert all(map(torch.equal, model, again))
     assert not any(map(torch.equal, model, other))
+
+
+@pytest.mark.parametrize("count", [1, 4, 9, 10])
+def test_the_generators_own_autoencoder_takes_any_number_of_frames(count: int) -> None:
+    model = VideoAutoencoder()
+    frames = torch.full((count, 3, 64, 128), -0.5)
+    with torch.inference_mode():
+        restored = model(frames)
+        noisy = model(frames, noise=0.5)
+    assert restored.shape == frames.shape
+    assert (restored - frames).abs().mean() < 0.1
+    assert not torch.equal(noisy, restored)

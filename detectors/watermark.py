@@ -350,7 +350,7 @@ def opened(source: Source, threads: int, count: int, warnings: list[str]) -> tup
                 yield from reader
             warnings.extend(reader.warnings)
         if not _is_short(info):
-            yield from _spread_key_frames(source, info, threads, count, warnings, skip=1)
+            yield from _spread_key_frames(source, info, threads, count, warnings, last_s=first.time_s)
 
     return info, frames()
 
@@ -367,11 +367,16 @@ def _is_short(info: VideoInfo) -> bool:
     return info.duration_s is None or info.duration_s <= 30
 
 
-def _spread_key_frames(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str], *, skip: int = 0
-                       ) -> Iterator[Planes]:
-    for number in range(skip, count):
+def _spread_key_frames(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str], *,
+                       last_s: float = -1.0) -> Iterator[Planes]:
+    """The first key frame of each of ``count`` equal parts; ``last_s``: time of one that is known already."""
+    for number in range(count):
         start_s = (info.duration_s or 0) * number / count
-        yield from _part(source, warnings, select="key", start_s=start_s, max_frames=1, threads=threads)
+        if start_s <= last_s:
+            continue  # key frames are rare: it would be the same one again
+        for frame in _part(source, warnings, select="key", start_s=start_s, max_frames=1, threads=threads):
+            last_s = frame.time_s
+            yield frame
 
 
 def stretches(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str],

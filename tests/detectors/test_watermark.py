@@ -323,6 +323,13 @@ def test_the_first_key_frame_tells_what_the_file_is(fps: int, tmp_path: Path) ->
     assert [frame.time_s for frame in frames] == [frame.time_s for frame in key_frames(path, info, 1, 4, [])]
 
 
+@pytest.mark.parametrize("given", [key_frames, lambda *known: opened(known[0], *known[2:])[1]])
+def test_a_rare_key_frame_counts_once(given: Callable[..., Any], tmp_path: Path) -> None:
+    path = written(tmp_path / "clip.mp4", scene(96, 64, 40), fps=1, gop=15, options={"x264-params": "scenecut=0"})
+    times = [frame.time_s for frame in given(path, probe(path), 1, 8, [])]
+    assert times == [0.0, 15.0, 30.0]
+
+
 @pytest.mark.parametrize(("log10_p", "read"), [(-13.0, True), (-9.8, False)])
 def test_a_mark_that_shows_is_read_at_a_later_place_if_chance_cannot_explain_it(
     log10_p: float, read: bool, monkeypatch: pytest.MonkeyPatch,

@@ -159,14 +159,15 @@ def json_schema() -> dict[str, Any]:
 def verify_file(path: str | os.PathLike[str], *, keys: Sequence[Key], timeline: bool = False) -> Record:
     """Reads the mark of one file, and nothing else. Whatever is wrong with the file ends up in the record's ``error``.
 
-    ``timeline`` also finds which seconds are marked. Raises KeyMissingError where ``keys`` is empty.
+    ``timeline`` also finds which seconds are marked, and searches everywhere for them. Raises KeyMissingError where
+    ``keys`` is empty.
     """
     from detectors.scan import Settings, scan
     from genwm.errors import KeyMissingError
 
     if not keys:
         raise KeyMissingError("Expected at least one key to verify with, got none; make one with genwm keys new NAME.")
-    return scan(path, Settings(keys=tuple(keys), timeline=timeline, detectors=("watermark",)))
+    return scan(path, Settings(keys=tuple(keys), timeline=timeline, everywhere=timeline, detectors=("watermark",)))
 
 
 def printable(text: str) -> str:

@@ -161,12 +161,19 @@ def _unexplained(cells: Sequence[_Cell], segments: Sequence[Segment]) -> list[tu
     if not cells:
         return []
     edges = [cells[0].start_s, *(edge for part in segments for edge in (part.start, part.stop)), cells[-1].stop_s]
-    stretches = []
-    for start_s, stop_s in zip(edges[::2], edges[1::2], strict=True):
-        if stop_s - start_s >= _LEAST_STRETCH_S:
-            bounds = np.linspace(start_s, stop_s, max(1, math.ceil((stop_s - start_s) / STRETCH_S)) + 1).tolist()
-            stretches += list(pairwise(bounds))
-    chosen = np.linspace(0, len(stretches) - 1, min(len(stretches), _MOST_STRETCHES)).round().astype(int)
+    gaps = zip(edges[::2], edges[1::2], strict=True)
+    return spread_over([part for gap in gaps for part in stretches_of(*gap)], _MOST_STRETCHES)
+
+
+def stretches_of(start_s: float, stop_s: float) -> list[tuple[float, float]]:
+    """A time cut up into equal stretches of at most ``STRETCH_S``; none where it is too short to be searched."""
+    if stop_s - start_s < _LEAST_STRETCH_S:
+        return []
+    return list(pairwise(np.linspace(start_s, stop_s, math.ceil((stop_s - start_s) / STRETCH_S) + 1).tolist()))
+
+
+def spread_over(stretches: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+    chosen = np.linspace(0, len(stretches) - 1, min(len(stretches), most)).round().astype(int)
     return [stretches[number] for number in chosen]
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.timeline import Grid, Segment, rewound, timeline_of
+from detectors.timeline import Grid, Segment, rewound, spread_over, stretches_of, timeline_of
 from genwm.blas import one_blas_thread
 from genwm.errors import InputError, KeyMissingError
 from genwm.keys import Key
@@ -47,6 +47,9 @@ MAX_GROUPS = 8
 #: A look counts as one of so many: the inverse of its share of the error budget. The last has most of the evidence and
 #: so most of the budget; the two before it only save time.
 EARLY_LOOK, LAST_LOOK = 6.0, 1.5
+#: Where every stretch of a file may be searched, all of them together have this share of the error budget, the looks
+#: the rest; and how many stretches are at most.
+EVERYWHERE, MOST_STRETCHES = 1 / 8, 60
 #: Where a picture in perspective is seen, one half of the share of warps is that of its search (`geometry.uncropped`,
 #: whose families have .30 for themselves), the other half stays with the warps. That it is seen depends on no key.
 FRAMED, WARPED_BESIDE = 6.0, 2.0
@@ -99,11 +102,13 @@ class Finding:
 
 @dataclass(slots=True)
 class Search:
-    """Keys, their pilots, the picture's displayed size in pixels, and the best finding over all looks."""
+    """Keys, their pilots, the picture's displayed size in pixels, the share of the error budget that this search has,
+    and the best finding over all looks."""
 
     keys: Sequence[Key]
     signs: list[NDArray[np.complex128]]
     size: tuple[int, int]
+    share: float = 1.0
     best: Finding = field(default_factory=Finding)
     seconds: float = 0.0
 
@@ -150,7 +155,7 @@ class Search:
 
     def weigh(self, candidates: Sequence[Candidate], project: Callable[[Candidate], Projection], *, looks: float = 1
                ) -> bool:
-        trials = len(self.keys) * looks
+        trials = len(self.keys) * looks / self.share
         ordered = sorted(candidates, key=lambda candidate: candidate.log10_p)
         for candidate in ordered:
             log10_p = any_of(candidate.log10_p, trials)
@@ -179,6 +184,7 @@ def read_watermark(
     *,
     keys: Iterable[Key] | Key,
     timeline: bool = False,
+    everywhere: bool = False,
     max_frames: int = FRAME_BUDGET,
     threads: int = 2,
     tap: Callable[[Planes], None] | None = None,
@@ -190,6 +196,9 @@ def read_watermark(
             are taken as 25 a second.
         keys: keys to try, retired ones included; or one key.
         timeline: also say which seconds are marked, by which payload; reads the whole file once more, or twice.
+        everywhere: where the frames that are sampled show no mark, search the file stretch by stretch, five seconds at
+            a time (``MOST_STRETCHES`` of them at most, spread over it): a short marked part of a long clip shows so.
+            It costs about a second for each, and an eighth of the error budget.
         max_frames: frames to use at most; the cost of a long video is bounded by it.
         threads: threads of the decoder, at most 4.
         tap: called with each frame of a file of at most ``ALL_FRAMES`` frames, at full size and in order of time, as
@@ -209,7 +218,7 @@ def read_watermark(
     started = time.perf_counter()
     warnings: list[str] = []
     info, keyed_frames = opened(source, threads, min(KEY_FRAMES, max_frames), warnings)
-    search = Search(keys, pilots.pilot_keys(keys), (info.width, info.height))
+    search = Search(keys, pilots.pilot_keys(keys), (info.width, info.height), 1 - EVERYWHERE if everywhere else 1.0)
     frames = 0
     if min(info.width, info.height) < SMALL_LINES:
         warnings.append(
@@ -243,6 +252,8 @@ def read_watermark(
             evidence += collected.take()
             decided = search.look(evidence, thorough=True)
     finding = search.best
+    if everywhere and not info.is_still and finding.log10_p > THRESHOLD_LOG10_P:
+        finding = min(finding, _elsewhere(source, search, info, threads, warnings), key=lambda each: each.log10_p)
     status: Status = (
         "detected" if finding.log10_p <= THRESHOLD_LOG10_P
         else "inconclusive" if finding.log10_p <= HINT_LOG10_P
@@ -272,21 +283,42 @@ def read_watermark(
     )
 
 
+def _elsewhere(source: Source, earlier: Search, info: VideoInfo, threads: int, warnings: list[str]) -> Finding:
+    """What a search of the file stretch by stretch finds first, or the best that it finds."""
+    every = stretches_of(0.0, info.duration_s or 0.0)
+    chosen = spread_over(every, MOST_STRETCHES)
+    if len(chosen) < len(every):
+        warnings.append(f"{len(chosen)} of {len(every)} stretches of the file were searched")
+    best = Finding()
+    for start_s, stop_s in chosen:
+        found = _search_part(source, earlier, info, threads, start_s, stop_s, share=EVERYWHERE / len(chosen))
+        best = min(best, found, key=lambda each: each.log10_p)
+        if best.log10_p <= THRESHOLD_LOG10_P:
+            break
+    return best
+
+
 def _look_again(source: Source, earlier: Search, info: VideoInfo, threads: int, start_s: float, stop_s: float
                 ) -> Grid | None:
     """The lattice in a stretch of the file that the ``earlier`` search's does not explain, if there is one."""
-    collected = collector(info, ALL_FRAMES)
-    for frame in _part(source, [], select="all", max_frames=ALL_FRAMES, threads=threads, start_s=start_s):
+    best = _search_part(source, earlier, info, threads, start_s, stop_s)
+    if best.candidate is None or best.log10_p > THRESHOLD_LOG10_P:
+        return None
+    return Grid(best.candidate, best.payload, EARLY_LOOK)
+
+
+def _search_part(source: Source, earlier: Search, info: VideoInfo, threads: int, start_s: float, stop_s: float, *,
+                 share: float = 1.0) -> Finding:
+    collected = collector(info, FRAME_BUDGET)
+    for frame in _part(source, [], select="all", max_frames=FRAME_BUDGET, threads=threads, start_s=start_s):
         if frame.time_s >= stop_s:
             break
         if frame.time_s >= start_s:
             collected.add(frame)
-    search = Search(earlier.keys, earlier.signs, earlier.size)
+    search = Search(earlier.keys, earlier.signs, earlier.size, share)
     search.look(collected.take(), thorough=True)
-    best = search.best
-    if best.candidate is None or best.log10_p > THRESHOLD_LOG10_P:
-        return None
-    return Grid(best.candidate, best.payload, EARLY_LOOK)
+    earlier.seconds += search.seconds
+    return search.best
 
 
 def _as_keys(keys: Iterable[Key] | Key) -> tuple[Key, ...]:

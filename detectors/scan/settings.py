@@ -63,6 +63,7 @@ class Settings:
         trust: PEM file of the authorities whose manifests count as trusted, besides those built into c2pa-python.
         registry: registry file that read payloads are compared with; without one, the user's if there is one.
         timeline: also find which seconds are marked; reads a marked file once more, as a whole.
+        everywhere: where the sampled frames of a file show no mark, search it stretch by stretch: slow.
         pictures: evidence pictures to take of each file, for review pages; changes no verdict.
     """
 
@@ -74,6 +75,7 @@ class Settings:
     trust: str | None = None
     registry: str | None = None
     timeline: bool = False
+    everywhere: bool = False
     pictures: int = 0
 
     @classmethod
@@ -107,6 +109,7 @@ class Settings:
             "trust": None if self.trust is None else hashlib.sha256(Path(self.trust).read_bytes()).hexdigest(),
             "registry": None if registry is None else str(registry.resolve()),
             "timeline": self.timeline,
+            "everywhere": self.everywhere,
             "versions": versions(self),
         }
 

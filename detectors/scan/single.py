@@ -188,8 +188,8 @@ def _examined(
         warnings.append("no mark was looked for: there is no key to look with")
     if settings.asks("watermark"):
         reading = read_watermark(
-            path, keys=settings.keys, timeline=settings.timeline, max_frames=settings.limits.frames, threads=threads,
-            tap=None if shared is None else shared.add,
+            path, keys=settings.keys, timeline=settings.timeline, everywhere=settings.everywhere,
+            max_frames=settings.limits.frames, threads=threads, tap=None if shared is None else shared.add,
         )
         warnings += reading.warnings
         timing.update({part: reading.timing[part] for part in ("decode", "search")})

@@ -65,6 +65,29 @@ def test_a_clip_that_was_cut_and_enlarged_is_found_beside_one_that_was_not(
     ]
 
 
+def test_a_part_between_the_sampled_frames_is_searched_for(tmp_path: Path, parts: dict[str, Frames]) -> None:
+    frames = np.concatenate([parts[name] for name in "--A---"])
+    write_video(tmp_path / "clip.mp4", frames, fps=FPS, crf=20, preset="veryfast", gop=1000)
+    sampled, searched = (
+        read_watermark(tmp_path / "clip.mp4", keys=[UNUSED, KEY], timeline=True, everywhere=everywhere, max_frames=16)
+        for everywhere in (False, True)
+    )
+    assert (sampled.status, sampled.segments) == ("not_detected", ())
+    assert (searched.status, searched.key, searched.payload) == ("detected", KEY.name, PAYLOAD)
+    (part,) = searched.segments
+    assert (part.start, part.stop) == (pytest.approx(6, abs=0.5), pytest.approx(9, abs=0.5))
+
+
+def test_of_a_long_file_stretches_spread_over_it_are_searched(
+    tmp_path: Path, parts: dict[str, Frames], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "clip.mp4", np.concatenate([parts["-"]] * 6), fps=FPS, crf=30, preset="veryfast")
+    monkeypatch.setattr("detectors.watermark.MOST_STRETCHES", 2)
+    reading = read_watermark(tmp_path / "clip.mp4", keys=[KEY], everywhere=True)
+    assert reading.status == "not_detected"
+    assert reading.warnings == ("2 of 4 stretches of the file were searched",)
+
+
 def test_an_unmarked_clip_has_no_segments(tmp_path: Path, parts: dict[str, Frames]) -> None:
     assert segments(tmp_path, parts, "-") == ()
 

@@ -355,5 +355,13 @@ def test_a_mark_that_shows_is_read_at_a_later_place_if_chance_cannot_explain_it(
     assert len(tried) == 8
 
 
+def test_a_search_with_a_share_of_the_budget_pays_for_it() -> None:
+    place = Candidate(0, np.eye(2), (0.0, 0.0), 5.4, Family("scale", 1e4))
+    whole, part = Search([KEY], [], (100, 100)), Search([KEY], [], (100, 100), share=1 / 8)
+    for search in (whole, part):
+        search.weigh([place], lambda candidate: candidate)  # type: ignore[arg-type,return-value]
+    assert part.best.log10_p == pytest.approx(whole.best.log10_p + np.log10(8), abs=0.02)
+
+
 def test_the_looks_share_the_error_budget() -> None:
     assert 2 / EARLY_LOOK + 1 / LAST_LOOK <= 1

@@ -190,7 +190,7 @@ def pia() -> Run:
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
     motion = diffusers.MotionAdapter(
         block_out_channels=(8, 8), motion_layers_per_block=1, motion_norm_num_groups=2, motion_num_attention_heads=2,
-        conv_in_channels=9)
+        motion_max_seq_length=64, conv_in_channels=9)
     pipe = diffusers.PIAPipeline(_image_vae(), source.text_encoder, source.tokenizer, unet, diffusers.DDIMScheduler(),
                                  motion)
     return pipe, {**_prompt(), **_SIZE, "num_frames": 8, "image": _picture()}

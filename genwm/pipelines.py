@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,8 +117,10 @@ def load(
     index = _read_index(folder / INDEX)
     kind = pipeline_class(diffusers, index, task)
     precision = _dtype(torch, dtype, place)
-    options: dict[str, Any] = {} if quantised is None else {"quantization_config": _per_component(index, quantised)}
+    options: dict[str, Any] = {}
     with quiet(), enough_memory(kind.__name__, place, quantize, savers):
+        if quantised is not None:
+            options["quantization_config"] = _per_component(index, quantised)
         with _broken_folder(folder):
             pipe = kind.from_pretrained(str(folder), dtype=precision, local_files_only=True, **options)
         _check_weights(pipe, folder)
@@ -324,16 +327,23 @@ def _check_weights(pipe: Any, folder: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No bars and no advice from diffusers and transformers in the block."""
+    """No bars and no advice from diffusers and transformers in the block; nor what a user can change nothing about:
+    diffusers' word of what of its own is old, and torch's of a missing GPU compiler."""
     logs = [require(f"{name}.utils.logging", "generate") for name in ("diffusers", "transformers")]
     before = [log.get_verbosity() for log in logs]
     bars = [log.is_progress_bar_enabled() for log in logs]
     for log in logs:
         log.set_verbosity_error()
         log.disable_progress_bar()
+    compiler = logging.getLogger("torch.utils.cpp_extension")
+    compiler_level = compiler.level
+    compiler.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"diffusers\.")
+            yield
     finally:
+        compiler.setLevel(compiler_level)
         for log, level, bar in zip(logs, before, bars, strict=True):
             log.set_verbosity(level)
             if bar:

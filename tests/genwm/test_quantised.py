@@ -24,7 +24,6 @@ from genwm.marking import Mark  # noqa: E402
 from tests.clips import KEY, PAYLOAD  # noqa: E402
 from tests.genwm.pipelines import folders  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers, transformers and quanto warn of their own plans
 torch.set_num_threads(1)
 
 ON_CPU = [(backend, quantize) for backend in pipelines._BACKENDS if backend.on_cpu for quantize in backend.make]

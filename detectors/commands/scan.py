@@ -107,8 +107,6 @@ def scan(
         limits=Limits(time_s=time_limit, memory_bytes=memory_limit * MIB),
     )
     settings.check()
-    if not settings.keys:
-        say("Warning: the keyring is empty, so no mark is looked for.")
     for words in settings.warnings():
         _warn(words)
     if engine == "ray":

@@ -146,6 +146,10 @@ class Settings:
     def warnings(self) -> tuple[str, ...]:
         """What whoever scans should know beforehand: evidence that these settings rule out. Errors: those of
         `check`."""
+        empty = "watermark" in self.detectors and not self.keys
+        return (("the keyring is empty, so no mark is looked for",) if empty else ()) + self._of_the_policy()
+
+    def _of_the_policy(self) -> tuple[str, ...]:
         if not self.asks("synthetic") or (self.model is None and self.policy.synthetic == Policy().synthetic):
             return ()
         from detectors.synthetic import load_model

@@ -30,6 +30,8 @@ def run(config: Config, settings: Settings, host: str, port: int,
     click.echo(f"Serving on http://{host if ':' not in host else f'[{host}]'}:{where} (review page: /review)", err=True)
     if not list_tokens(app.state.database):
         click.echo("There is no token yet: make one with 'genwm serve token new NAME --role review'.", err=True)
+    for words in settings.warnings():
+        click.echo(f"Warning: {words}.", err=True)
     server = _Server(app, uvicorn.Config(
         app, log_level="info", access_log=False, server_header=False, date_header=True, lifespan="on",
         timeout_keep_alive=15, timeout_graceful_shutdown=int(config.grace_s), backlog=2048))

@@ -8,6 +8,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from genwm.errors import GenwmError, InputError, NotFoundError
@@ -39,6 +40,16 @@ class Video:
     @property
     def short_side(self) -> int:
         return min(self.width, self.height)
+
+    @cached_property
+    def content(self) -> str:
+        """The first 16 hex digits of the file's SHA-256 as it is now, whatever a manifest says; '' where it cannot be
+        read: whoever measures it says why."""
+        try:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        except OSError:
+            return ""
 
 
 def size_class(short_side: int) -> str:

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
 from eval import tables
-from eval.corpus import list_videos
+from eval.corpus import Video, list_videos
 from eval.false_alarms.trials import COLUMNS, FAMILIES, ClipResult, Trial, measure
+from eval.resuming import check_clips, check_settings
 from eval.workers import finished
 from genwm.errors import InputError, NotFoundError, OutputError
+
+#: Columns of the table of clips since the first ones.
+ADDED = frozenset({"sha256"})
 
 
 def run(
@@ -56,7 +60,7 @@ def run(
         raise InputError(f"Expected clips with label {' or '.join(labels)} in {videos}, got none; choose another label")
     rows, clips = Path(out), _clips_path(Path(out))
     settings = {"keys": keys, "search_keys": search_keys, "max_frames": max_frames, "seed": seed}
-    done = {result.clip for result in prepare(rows, clips, settings)}
+    done = {result.clip for result in prepare(rows, clips, settings, listed)}
     left = [video for video in listed if video.id not in done]
     jobs = [partial(measure, video, **settings) for video in left]
     for count, (result, trials) in enumerate(finished(jobs, processes), start=1):
@@ -72,16 +76,15 @@ def _clips_path(rows: Path) -> Path:
     return rows.with_suffix(".clips.csv")
 
 
-def prepare(rows: Path, clips: Path, settings: dict[str, int]) -> list[ClipResult]:
+def prepare(rows: Path, clips: Path, settings: dict[str, int], videos: Sequence[Video] = ()) -> list[ClipResult]:
     """Makes the tables, or takes out what a kill has left unfinished; returns the clips that are done.
 
     A clip without rows is not: a checkout has the table of the clips, but not that of the rows, which is too large.
     """
     there = {line["clip"] for line in _read_rows(rows) or ()}
     done = [result for result in _read_clips(clips) or [] if result.error or result.clip in there]
-    for result in done:
-        if any(getattr(result, name) != value for name, value in settings.items()):
-            raise OutputError(f"Expected results of a run with {settings} in {clips}, got others; choose another name")
+    check_settings(clips, settings, map(asdict, done))
+    check_clips(clips, videos, ((result.clip, result.sha256) for result in done))
     names = {result.clip for result in done}
     kept = (line.values() for line in _read_rows(rows) or () if line["clip"] in names)
     tables.rewrite(rows, COLUMNS, kept)
@@ -118,7 +121,7 @@ def read_clips(rows: str | os.PathLike[str]) -> list[ClipResult]:
 def _read_clips(path: Path) -> list[ClipResult] | None:
     kinds = {field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(ClipResult)}
     other = OutputError(f"Expected a table of clips in {path}, got another; choose another name")
-    lines = tables.read(path, tuple(kinds), refusal=other)
+    lines = tables.read(path, tuple(kinds), refusal=other, added=ADDED)
     if lines is None:
         return None
     results = {}

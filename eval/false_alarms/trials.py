@@ -78,7 +78,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipResult:
-    """One clip: what was tried on it and what came out. ``tests_*`` is the number of tests that each family claims."""
+    """One clip: what was tried on it and what came out. ``tests_*`` is the number of tests that each family claims;
+    ``sha256`` the first 16 hex digits of the clip's, empty where unknown."""
 
     clip: str
     label: str = ""
@@ -108,6 +109,7 @@ class ClipResult:
     versions: str = ""
     error: str = ""
     message: str = ""
+    sha256: str = ""
 
     def tests(self, family: str) -> float:
         return float(getattr(self, f"tests_{family}"))
@@ -219,6 +221,7 @@ def measure(video: Video, *, keys: int, search_keys: int, max_frames: int, seed:
     result = ClipResult(
         clip=video.id, label=video.label, group=video.group, short_side=video.short_side, keys=keys,
         search_keys=search_keys, max_frames=max_frames, seed=seed, versions=tables.versions("av", "numpy"),
+        sha256=video.content,
     )  # fmt: skip
     wall, cpu = time.perf_counter(), time.process_time()
     try:

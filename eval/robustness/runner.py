@@ -23,7 +23,8 @@ from eval.attacks.chains import fitted
 from eval.attacks.geometry import cut_even, scaled
 from eval.corpus import Video, list_videos
 from eval.methods import Outcome, Watermark, bits_in, is_keyed, known_method, method_id, methods_named
-from eval.robustness.table import Row, append_row, drop_errors, prepare, read_rows
+from eval.resuming import check_clips, check_settings
+from eval.robustness.table import Row, append_row, drop_errors, prepare, read_rows, rows_so_far
 from eval.tables import failure, one_line, versions
 from eval.workers import finished
 from genwm.errors import DiskFullError, InputError, MissingExtraError, NotFoundError, OutputError
@@ -71,6 +72,7 @@ class _Job:
             seed=self.seed,
             versions=versions("av", "numpy", *_PACKAGES.get(watermark.name, ())),
             command=self._command(attack),
+            sha256=video.content,
         )
 
     def _command(self, attack: str) -> str:
@@ -125,7 +127,8 @@ def run(
 
     Rows that ``out_csv`` has are not measured again; a line that a kill has torn is dropped. What fails on one clip is
     a row with an error, never the end of the run. Errors: those of list_videos; InputError (an unknown attack);
-    NotFoundError (an unknown clip); OutputError, DiskFullError (``out_csv`` cannot be written or is another table).
+    NotFoundError (an unknown clip); OutputError, DiskFullError (``out_csv`` cannot be written, is another table, or
+    has rows of another seed or of other clips of the same names).
     """
     wanted = tuple(attack.id for attack in attacks_named(attacks))
     subjects = methods_named(["lattice.balanced"]) if methods is None else methods
@@ -134,6 +137,9 @@ def run(
         raise NotFoundError(f"Expected clips of {os.fspath(videos)}, got {', '.join(missing)}; check their names")
     listed = [video for video in listed if not clips or video.id in clips][:limit]
     out = Path(out_csv)
+    kept = [row for row in rows_so_far(out) if not (retry_errors and row.error)]
+    check_settings(out, {"seed": seed}, ({"seed": row.seed} for row in kept))
+    check_clips(out, listed, ((row.clip, row.sha256) for row in kept))
     if retry_errors:
         drop_errors(out)
     done = {row.key for row in prepare(out)}

@@ -22,7 +22,8 @@ class Row:
     payload that was not embedded. ``error`` is a stable code, ``internal`` where something failed that has none.
     ``bits`` is the length of the message; a method without a decision of its own (see eval/methods) counts as present
     where its bits are right beyond a chance of 10^-6, ``log10_p`` being that of the binomial tail, and gives a payload
-    whatever it reads. ``command`` measures the row again; it is empty where no id names the method.
+    whatever it reads. ``command`` measures the row again; it is empty where no id names the method. ``sha256`` is the
+    beginning (16 hex digits) of the clip's, empty where unknown.
     """
 
     clip: str
@@ -57,15 +58,16 @@ class Row:
     message: str = ""
     bits: int | None = None
     command: str = ""
+    sha256: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What no two rows share."""
+        """What no two rows share. The seed has no part in it: a table is of one seed."""
         return (self.clip, self.attack, self.watermark, self.strength, self.profile, self.span)
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))
-ADDED = frozenset({"bits", "command"})  # since the first tables
+ADDED = frozenset({"bits", "command", "sha256"})  # since the first tables
 _TYPES: dict[str, Callable[[str], Any]] = {
     field.name: {"int": int, "int | None": int, "float | None": float}.get(str(field.type), str)
     for field in fields(Row)
@@ -84,6 +86,11 @@ def prepare(out: Path) -> list[Row]:
         tables.rewrite(out, COLUMNS, (asdict(row).values() for row in rows))
     tables.prepare(out, COLUMNS)
     return rows or []
+
+
+def rows_so_far(out: Path) -> list[Row]:
+    """The rows that are there, none where there is no table yet; the file stays as it is. Errors: OutputError."""
+    return _read(out) or []
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:

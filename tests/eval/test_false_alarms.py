@@ -130,9 +130,30 @@ def test_clips_whose_rows_are_gone_are_measured_again(videos: Path, table: Path,
     assert len(lines(out)) == len(lines(table))
 
 
+def test_another_clip_of_the_same_name_is_refused(videos: Path, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "1.mp4").write_bytes((videos / "2.mp4").read_bytes())
+    before = table.read_bytes()
+    with pytest.raises(OutputError, match=r"^Expected the clip 1\.mp4 that .* was measured on"):
+        fa.run(tmp_path, table, **SMALL)
+    assert table.read_bytes() == before
+
+
+def test_a_table_of_clips_without_hashes_goes_on(videos: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fa.csv"
+    out.write_bytes(table.read_bytes())
+    old = [line.rpartition(",")[0] for line in table.with_suffix(".clips.csv").read_text().splitlines()]
+    out.with_suffix(".clips.csv").write_text("\n".join([*old, ""]))
+    clips = fa.run(videos, out, **SMALL, progress=lambda *_: pytest.fail("nothing was left to do"))
+    assert {one.sha256 for one in clips} == {""}
+
+
 def test_other_settings_or_another_table_are_refused(videos: Path, table: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="other"):
         fa.run(videos, table, **{**SMALL, "keys": 7})
+    before = table.read_bytes()
+    with pytest.raises(OutputError, match=r"^Expected rows with seed 1 in .*, got 0;"):
+        fa.run(videos, table, **SMALL, seed=1)
+    assert table.read_bytes() == before
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     with pytest.raises(OutputError, match="another"):

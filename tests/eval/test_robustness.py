@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval import tables
 from eval.attacks import DEFAULT
 from eval.corpus import Video, interleaved, list_videos, size_class
 from eval.methods import Outcome
@@ -23,12 +24,14 @@ from eval.robustness import FLOORS, Row, markdown, read_rows, run, summarize, wi
 from eval.robustness.command import robustness
 from eval.robustness.runner import secrets_of
 from eval.robustness.summary import versions_said
+from eval.robustness.table import COLUMNS, prepare
 from genwm.errors import InputError, MissingExtraError, NotFoundError, OutputError, TruncatedError
 from genwm.keys import Key
 from genwm.video import Planes, read_planes
 from tests.clips import make_clip
 
 TWO = ("h264.crf40", "still.jpeg80")
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,51 @@ def test_other_settings_are_other_rows(videos: Path, tmp_path: Path) -> None:
         ("balanced", "4f"): 2, ("balanced", "0.1s"): 2, ("strong", "4f"): 2,
     }  # fmt: skip
     assert {one.frames for one in rows if one.span == "0.1s"} == {3}  # at 0, 0.04 and 0.08 s
+
+
+def test_another_seed_does_not_continue_a_table(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    measure(videos, out, Failing(), limit=1, attacks=["none"])
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match=r"^Expected rows with seed 1 in .*out\.csv, got 0; choose another name"):
+        measure(videos, out, seed=1, attacks=["none", "still.jpeg80"])
+    assert out.read_bytes() == before
+    assert [one.seed for one in measure(videos, out, limit=1, attacks=["none"], seed=1, retry_errors=True)] == [1]
+
+
+def test_another_clip_of_the_same_name_does_not_continue_a_table(videos: Path, tmp_path: Path) -> None:
+    out, copy, other = tmp_path / "out.csv", tmp_path / "copy", tmp_path / "other"
+    for folder, name in ((copy, "three.mp4"), (other, "a/one.mp4")):
+        folder.mkdir()
+        (folder / "three.mp4").write_bytes((videos / name).read_bytes())
+    measure(videos, out)
+    log = tmp_path / "log"
+    measure(copy, out, Toy(log=log))
+    assert not log.exists()  # the same clip in another folder is the same
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match=r"^Expected the clip three\.mp4 that .* was measured on \(sha"):
+        measure(other, out, attacks=["none"])
+    assert out.read_bytes() == before
+
+
+def test_a_table_without_hashes_goes_on_and_learns_them(videos: Path, tmp_path: Path) -> None:
+    """As the tables that are published are."""
+    out, log = tmp_path / "out.csv", tmp_path / "log"
+    rows = measure(videos, out, attacks=TWO[:1])
+    names = [name for name in COLUMNS if name != "sha256"]
+    tables.rewrite(out, names, ([asdict(one)[name] for name in names] for one in rows))
+    assert {one.sha256 for one in read_rows(out)} == {""}
+    again = measure(videos, out, Toy(log=log))
+    assert len(log.read_text().split()) == 3
+    assert {(one.attack, len(one.sha256)) for one in again} == {(TWO[0], 0), (TWO[1], 16)}
+
+
+def test_published_tables_are_continued_as_they_are(tmp_path: Path) -> None:
+    for path in (RESULTS / f"{name}.csv" for name in ("comparison", "hostile-72f", "robustness-10s", "videoseal-72")):
+        rows, copy = read_rows(path), tmp_path / path.name
+        copy.write_bytes(path.read_bytes())
+        assert prepare(copy) == rows == read_rows(copy)
+        assert {one.seed for one in rows} == {0}
 
 
 def test_errors_are_rows_and_can_be_tried_again(videos: Path, tmp_path: Path) -> None:

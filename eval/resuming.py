@@ -1,0 +1,41 @@
+"""What a table must agree with before a run continues it.
+
+Rows of two seeds, or of two clips of one name, would be summed up as one measurement, so they are refused. What an
+older table does not say, because it lacks the column, agrees with anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from eval.corpus import Video
+from genwm.errors import OutputError
+
+
+def check_settings(out: Path, asked: Mapping[str, object], rows: Iterable[Mapping[str, object]]) -> None:
+    """Errors: OutputError where a row was measured with another setting than the one ``asked`` for by that name; an
+    empty cell or None is unknown."""
+    for row in rows:
+        for name, value in asked.items():
+            there = row[name]
+            if there not in ("", None) and str(there) != str(value):
+                raise OutputError(
+                    f"Expected rows with {name.replace('_', ' ')} {value} in {out}, got {there}; "
+                    "choose another name for the table, or the same setting"
+                )
+
+
+def check_clips(out: Path, videos: Iterable[Video], known: Iterable[tuple[str, str]]) -> None:
+    """Errors: OutputError where one of the videos is not the clip that the table has under its name. ``known``: the
+    clips of the table and the `Video.content` that they had, '' where unknown."""
+    contents = dict[str, set[str]]()
+    for clip, content in known:
+        contents.setdefault(clip, set()).add(content)
+    for video in videos:
+        others = contents.get(video.id, set()) - {""}
+        if others and video.content and others != {video.content}:
+            raise OutputError(
+                f"Expected the clip {video.id} that {out} was measured on (sha256 {min(others)}...), got another of "
+                f"that name (sha256 {video.content}...); choose another name for the table"
+            )

@@ -26,9 +26,10 @@ def summary(rows: Sequence[Row]) -> str:
     """Markdown: each measure's mean and worst by method; bars with what misses them; the same over the clips that all
     methods share; failures. Rows as of `read_rows`."""
     good = [row for row in rows if not row["error"]]
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in good:
-        groups.setdefault((row["method"], row["strength"], row["profile"]), []).append(row)
+        size = f"at most {row['lines']} lines" if row["lines"] else ""
+        groups.setdefault((row["method"], row["strength"], row["profile"], size), []).append(row)
     groups = dict(sorted(groups.items(), key=lambda item: (item[0][0] != OURS, item[0])))
     parts = ["# Quality of marked frames\n", _conditions(good), "\n## All clips measured\n", _table(groups)]
     if len(groups) > 1:
@@ -36,9 +37,9 @@ def summary(rows: Sequence[Row]) -> str:
         common = {name: [row for row in members if row["clip"] in shared] for name, members in groups.items()}
         if shared and any(len(common[name]) < len(members) for name, members in groups.items()):
             parts += [f"\n## The {len(shared)} clips that all of them were measured on\n", _table(common)]
-    for (method, strength, profile), members in groups.items():
+    for (method, strength, profile, size), members in groups.items():
         if method == OURS and profile == "colour" and strength in BARS:
-            parts += [f"\n## Bars of `{strength}`\n", _bars(members, BARS[strength])]
+            parts += [f"\n## Bars of `{strength}`{f', {size}' if size else ''}\n", _bars(members, BARS[strength])]
     if failed := [row for row in rows if row["error"]]:
         parts += ["\n## Not measured\n"]
         parts += [f"- {row['clip']} ({row['method']}): {row['error']}: {row['message']}\n" for row in failed]
@@ -58,7 +59,7 @@ def _conditions(rows: Sequence[Row]) -> str:
     )
 
 
-def _table(groups: Mapping[tuple[str, str, str], Sequence[Row]]) -> str:
+def _table(groups: Mapping[tuple[str, ...], Sequence[Row]]) -> str:
     values = [name for name in VALUES if any(_numbers(members, name) for members in groups.values())]
     head = ["method", "clips", *(f"{name} mean / worst" for name in values)]
     lines = [head, ["---"] * len(head)]

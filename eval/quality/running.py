@@ -6,9 +6,11 @@ import hashlib
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ from eval.methods import is_foreign, method_named, methods_named
 from eval.quality.coding import bd_rate, rate_points
 from eval.quality.colorvideovdp import load_package
 from eval.quality.measures import METRICS, USUAL, Footage, Metric, measure, vmaf
+from eval.resuming import check_clips, check_settings
 from eval.workers import finished
 from genwm.errors import DecodeError, InputError
 from genwm.extras import require
@@ -38,7 +41,7 @@ FRAMES = 72
 
 _FIRST = ("luma_psnr", "rgb_psnr", "ssim", "vmaf", "vmaf_identity", "jod_fhd", "jod_4k")
 VALUES = (*_FIRST, "msssim", "flicker", "bdrate")
-ADDED = ("lines", "msssim", "flicker", "bdrate", "command")  # since the first tables
+ADDED = ("lines", "msssim", "flicker", "bdrate", "command", "sha256")  # since the first tables
 COLUMNS = (
     *("clip", "label", "group", "family", "width", "height", "short_side", "fps", "frames", "rgb_frames"),
     *("method", "strength", "profile", "seed"),
@@ -49,6 +52,8 @@ COLUMNS = (
 _COUNTS = ("width", "height", "short_side", "frames", "rgb_frames", "seed", "lines")
 _IDENTITY = ("clip", "method", "strength", "profile", "seed", "lines")
 
+#: The columns that say whether a metric was measured.
+_COLUMN_OF: dict[Metric, str] = {metric: metric for metric in METRICS} | {"psnr": "luma_psnr", "jod": "jod_fhd"}
 _PACKAGES = ("python", "av", "numpy", "scipy", "torch", "cvvdp", "imageio-ffmpeg", "invisible-watermark")
 
 Row = dict[str, str]
@@ -95,19 +100,27 @@ def run(
     """Measures every method on every clip, in the order given, and appends one row each to the CSV file ``out``.
 
     Rows that are there already are not measured again (``retry``: but those with an error are); a line torn by a kill
-    is dropped; each row is on the disk before the next is written. What goes wrong with a clip is a row with ``error``.
-    Returns the number of rows added. Raises InputError (unknown method, a file of other columns), DiskFullError,
-    OutputError, MissingExtraError.
+    is dropped; each row is on the disk before the next is written. A row that lacks a metric that is asked for is
+    measured anew, with those that it has. What goes wrong with a clip is a row with ``error``. Returns the number of
+    rows added. Raises InputError (unknown method, a file of other columns), DiskFullError, OutputError (also where the
+    rows are of another seed, another number of frames, or other clips of the same names), MissingExtraError.
     """
     settings = settings or Settings()
     _check_names(methods, settings.metrics)
     _require_packages(methods, settings.metrics)
-    done = {tuple(row[name] for name in _IDENTITY) for row in read_rows(out) if not (retry and row["error"])}
+    kept = [row for row in read_rows(out) if not (retry and row["error"])]
+    asked = {"seed": settings.seed, "frames": settings.frames}
+    check_settings(out, asked, ({"seed": row["seed"], "frames": _options(row).get("--frames")} for row in kept))
+    check_clips(out, videos, ((row["clip"], row["sha256"]) for row in kept))
+    there = {tuple(row[name] for name in _IDENTITY): _metrics(row) for row in kept}
     jobs = []
     for video in videos:
-        missing = tuple(method for method in methods if settings.identity(video.id, method) not in done)
+        measured = {method: there.get(settings.identity(video.id, method), frozenset()) for method in methods}
+        missing = tuple(method for method, metrics in measured.items() if not metrics >= set(settings.metrics))
         if missing:
-            jobs.append(partial(_measure_clip, video, missing, settings))
+            wanted = frozenset(settings.metrics).union(*(measured[method] for method in missing))
+            metrics = tuple(metric for metric in METRICS if metric in wanted)
+            jobs.append(partial(_measure_clip, video, missing, replace(settings, metrics=metrics)))
     if out.exists() and not tables.has_columns(out, COLUMNS):
         tables.rewrite(out, COLUMNS, ([row[name] for name in COLUMNS] for row in read_rows(out)))
     tables.prepare(out, COLUMNS)
@@ -119,6 +132,20 @@ def run(
             if on_row:
                 on_row(row)
     return added
+
+
+def _options(row: Row) -> dict[str, str]:
+    """The options of the command that measures a row again; of the first tables, which had none, nothing is known."""
+    with suppress(ValueError):
+        return dict(pairwise(shlex.split(row["command"])))
+    return {}
+
+
+def _metrics(row: Row) -> frozenset[str]:
+    """What was measured for a row, or ended in its error: all, where that is not known."""
+    if told := _options(row).get("--metrics"):
+        return frozenset(told.split(","))
+    return frozenset(METRICS if row["error"] else (metric for metric, column in _COLUMN_OF.items() if row[column]))
 
 
 def _measure_clip(video: Video, methods: tuple[str, ...], settings: Settings) -> list[Row]:
@@ -147,6 +174,7 @@ class _Clip:
             "label": video.label,
             "group": video.group,
             "family": video.family,
+            "sha256": video.content,
             **_size_columns(video.width, video.height),
         }
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from eval import tables
 from eval.corpus import Video, list_videos
 from eval.quality import (
     DISPLAYS,
@@ -43,7 +44,7 @@ from eval.quality import (
 from eval.quality import running as running_module
 from eval.quality.command import quality
 from eval.quality.running import COLUMNS
-from genwm.errors import DiskFullError, InputError, MissingExtraError
+from genwm.errors import DiskFullError, InputError, MissingExtraError, OutputError
 from genwm.video import Planes, VideoInfo, read_planes, read_rgb, write_video
 from tests.clips import scene
 
@@ -381,6 +382,63 @@ def test_other_strengths_are_other_rows(clips: list[Video], marked: list[str], t
     run(clips, out, settings=QUICK)
     assert run(clips, out, settings=replace(QUICK, strength="strong")) == 3
     assert {row["strength"] for row in read_rows(out)} == {"balanced", "strong"}
+
+
+def test_another_metric_is_measured_on_rows_that_lack_it(
+    clips: list[Video], marked: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    more = replace(QUICK, metrics=("ssim",))
+    assert run(clips, out, settings=more) == 3
+    rows = {row["clip"]: row for row in read_rows(out)}
+    assert len(rows) == 3
+    assert rows["one.mkv"]["ssim"]
+    assert rows["one.mkv"]["luma_psnr"]  # what was there is not lost
+    assert run(clips, out, settings=more) == run(clips, out, settings=QUICK) == 0
+
+
+@pytest.mark.parametrize(("changed", "said"), [({"frames": 3}, "frames 3"), ({"seed": 1}, "seed 1")])
+def test_other_frames_and_seeds_do_not_continue_a_table(
+    clips: list[Video], marked: list[str], tmp_path: Path, changed: dict[str, int], said: str
+) -> None:
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match=f"^Expected rows with {said} in "):
+        run(clips, out, settings=replace(QUICK, **changed))  # type: ignore[arg-type]
+    assert out.read_bytes() == before
+
+
+def test_another_clip_of_the_same_name_does_not_continue_a_table(
+    folder: Path, clips: list[Video], marked: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    (tmp_path / "one.mkv").write_bytes((folder / "two.mkv").read_bytes())
+    with pytest.raises(OutputError, match=r"^Expected the clip one\.mkv that "):
+        run([Video(path=tmp_path / "one.mkv", id="one.mkv")], out, settings=QUICK)
+
+
+def test_the_first_tables_go_on_and_so_do_the_published(clips: list[Video], marked: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    names = COLUMNS[: COLUMNS.index("message") + 1]
+    tables.rewrite(out, names, ([row[name] for name in names] for row in read_rows(out)))
+    assert run(clips, out, settings=QUICK) == 0
+    published = Path(__file__).parents[2] / "docs" / "results" / "quality.csv"
+    rows = read_rows(published)
+    listed = [Video(path=Path("gone"), id=row["clip"]) for row in rows if row["strength"] == "balanced"]
+    copy = tmp_path / "published.csv"
+    copy.write_bytes(published.read_bytes())
+    assert run(listed, copy, settings=Settings()) == 0
+    assert read_rows(copy) == rows
+
+
+def test_clips_of_two_sizes_are_counted_apart() -> None:
+    text = summary([row("a", jod_fhd="9.9"), row("a", jod_fhd="9.5", lines="480")])
+    assert "| genwm balanced colour | 1 | 9.900 / 9.900 |" in text
+    assert "| genwm balanced colour at most 480 lines | 1 | 9.500 / 9.500 |" in text
 
 
 def test_a_fault_of_the_mark_is_a_row_and_the_rest_goes_on(

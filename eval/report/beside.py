@@ -153,5 +153,6 @@ def read_costs(out: Path) -> list[Cost]:
     return list(rows.values())
 
 
-def read_quality(out: Path) -> list[dict[str, str]]:
-    return read_rows(quality_path(out))
+def read_quality(out: Path, span: str) -> list[dict[str, str]]:
+    """The rows in ``OUT.quality.csv`` of clips in the size of a span: its lines, or their own."""
+    return [row for row in read_rows(quality_path(out)) if row["lines"] == span.partition("@")[2]]

@@ -21,16 +21,17 @@ from genwm.errors import InputError
 @click.argument("rows", type=click.Path(path_type=Path))
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of the clips, for the pictures.")
 @click.option("--title", default="", help="Heading of the page.")
+@click.option("--span", help="Only rows of this span, such as 72f or 10s@480 [default: all, which must have one].")
 @click.option("--json", "as_json", is_flag=True, help="Print what the page says as JSON.")
 @told
-def report(rows: Path, videos: Path | None, title: str, as_json: bool) -> None:
+def report(rows: Path, videos: Path | None, title: str, span: str | None, as_json: bool) -> None:
     """Make one HTML page, JSON and CSV of ROWS, the CSV file of a robustness run.
 
     What stands beside it (ROWS.quality.csv, ROWS.cost.csv) is on the page too.
     """
     from eval.report.page import write_page
 
-    page = write_page(rows, videos=videos, title=title)
+    page = write_page(rows, videos=videos, title=title, span=span)
     say(f"wrote {page}, {page.with_suffix('.json').name} and {page.with_suffix('.measures.csv').name}")
     if as_json:
         click.echo(page.with_suffix(".json").read_text(encoding="utf-8"), nl=False)

@@ -14,6 +14,7 @@ from eval.attacks.registry import ATTACKS
 from eval.intervals import bootstrap, wilson
 from eval.methods import Lattice, method_id
 from eval.robustness import Row
+from genwm.errors import InputError
 
 #: Bit accuracy of a message that was not read: what guessing gives.
 UNREAD = 0.5
@@ -87,10 +88,25 @@ def known(attack: str) -> Attack | None:
     return attack_named(attack) if attack in ATTACKS or attack.startswith("vae=") else None
 
 
+def of_span(rows: Iterable[Row], span: str | None = None) -> list[Row]:
+    """The rows of a span, or of the one that all have. Errors: InputError where there is no such row, or ``span`` is
+    None and the rows have several: a clip measured under two spans would count as two clips."""
+    rows = list(rows)
+    spans = sorted({row.span for row in rows})
+    if span is None and len(spans) > 1:
+        raise InputError(
+            f"Expected rows of one span, got {', '.join(spans)}; choose one with --span of report or publish"
+        )
+    if span is not None and span not in spans:
+        raise InputError(f"Expected rows of span {span}, got {', '.join(spans) or 'none'}; choose one of these")
+    return rows if span is None else [row for row in rows if row.span == span]
+
+
 def measures(rows: Iterable[Row]) -> list[Measure]:
-    """One for each method (in the order in which they come) and attack (in the registry's order)."""
+    """One for each method (in the order in which they come) and attack (in the registry's order), of rows of one span.
+    Errors: those of `of_span`."""
     groups: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in of_span(rows):
         groups[(of(row), row.attack)].append(row)
     methods = list(dict.fromkeys(method for method, _ in groups))
     places = {name: place for place, name in enumerate(ATTACKS)}
@@ -131,9 +147,9 @@ def _measure(method: str, name: str, rows: Sequence[Row]) -> Measure:
 
 
 def overall(rows: Iterable[Row]) -> list[Overall]:
-    """One for each method, in the order in which they come."""
+    """One for each method, in the order in which they come, of rows of one span. Errors: those of `of_span`."""
     groups: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in of_span(rows):
         attack = known(row.attack)
         if not (attack and attack.forges):
             groups[of(row)].append(row)

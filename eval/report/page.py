@@ -19,7 +19,7 @@ from eval.report.beside import measured_costs, read_quality
 from eval.report.faults import faults
 from eval.report.html import rendered
 from eval.report.matched import matches, quality_by_method
-from eval.report.measures import Measure, Value, known, measures, of, ours_first, overall, shared
+from eval.report.measures import Measure, Value, known, measures, of, of_span, ours_first, overall, shared
 from eval.report.thumbnails import Thumbnails, thumbnails
 from eval.robustness import Row, read_rows
 from eval.robustness.summary import said
@@ -107,17 +107,19 @@ def _forges(row: Row) -> bool:
     return bool(attack and attack.forges)
 
 
-def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample: Video | None = None) -> Path:
+def write_page(
+    out: Path, *, videos: Path | None = None, title: str = "", sample: Video | None = None, span: str | None = None
+) -> Path:
     """Writes ``OUT.html``, ``OUT.json`` and ``OUT.measures.csv`` for the rows of ``OUT`` and what stands beside them.
 
-    ``videos`` is the folder of the clips, for the pictures (none without it); ``sample`` the clip that is shown.
-    Returns the page's path. Errors: those of read_rows; InputError (no rows); MissingExtraError; OutputError,
-    DiskFullError.
+    ``videos`` is the folder of the clips, for the pictures (none without it); ``sample`` the clip that is shown;
+    ``span`` chooses among rows of several. Returns the page's path. Errors: those of read_rows; InputError (no rows, or
+    several spans and none chosen); MissingExtraError; OutputError, DiskFullError.
     """
-    rows = ours_first(read_rows(out))
+    rows = ours_first(of_span(read_rows(out), span))
     if not rows:
         raise InputError(f"Expected rows of a robustness run in {out}, got none; run it first")
-    quality, costs = quality_by_method(read_quality(out)), measured_costs(out, rows)
+    quality, costs = quality_by_method(read_quality(out, rows[0].span)), measured_costs(out, rows)
     common = shared(rows)
     comparable = bool(common)
     common = common or rows
@@ -168,7 +170,11 @@ def write_page(out: Path, *, videos: Path | None = None, title: str = "", sample
         against_psnr=plots.against_quality(totals, quality, "rgb_psnr", "PSNR of RGB, dB"),
         heat_maps=[plot for plot in (plots.heat_map(all_measures, method) for method in methods) if plot],
         pictures=_pictures(rows, methods, videos, sample),
-        command=shlex.join(["genwm", "eval", "report", out.name, *(["--videos", str(videos)] if videos else [])]),
+        command=shlex.join(
+            ["genwm", "eval", "report", out.name]
+            + (["--videos", str(videos)] if videos else [])
+            + (["--span", span] if span else [])
+        ),
         descriptions={name: attack.description for one in all_measures if (attack := known(name := one.attack))},
     )
     page = out.with_suffix(".html")

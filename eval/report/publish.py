@@ -14,9 +14,10 @@ from eval.corpus import Video, default_videos, list_videos
 from eval.methods import methods_named, read_published
 from eval.report.beside import measure_beside, quality_path, read_quality
 from eval.report.matched import matches, quality_by_method
-from eval.report.measures import Measure, Overall, Value, measures, ours_first, overall, shared
+from eval.report.measures import Measure, Overall, Value, measures, of_span, ours_first, overall, shared
 from eval.report.page import losses, write_page
 from eval.robustness import Row, read_rows, run
+from eval.robustness.runner import span_of
 from eval.robustness.summary import said
 from eval.tables import put, writing
 from genwm.commands.telling import say
@@ -43,6 +44,7 @@ SEAL_ROWS = "videoseal-72.csv"
 @click.option("--max-short-side", type=click.IntRange(1), help="Leave out clips of more lines on the short side.")
 @click.option("--processes", default=2, show_default=True, type=click.IntRange(1),
               help="Clips that are measured at a time.")
+@click.option("--span", help="Only rows of this span, such as 72f [default: the run's; without one, all rows'].")
 @click.option("--no-run", is_flag=True, help="Measure nothing: make page and tables of the rows that are there.")
 @told
 def publish(
@@ -55,6 +57,7 @@ def publish(
     min_short_side: int,
     max_short_side: int | None,
     processes: int,
+    span: str | None,
     no_run: bool,
 ) -> None:
     """Make this project's own published result: measure ours and others on the attacks that others publish, write the
@@ -78,16 +81,19 @@ def publish(
             processes=processes,
             progress=reporter("clips x methods"),
         )
+        span = span or span_of(max_frames, None, lines)
+        rows = of_span(rows, span)
         measured = {row.clip for row in rows}
         listed = [video for video in list_videos(videos) if video.id in measured]
         measure_beside(out, listed, rows, lines=lines, processes=processes)
-    rows = ours_first(read_rows(out))
+    rows = ours_first(of_span(read_rows(out), span))
     with tempfile.TemporaryDirectory() as folder:
         sample = Path(folder) / "scene.mp4"
         write_video(sample, scene(854, 480, 12, seed=1), fps=24, crf=14, preset="veryfast", threads=1)
-        page = write_page(out, title="Watermarks on video, compared", sample=Video(path=sample, id="A made scene"))
+        page = write_page(out, title="Watermarks on video, compared", sample=Video(path=sample, id="A made scene"),
+                          span=span)
     say(f"wrote {page}")
-    quality = quality_by_method(read_quality(out)) if quality_path(out).exists() else {}
+    quality = quality_by_method(read_quality(out, rows[0].span)) if quality_path(out).exists() else {}
     for path, text in zip(PAGES, (full_table(rows, quality, page), short_table(rows, quality)), strict=True):
         insert(path, text)
         say(f"put the table into {path}")

@@ -12,7 +12,7 @@ from eval.attacks import ATTACKS, SETS
 from eval.commands.telling import check_measured, check_pages, reporter, show_json, told
 from eval.corpus import default_videos, list_videos
 from eval.methods import DEFAULT_METHODS, METHODS, QUICK_METHODS, methods_named
-from eval.robustness.runner import run
+from eval.robustness.runner import run, span_of
 from eval.robustness.summary import markdown, summarize, versions_said, write_summary
 from eval.robustness.table import Row, read_rows
 from eval.tables import put
@@ -88,9 +88,11 @@ def robustness(
         raise InputError("Expected --max-frames or --max-seconds, got both; give one of them")
     subjects = methods_named(str(given.pop("methods")).split(","))
     names = str(given.pop("attacks", "table")).split(",")
+    span = None
     if summary_only:
         rows = read_rows(out)
     else:
+        span = span_of(given["max_frames"], given.get("max_seconds"), given.get("lines"))
         videos = videos or default_videos(say)
         rows = run(videos, out, attacks=names, methods=subjects, progress=reporter("clips x methods"), **given)
     cells = summarize(rows)
@@ -99,17 +101,19 @@ def robustness(
     put(out.with_suffix(".md"), text)
     say_all(text)
     if html:
-        _page(out, videos, rows, given)
+        _page(out, videos, rows, given, span)
     check_measured([row.error and f"{row.error}: {row.message}" for row in rows], out)
     if as_json:
         show_json([asdict(cell) for cell in cells])
 
 
-def _page(out: Path, videos: Path | None, rows: list[Row], given: dict[str, Any]) -> None:
+def _page(out: Path, videos: Path | None, rows: list[Row], given: dict[str, Any], span: str | None) -> None:
     """Quality and cost of the methods in the rows, beside them, and the page of all."""
     from eval.report.beside import measure_beside
+    from eval.report.measures import of_span
     from eval.report.page import write_page
 
+    rows = of_span(rows, span)
     if videos is not None:
         measured = {row.clip for row in rows}
         listed = [video for video in list_videos(videos) if video.id in measured]
@@ -117,7 +121,7 @@ def _page(out: Path, videos: Path | None, rows: list[Row], given: dict[str, Any]
             measure_beside(out, listed, rows, lines=given.get("lines"), processes=given["processes"])
         except GenwmError as error:  # a missing package: the page says that it is not there
             say(f"not measured: {error}")
-    write_page(out, videos=videos)
+    write_page(out, videos=videos, span=span)
     say(f"wrote {out.with_suffix('.html')}")
 
 

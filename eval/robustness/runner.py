@@ -52,8 +52,7 @@ class _Job:
 
     @property
     def span(self) -> str:
-        much = f"{self.max_frames}f" if self.max_seconds is None else f"{self.max_seconds:g}s"
-        return f"{much}@{self.lines}" if self.lines else much
+        return span_of(self.max_frames, self.max_seconds, self.lines)
 
     def blank(self, attack: str) -> Row:
         video, watermark = self.video, self.watermark
@@ -84,6 +83,12 @@ class _Job:
         size = f" --lines {self.lines}" if self.lines else ""
         options = f"--clip {shlex.quote(self.video.id)} --attacks {shlex.quote(attack)} --methods {shlex.quote(method)}"
         return f"{self.command} {options} {span}{size} --seed {self.seed} --out row.csv"
+
+
+def span_of(max_frames: int | None, max_seconds: float | None, lines: int | None) -> str:
+    """How much of a clip is marked, as rows say it: see `Row`. Seconds win over frames."""
+    much = f"{max_frames}f" if max_seconds is None else f"{max_seconds:g}s"
+    return f"{much}@{lines}" if lines else much
 
 
 _INVISIBLE = ("invisible-watermark", "onnxruntime")

@@ -22,14 +22,14 @@ from eval.report import plots
 from eval.report.commands import compare, report
 from eval.report.compare import changes, compared, sign_test, worse_first
 from eval.report.matched import matches, quality_by_method
-from eval.report.measures import Overall, Value, measures, overall, shared
+from eval.report.measures import Overall, Value, measures, of_span, overall, shared
 from eval.report.page import losses, worst, write_page
 from eval.report.publish import full_table, insert, protocol_table, short_table
 from eval.robustness import Row
 from eval.robustness.table import append_row, prepare
 from eval.tables import append
 from eval.tables import prepare as prepare_table
-from genwm.errors import OutputError
+from genwm.errors import InputError, OutputError
 from tests.clips import make_clip
 
 ATTACKS = ("h264.crf23", "h264.crf30", "h264.crf40", "crop.71+h264.crf23", "crop.71+h264.crf30", "combined.crf40")
@@ -144,6 +144,17 @@ def test_a_broken_watermark_is_reported_as_broken(rows: list[Row]) -> None:
 def test_only_what_every_method_was_measured_on_is_compared(rows: list[Row]) -> None:
     more = [*rows, found("d.mp4")]
     assert {one.clip for one in shared(more)} == {"a.mp4", "b.mp4", "c.mp4"}
+
+
+def test_a_clip_measured_under_two_spans_is_never_two_clips() -> None:
+    rows = [found("a.mp4"), found("a.mp4", span="10s")]
+    for summed in (measures, overall, lambda both: short_table(both, {}), protocol_table):
+        with pytest.raises(InputError, match=r"^Expected rows of one span, got 10s, 24f; choose one with --span"):
+            summed(rows)  # type: ignore[operator]
+    assert of_span(rows, "10s") == rows[1:]
+    assert of_span(rows[:1]) == rows[:1]
+    with pytest.raises(InputError, match=r"^Expected rows of span 9f, got 10s, 24f; choose one of these$"):
+        of_span(rows, "9f")
 
 
 # --- losses ---
@@ -337,6 +348,26 @@ def test_the_report_command_needs_rows(tmp_path: Path) -> None:
     result = CliRunner().invoke(report, [str(tmp_path / "none.csv"), "--json"])
     assert result.exit_code == 2
     assert json.loads(result.stdout)["error"]["code"] == "not-found"
+
+
+def test_a_page_is_of_one_span_and_of_the_quality_in_its_size(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pages are not tested: they need the extra 'report'")
+    pytest.importorskip("jinja2", reason="pages are not tested: they need the extra 'report'")
+    out = write(tmp_path / "run.csv", [found("a.mp4"), found("b.mp4"), row("a.mp4", span="10s@480")])
+    prepare_table(tmp_path / "run.quality.csv", QUALITY_COLUMNS)
+    for jod, lines in (("9", ""), ("8", "480")):
+        sized = quality_row("a.mp4", "lattice.balanced", jod_fhd=jod, lines=lines)
+        append(tmp_path / "run.quality.csv", [[sized[name] for name in QUALITY_COLUMNS]])
+    refused = CliRunner().invoke(report, [str(out), "--json"])
+    assert (refused.exit_code, json.loads(refused.stdout)["error"]["code"]) == (2, "bad-input")
+    assert not out.with_suffix(".html").exists()
+    for span, clips, jod in (("24f", 2, 9), ("10s@480", 1, 8)):
+        result = CliRunner().invoke(report, [str(out), "--json", "--span", span])
+        assert result.exit_code == 0, result.output
+        document = json.loads(result.stdout)
+        assert (document["spans"], document["overall"][0]["clips"]) == ([span], clips)
+        assert document["quality"]["lattice.balanced"]["jod_fhd"]["value"] == jod
+        assert f"--span {span}" in out.with_suffix(".html").read_text(encoding="utf-8")
 
 
 # --- two runs ---

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.attacks.registry import ATTACKS
-from eval.report.measures import Value, accuracy, known, mean, of, ours_first
+from eval.report.measures import Value, accuracy, known, mean_share, of, ours_first
 from eval.robustness import Row
 
 ALL = "all"
@@ -18,9 +18,9 @@ Pairing = tuple[str, str, str, str]  # method, attack, clip, span
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """One method under one attack, over the clips that both runs have. Differences are B - A, with the interval of the
-    paired differences by clip (bootstrap); ``lost`` counts rows found in A and not in B, ``won`` the others.
+    paired differences by clip (see `_difference`); ``lost`` counts rows found in A and not in B, ``won`` the others.
     ``sure`` says that the interval of found or exact leaves out 0 and that the sign test over clips (two-sided, exact)
-    gives .05 or less, which takes six clips that changed: the bootstrap alone is too sure of a few. ``forges``: a mark
+    gives .05 or less, which takes six clips that changed. ``forges``: a mark
     found is a false one, so less is better. The attack ``all`` stands for all that do not forge."""
 
     method: str
@@ -168,9 +168,9 @@ def _change(method: str, attack: str, pairs: Sequence[tuple[Row, Row]]) -> Chang
         present_b=sum(y.right_key for _, y in pairs) / count,
         exact_a=sum(x.exact for x, _ in pairs) / count,
         exact_b=sum(y.exact for _, y in pairs) / count,
-        present=mean(present),
-        exact=mean(exact),
-        bit_accuracy=mean(differences("bit_accuracy")),
+        present=_difference(present),
+        exact=_difference(exact),
+        bit_accuracy=_difference(differences("bit_accuracy")),
         wrong_a=sum(x.wrong_payload for x, _ in pairs),
         wrong_b=sum(y.wrong_payload for _, y in pairs),
         errors_a=sum(bool(x.error) for x, _ in pairs),
@@ -181,8 +181,17 @@ def _change(method: str, attack: str, pairs: Sequence[tuple[Row, Row]]) -> Chang
     )
 
 
+def _difference(values: Sequence[float]) -> Value:
+    """The mean of differences in [-1, 1], one a clip, with the interval of shares stretched to that. Where no clip
+    differs, both ends are 0: nothing changed, which is another thing than a change of unknown size."""
+    if not any(abs(value) > 1e-9 for value in values):
+        return Value(value=0.0, low=0.0, high=0.0)
+    share = mean_share([(1 + value) / 2 for value in values])
+    return Value(value=2 * share.value - 1, low=2 * share.low - 1, high=2 * share.high - 1)
+
+
 def _sure(differences: Sequence[float]) -> bool:
-    value = mean(differences)
+    value = _difference(differences)
     up, down = (sum(sign * one > 1e-9 for one in differences) for sign in (1, -1))
     return (value.low > 0 or value.high < 0) and sign_test(up, down) <= 0.05
 

@@ -7,11 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from eval.attacks import Attack, attack_named
 from eval.attacks.registry import ATTACKS
-from eval.intervals import bootstrap, wilson
+from eval.intervals import of_mean, of_median, of_shares, wilson
 from eval.methods import Lattice, method_id
 from eval.robustness import Row
 from genwm.errors import InputError
@@ -34,7 +32,7 @@ class Measure:
     """One method under one attack, over clips. A row with an error counts as not found.
 
     ``present`` and ``exact`` are shares in [0, 1] (Wilson), ``bit_accuracy`` a mean in which an unread message counts
-    as one half (bootstrap), ``log10_p`` a median (bootstrap). ``scale_error`` is the mean of abs(found / true - 1),
+    as one half, ``log10_p`` a median (see `eval.intervals`). ``scale_error`` is the mean of abs(found / true - 1),
     ``rotation_error`` that of the degrees, over found marks; None where the attack has no such truth. ``wrong_payload``
     counts messages that were given and not embedded, ``wrong_key`` marks found under another key.
     """
@@ -61,7 +59,7 @@ class Measure:
 @dataclass(frozen=True, kw_only=True)
 class Overall:
     """One method over the attacks that do not forge: the mean over attacks of each clip's shares, then over clips
-    (bootstrap by clip)."""
+    (`eval.intervals.of_shares`)."""
 
     method: str
     clips: int
@@ -134,8 +132,8 @@ def _measure(method: str, name: str, rows: Sequence[Row]) -> Measure:
         errors=sum(bool(row.error) for row in rows),
         present=share(sum(row.right_key for row in rows), len(rows)),
         exact=share(sum(row.exact for row in rows), len(rows)),
-        bit_accuracy=mean([accuracy(row) for row in rows]),
-        log10_p=mean(levels, np.median) if levels else None,
+        bit_accuracy=mean_share([accuracy(row) for row in rows]),
+        log10_p=median(levels) if levels else None,
         wrong_payload=sum(row.wrong_payload for row in rows),
         wrong_key=sum(row.present and not row.right_key for row in rows),
         scale_error=statistics.fmean(scales) if scales else None,
@@ -161,7 +159,7 @@ def _overall(method: str, rows: Sequence[Row]) -> Overall:
         clips: defaultdict[str, list[float]] = defaultdict(list)
         for row in rows:
             clips[row.clip].append(value(row))
-        return mean([statistics.fmean(values) for values in clips.values()])
+        return mean_share([statistics.fmean(values) for values in clips.values()])
 
     return Overall(
         method=method,
@@ -203,9 +201,21 @@ def share(hits: int, count: int) -> Value:
     return Value(value=hits / count if count else 0.0, low=low, high=high)
 
 
-def mean(values: Sequence[float], statistic: Callable[..., object] = np.mean) -> Value:
-    low, high = bootstrap(values, statistic)  # type: ignore[arg-type]
-    return Value(value=float(statistic(np.asarray(values))), low=low, high=high)  # type: ignore[arg-type]
+def mean_share(values: Sequence[float]) -> Value:
+    """The mean of shares in [0, 1], one a clip."""
+    low, high = of_shares(values)
+    return Value(value=statistics.fmean(values), low=low, high=high)
+
+
+def mean(values: Sequence[float]) -> Value:
+    """The mean of figures without bounds, one a clip."""
+    low, high = of_mean(values)
+    return Value(value=statistics.fmean(values), low=low, high=high)
+
+
+def median(values: Sequence[float]) -> Value:
+    low, high = of_median(values)
+    return Value(value=statistics.median(values), low=low, high=high)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

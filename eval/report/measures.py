@@ -146,28 +146,38 @@ def _measure(method: str, name: str, rows: Sequence[Row]) -> Measure:
 
 def overall(rows: Iterable[Row]) -> list[Overall]:
     """One for each method, in the order in which they come, of rows of one span. Errors: those of `of_span`."""
+    return [_overall(method, members) for method, members in by_method(of_span(rows)).items()]
+
+
+def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of attacks that do not forge by method, in the order in which they come."""
     groups: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in of_span(rows):
+    for row in rows:
         attack = known(row.attack)
         if not (attack and attack.forges):
             groups[of(row)].append(row)
-    return [_overall(method, members) for method, members in groups.items()]
+    return groups
+
+
+def by_clip(rows: Iterable[Row], value: Callable[[Row], float]) -> dict[str, float]:
+    """The mean over each clip's rows."""
+    clips: defaultdict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        clips[row.clip].append(value(row))
+    return {clip: statistics.fmean(values) for clip, values in clips.items()}
 
 
 def _overall(method: str, rows: Sequence[Row]) -> Overall:
-    def by_clip(value: Callable[[Row], float]) -> Value:
-        clips: defaultdict[str, list[float]] = defaultdict(list)
-        for row in rows:
-            clips[row.clip].append(value(row))
-        return mean_share([statistics.fmean(values) for values in clips.values()])
+    def over_clips(value: Callable[[Row], float]) -> Value:
+        return mean_share(list(by_clip(rows, value).values()))
 
     return Overall(
         method=method,
         clips=len({row.clip for row in rows}),
         attacks=len({row.attack for row in rows}),
-        present=by_clip(lambda row: row.right_key),
-        exact=by_clip(lambda row: row.exact),
-        bit_accuracy=by_clip(accuracy),
+        present=over_clips(lambda row: row.right_key),
+        exact=over_clips(lambda row: row.exact),
+        bit_accuracy=over_clips(accuracy),
         wrong_payload=sum(row.wrong_payload for row in rows),
         wrong_key=sum(row.present and not row.right_key for row in rows),
         errors=sum(bool(row.error) for row in rows),

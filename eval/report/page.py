@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from eval.corpus import Video, list_videos
 from eval.methods import is_foreign, read_published
@@ -18,7 +18,7 @@ from eval.report import plots
 from eval.report.beside import measured_costs, read_quality
 from eval.report.faults import faults
 from eval.report.html import rendered
-from eval.report.matched import matches, quality_by_method
+from eval.report.matched import Axis, matches, quality_by_method
 from eval.report.measures import Measure, Value, known, measures, of, of_span, ours_first, overall, shared
 from eval.report.thumbnails import Thumbnails, thumbnails
 from eval.robustness import Row, read_rows
@@ -119,11 +119,13 @@ def write_page(
     rows = ours_first(of_span(read_rows(out), span))
     if not rows:
         raise InputError(f"Expected rows of a robustness run in {out}, got none; run it first")
-    quality, costs = quality_by_method(read_quality(out, rows[0].span)), measured_costs(out, rows)
+    quality_rows, costs = read_quality(out, rows[0].span), measured_costs(out, rows)
+    quality = quality_by_method(quality_rows)
     common = shared(rows)
     comparable = bool(common)
     common = common or rows
     all_measures, totals = measures(rows), overall(common)
+    matched = {axis: matches(common, quality_rows, axis) for axis in get_args(Axis)}
     found_faults = faults(rows, quality)
     document = {
         "schema": SCHEMA,
@@ -137,9 +139,7 @@ def write_page(
         "quality": {
             method: {name: asdict(value) for name, value in found.items()} for method, found in quality.items()
         },
-        "matched": {
-            axis: [asdict(one) for one in matches(totals, quality, axis)] for axis in ("jod_fhd", "jod_4k", "rgb_psnr")
-        },
+        "matched": {axis: [one.flat() for one in found] for axis, found in matched.items()},
         "costs": [asdict(one) for one in costs],
         "faults": [asdict(one) for one in found_faults],
         "losses": [asdict(one) for one in losses(all_measures)],
@@ -159,7 +159,7 @@ def write_page(
         compared=len({(row.clip, row.attack) for row in common}) if comparable else 0,
         quality=quality,
         costs=costs,
-        matched={axis: matches(totals, quality, axis) for axis in ("jod_fhd", "rgb_psnr")},
+        matched=matched,
         faults=found_faults,
         losses=losses(all_measures),
         worst=worst(rows),

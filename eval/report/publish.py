@@ -12,9 +12,9 @@ import click
 from eval.commands.telling import check_pages, reporter, told
 from eval.corpus import Video, default_videos, list_videos
 from eval.methods import methods_named, read_published
-from eval.report.beside import measure_beside, quality_path, read_quality
+from eval.report.beside import measure_beside, read_quality
 from eval.report.matched import matches, quality_by_method
-from eval.report.measures import Measure, Overall, Value, measures, of_span, ours_first, overall, shared
+from eval.report.measures import Measure, Value, measures, of_span, ours_first, overall, shared
 from eval.report.page import losses, write_page
 from eval.robustness import Row, read_rows, run
 from eval.robustness.runner import span_of
@@ -93,8 +93,9 @@ def publish(
         page = write_page(out, title="Watermarks on video, compared", sample=Video(path=sample, id="A made scene"),
                           span=span)
     say(f"wrote {page}")
-    quality = quality_by_method(read_quality(out, rows[0].span)) if quality_path(out).exists() else {}
-    for path, text in zip(PAGES, (full_table(rows, quality, page), short_table(rows, quality)), strict=True):
+    quality = read_quality(out, rows[0].span)
+    texts = full_table(rows, quality, page), short_table(rows, quality_by_method(quality))
+    for path, text in zip(PAGES, texts, strict=True):
         insert(path, text)
         say(f"put the table into {path}")
     seal = out.with_name(SEAL_ROWS)
@@ -144,17 +145,17 @@ def _conditions(rows: Sequence[Row]) -> str:
     )
 
 
-def full_table(rows: Sequence[Row], quality: dict[str, dict[str, Value]], page: Path) -> str:
-    """Losses first, then each attack, then what others have published."""
-    found, totals = measures(rows), overall(shared(rows))
+def full_table(rows: Sequence[Row], quality: Sequence[dict[str, str]], page: Path) -> str:
+    """Losses first, then each attack, then what others have published. ``quality``: the rows of a quality run."""
+    found = measures(rows)
     parts = [
-        short_table(rows, quality),
+        short_table(rows, quality_by_method(quality)),
         "",
         f"The page with plots and pictures: [{page.name}](results/{page.name}).",
         "",
     ]
     parts += _losses(found)
-    parts += _matched(totals, quality)
+    parts += _matched(shared(rows), quality)
     parts += _attacks(found)
     parts += _published(found)
     return "\n".join(parts)
@@ -172,10 +173,10 @@ def _losses(found: Sequence[Measure]) -> list[str]:
     return [*lines, ""]
 
 
-def _matched(totals: Sequence[Overall], quality: dict[str, dict[str, Value]]) -> list[str]:
+def _matched(rows: Sequence[Row], quality: Sequence[dict[str, str]]) -> list[str]:
     lines = []
     for axis, unit in (("jod_fhd", "ColorVideoVDP (JOD)"), ("rgb_psnr", "PSNR of RGB (dB)")):
-        found = matches(totals, quality, axis)  # type: ignore[arg-type]
+        found = matches(rows, quality, axis)  # type: ignore[arg-type]
         if found:
             lines += [
                 f"### At the same {unit}\n",
@@ -183,13 +184,10 @@ def _matched(totals: Sequence[Overall], quality: dict[str, dict[str, Value]]) ->
                 "|---|---|---|---|---|---|---|",
             ]
         for one in found:
-            ours = (
-                f"{100 * one.our_present:.0f} % | {100 * one.our_exact:.0f} %"
-                if one.our_present is not None and one.our_exact is not None
-                else " | "
-            )
+            values = (one.present, one.exact, one.our_present, one.our_exact)
+            shares = ["" if value is None else _percent(value) for value in values]
             lines.append(
-                f"| {one.method} | {one.quality:.2f} | {100 * one.present:.0f} % | {100 * one.exact:.0f} % | {ours} | "
+                f"| {one.method} | {one.quality:.2f} | {' | '.join(shares)} | "
                 f"{one.ours or 'not at all: more visible in every strength that was run'} |"
             )
         lines.append("")

@@ -25,8 +25,8 @@ from eval.quality.running import COLUMNS as QUALITY_COLUMNS
 from eval.report import plots
 from eval.report.commands import compare, report
 from eval.report.compare import changes, compared, sign_test, worse_first
-from eval.report.matched import matches, quality_by_method
-from eval.report.measures import Overall, Value, measures, of_span, overall, shared
+from eval.report.matched import Match, matches, quality_by_method
+from eval.report.measures import measures, of_span, overall, shared
 from eval.report.page import losses, worst, write_page
 from eval.report.publish import full_table, insert, protocol_table, short_table
 from eval.robustness import Row
@@ -268,22 +268,25 @@ def test_quality_is_of_the_clips_that_all_have() -> None:
     assert quality_by_method([]) == {}
 
 
-def total(method: str, present: float) -> Overall:
-    value = Value(value=present, low=present, high=present)
-    (blank,) = overall([found("a", method="lattice.balanced")])
-    return replace(blank, method=method, present=value, exact=value)
+def shares(method: str, by_clip: dict[str, int]) -> list[Row]:
+    """Rows of which so many of ten are found, by clip."""
+    names = [f"made.{number}" for number in range(10)]
+    return [
+        found(clip, name, method) if place < hits else row(clip, name, method)
+        for clip, hits in by_clip.items()
+        for place, name in enumerate(names)
+    ]
 
 
 def test_matching_is_by_straight_lines_between_our_strengths() -> None:
-    totals = [total("lattice.invisible", 0.5), total("lattice.strong", 0.9), total("dwtDct", 0.1)]
+    rows = shares("lattice.invisible", {"a": 5}) + shares("lattice.strong", {"a": 9}) + shares("dwtDct", {"a": 1})
     level = {"lattice.invisible": 9.9, "lattice.strong": 9.5, "dwtDct": 9.6}
 
     def at(other: float) -> tuple[str | None, float | None]:
-        values = level | {"dwtDct": other}
-        quality = {name: {"jod_fhd": Value(value=value, low=0, high=0)} for name, value in values.items()}
-        (match,) = matches(totals, quality, "jod_fhd")
-        assert (match.method, match.present) == ("dwtDct", 0.1)
-        return match.ours, match.our_present
+        quality = [quality_row("a", name, jod_fhd=str(jod)) for name, jod in (level | {"dwtDct": other}).items()]
+        (match,) = matches(rows, quality, "jod_fhd")
+        assert (match.method, match.present.value) == ("dwtDct", 0.1)
+        return match.ours, match.our_present and match.our_present.value
 
     assert at(9.6) == ("between our strengths", pytest.approx(0.8))
     assert at(9.95) == (None, None)
@@ -291,6 +294,36 @@ def test_matching_is_by_straight_lines_between_our_strengths() -> None:
     assert said is not None
     assert said.startswith("lattice.strong")
     assert present == 0.9
+
+
+def test_what_is_matched_has_an_interval_by_clip() -> None:
+    hits = {"a": 5, "b": 6, "c": 7, "d": 8, "e": 9, "f": 10}
+    rows = shares("lattice.invisible", hits) + shares("lattice.strong", dict.fromkeys(hits, 10))
+    rows += shares("dwtDct", dict.fromkeys(hits, 0))
+
+    def matched(spread: float) -> Match:
+        """Ours found at the other's quality, which differs from clip to clip by so much."""
+        quality = [
+            quality_row(clip, name, jod_fhd=str(jod))
+            for place, clip in enumerate(hits)
+            for name, jod in (
+                ("lattice.invisible", 9.9), ("lattice.strong", 9.5), ("dwtDct", 9.7 + spread * (2.5 - place)),
+            )
+        ]  # fmt: skip
+        (match,) = matches(rows, quality, "jod_fhd")
+        return match
+
+    still, moving = matched(0), matched(0.06)
+    (total,) = [one for one in overall(rows) if one.method == "dwtDct"]
+    assert still.present == total.present  # of a mean the jackknife is what the mean has
+    assert (still.present.low, still.present.high) == wilson(0, 6)
+    assert still.our_present is not None
+    assert moving.our_present is not None
+    assert (still.our_present.value, moving.our_present.value) == pytest.approx((0.875, 0.875))
+    # Half-way, so half of our weaker strength's shares: the same deviations from their mean, halved.
+    halved = of_shares([0.5 + hit / 20 for hit in hits.values()])
+    assert (still.our_present.low, still.our_present.high) == pytest.approx(halved)
+    assert moving.our_present.high - moving.our_present.low > halved[1] - halved[0]
 
 
 # --- the page ---
@@ -381,7 +414,10 @@ def test_json_and_csv_stand_beside_the_page(page: Path) -> None:
     document = json.loads(page.with_suffix(".json").read_text())
     assert document["schema"] == "genwm.eval/1"
     assert {one["method"] for one in document["overall"]} == {"lattice.balanced", "dwtDct", "lattice.strong"}
-    assert document["matched"]["jod_fhd"][0]["method"] == "dwtDct"
+    (match,) = document["matched"]["jod_fhd"]
+    assert match["method"] == "dwtDct"
+    assert match["our_present_low"] < match["our_present"] <= match["our_present_high"]
+    assert "how lattice was matched" in page.read_text(encoding="utf-8")
     assert document["quality"]["dwtDct"]["jod_fhd"]["value"] == 9.6
     head, *lines = page.with_suffix(".measures.csv").read_text().splitlines()
     assert head.startswith("method,attack,kind,forges,clips,errors,present,present_low,present_high")
@@ -592,7 +628,7 @@ def test_tables_are_put_between_their_marks(rows: list[Row], tmp_path: Path) -> 
 
 
 def test_the_full_table_begins_with_what_ours_loses(rows: list[Row], tmp_path: Path) -> None:
-    text = full_table(rows, {}, tmp_path / "run.html")
+    text = full_table(rows, [], tmp_path / "run.html")
     assert text.index("### Where ours is behind") < text.index("### Attack by attack")
     assert "| h264.crf40 | bit accuracy | 0.83 | 0.98 | Video Seal, Video Seal's" in text
     assert "| h264.crf40 | 67 [21, 94] / 67; 0.83 | 0 [0, 56] / 0; 0.50 |" in text

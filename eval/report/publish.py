@@ -18,7 +18,7 @@ from eval.report.measures import Measure, Value, measures, of_span, ours_first, 
 from eval.report.page import losses, write_page
 from eval.robustness import Row, read_rows, run
 from eval.robustness.runner import span_of
-from eval.robustness.summary import said
+from eval.robustness.summary import said, versions_said
 from eval.tables import put, writing
 from genwm.commands.telling import say
 from genwm.errors import OutputError
@@ -87,6 +87,8 @@ def publish(
         listed = [video for video in list_videos(videos) if video.id in measured]
         measure_beside(out, listed, rows, lines=lines, processes=processes)
     rows = ours_first(of_span(read_rows(out), span))
+    if mixed := versions_said(rows):
+        say(mixed)
     with tempfile.TemporaryDirectory() as folder:
         sample = Path(folder) / "scene.mp4"
         write_video(sample, scene(854, 480, 12, seed=1), fps=24, crf=14, preset="veryfast", threads=1)
@@ -141,8 +143,8 @@ def _conditions(rows: Sequence[Row]) -> str:
     return (
         f"Means over {len(attacks)} attacks on {len(clips)} clips, {spans}, with 95 % intervals by clip; found at a "
         "false-positive rate of 10^-6. The other methods have no decision of their own and are granted one that knows "
-        "the message; they give a message whatever they read."
-    )
+        f"the message; they give a message whatever they read. {versions_said(common)}"
+    ).strip()
 
 
 def full_table(rows: Sequence[Row], quality: Sequence[dict[str, str]], page: Path) -> str:
@@ -247,7 +249,7 @@ def protocol_table(rows: Sequence[Row]) -> str:
     lines = [
         f"{found[0].method} on {len(clips)} clips, {spans}: found at a false-positive rate of 10^-6 and exact message, "
         "in clips; mean bit accuracy, where an unread message counts as .5. Beside it the mean bit accuracies that "
-        "others have published, on their own clips.\n",
+        f"others have published, on their own clips. {versions_said(rows)}".strip() + "\n",
         "| attack | found | exact | bit accuracy | " + " | ".join(heads) + " |",
         "|---" * (4 + len(others)) + "|",
     ]

@@ -165,13 +165,13 @@ def said(span: str) -> str:
 
 
 def versions_said(rows: Iterable[Row]) -> str:
-    """What the summary says where rows come from several versions of genwm, '' where they come from one: a table that
-    grew over changes is no measurement of the code as it is."""
+    """What summaries and pages say where rows come from several versions of genwm, '' where they come from one: a table
+    that grew over changes is no measurement of the code as it is."""
     counted = Counter(row.versions.partition(";")[0] or "unknown" for row in rows)
     if len(counted) < 2:
         return ""
     listed = ", ".join(f"{version}: {count}" for version, count in counted.most_common())
-    return f"\nRows by {len(counted)} versions of the code: {listed}.\n"
+    return f"Rows by {len(counted)} versions of the code: {listed}."
 
 
 def markdown(cells: Sequence[Cell]) -> str:

@@ -28,7 +28,7 @@ from eval.report.compare import changes, compared, sign_test, worse_first
 from eval.report.matched import Match, matches, quality_by_method
 from eval.report.measures import measures, of_span, overall, shared
 from eval.report.page import losses, worst, write_page
-from eval.report.publish import full_table, insert, protocol_table, short_table
+from eval.report.publish import full_table, insert, protocol_table, publish, short_table
 from eval.robustness import Row
 from eval.robustness.table import append_row, prepare
 from eval.tables import append
@@ -625,6 +625,38 @@ def test_tables_are_put_between_their_marks(rows: list[Row], tmp_path: Path) -> 
     page.write_text("no marks")
     with pytest.raises(OutputError, match="comparison: begin"):
         insert(page, "text")
+
+
+def test_rows_by_several_versions_are_told_of_wherever_they_are_summed_up(rows: list[Row], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pages are not tested: they need the extra 'report'")
+    pytest.importorskip("jinja2", reason="pages are not tested: they need the extra 'report'")
+    mixed = [replace(one, versions="genwm 0.2.0; av 18") if one.clip == "a.mp4" else one for one in rows]
+    sentence = "Rows by 2 versions of the code: genwm 0.1.0: 24, genwm 0.2.0: 12."
+    ours = [one for one in mixed if one.watermark == "lattice"]
+    for has, (either, table) in ((False, (rows, rows)), (True, (mixed, ours))):
+        page = write_page(write(tmp_path / f"{has}.csv", list(either)))
+        assert (sentence in page.read_text(encoding="utf-8")) is has
+        assert (sentence in short_table(either, {})) is has
+        assert ("Rows by 2 versions" in protocol_table(table[:1] + table[-1:])) is has
+
+
+def test_publishing_says_that_rows_are_of_several_versions(
+    rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="pages are not tested: they need the extra 'report'")
+    pytest.importorskip("jinja2", reason="pages are not tested: they need the extra 'report'")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/evaluation.md"):
+        (tmp_path / name).write_text("<!-- comparison: begin -->\n<!-- comparison: end -->\n")
+    write(tmp_path / "run.csv", [rows[0], replace(rows[1], versions="genwm 0.2.0"), replace(rows[0], span="9f")])
+    refused = CliRunner().invoke(publish, ["--no-run", "--out", "run.csv"])
+    assert (refused.exit_code, refused.stderr[:47]) == (2, "error[bad-input]: Expected rows of one span, go")
+    done = CliRunner().invoke(publish, ["--no-run", "--out", "run.csv", "--span", "24f"])
+    assert done.exit_code == 0, done.output
+    sentence = "Rows by 2 versions of the code: genwm 0.1.0: 1, genwm 0.2.0: 1."
+    assert sentence in done.stderr
+    assert all(sentence in (tmp_path / name).read_text() for name in ("run.html", "README.md", "docs/evaluation.md"))
 
 
 def test_the_full_table_begins_with_what_ours_loses(rows: list[Row], tmp_path: Path) -> None:

@@ -138,9 +138,11 @@ def failure(error: Exception, *, limit: int | None = None) -> tuple[str, str]:
     return "internal", one_line(f"{type(error).__name__}: {error}")[:limit]
 
 
-#: What decides how a clip is marked, and how a mark is read: modules and folders of them.
-_MARK = ("genwm/payload.py", "genwm/marking.py", "genwm/lattice/embed.py", "genwm/lattice/tile.py")
-_READER = ("genwm/payload.py", "genwm/lattice", "detectors/watermark.py")
+#: What decides how a clip is marked, and how a mark is read: modules and folders of them. Both decode frames and draw
+#: patterns from keys.
+_BOTH = ("genwm/payload.py", "genwm/keys.py", "genwm/video")
+_MARK = (*_BOTH, "genwm/marking.py", "genwm/lattice/embed.py", "genwm/lattice/tile.py")
+_READER = (*_BOTH, "genwm/lattice", "detectors/watermark.py")
 
 
 @cache
@@ -148,7 +150,7 @@ def versions(*packages: str) -> str:
     """The versions of genwm and of those packages that are installed; ``python`` is the interpreter's.
 
     Beside genwm's stand digests of the code that marks and of the code that reads: rows of one table may be years, or
-    an afternoon, of changes apart.
+    an afternoon, of changes apart. Rows whose digests were of less of the code count as of an earlier version.
     """
     found = [f"genwm {__version__} (mark {_digest(_MARK)}, reader {_digest(_READER)})"]
     for name in packages:

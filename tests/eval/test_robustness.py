@@ -483,6 +483,19 @@ def test_presets_that_contradict_each_other_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rows_of_an_earlier_version_are_kept_and_told_of(videos: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "out.csv", tmp_path / "log"
+    rows = measure(videos, out, attacks=TWO[:1])
+    old = [replace(one, versions="genwm 0.1.0 (mark 0, reader 0); av 1") for one in rows]
+    tables.rewrite(out, COLUMNS, (asdict(one).values() for one in old))
+    again = measure(videos, out, Toy(log=log))
+    assert [one for one in again if one.attack == TWO[0]] == old
+    assert len(log.read_text().split()) == 3
+    said = versions_said(again)
+    assert "2 versions of the code" in said
+    assert "genwm 0.1.0 (mark 0, reader 0): 3" in said
+
+
 def test_rows_by_several_versions_are_told_of() -> None:
     old = [row(clip=name, versions="genwm 1 (mark a, reader b); av 18") for name in "ab"]
     new = row(clip="c", versions="genwm 1 (mark a, reader c); av 18")

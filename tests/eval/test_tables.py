@@ -140,6 +140,39 @@ def test_versions_name_what_is_installed() -> None:
     assert [one.split()[0] for one in found] == ["genwm", "python", "numpy"]
 
 
+@pytest.mark.parametrize(
+    ("module", "changed"),
+    [
+        ("genwm/video/reading.py", "both"),
+        ("genwm/video/pixels.py", "both"),
+        ("genwm/keys.py", "both"),
+        ("genwm/payload.py", "both"),
+        ("genwm/lattice/embed.py", "both"),
+        ("genwm/marking.py", "mark"),
+        ("detectors/watermark.py", "reader"),
+        ("genwm/cli.py", "none"),
+    ],
+)
+def test_versions_tell_what_frames_and_keys_are_made_by(
+    module: str, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digests() -> list[str]:
+        tables._digest.cache_clear()
+        return [tables._digest(tables._MARK), tables._digest(tables._READER)]
+
+    before, real = digests(), Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **how: "x = 2" if path.as_posix().endswith(module) else real(path, **how)
+    )
+    try:
+        mark, reader = (one != other for one, other in zip(before, digests(), strict=True))
+    finally:
+        tables._digest.cache_clear()
+    assert (mark, reader) == {"both": (True, True), "mark": (True, False), "reader": (False, True)}.get(
+        changed, (False, False)
+    )
+
+
 def test_versions_tell_one_reader_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its code: comments and layout say nothing."""
     def digest(text: str) -> str:

@@ -44,13 +44,15 @@ _Candidates = dict[int, list[Candidate]]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look of the detector: the evidence that it has so far, whether the whole search runs on it, and the displayed
-    width and height of the picture."""
+    """One look of the detector: the evidence that it has so far, whether the whole search runs on it, the displayed
+    width and height of the picture, and whether the look is taken only where the key frames ``glimpsed`` something,
+    only where they did not, or always (None)."""
 
     evidence: tuple[Evidence, ...]
     spectrum: Spectrum
     thorough: bool
     size: tuple[int, int]
+    glimpsed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,28 +125,44 @@ def random_key(video: Video, number: int, seed: int) -> Key:
 
 
 def looks_of(path: str | os.PathLike[str], *, max_frames: int, threads: int = 1) -> list[Look]:
-    """The looks that ``read_watermark`` takes at an unmarked file: key frames, a first stretch, all the evidence."""
+    """The looks that ``read_watermark`` takes at an unmarked file: key frames, a first stretch, all the evidence.
+
+    The look at the first stretch ends its last group early. Where that groups all frames in another way than without
+    it, the last look is there twice: for keys that are looked up in the first stretch, and for the others.
+    """
     info = probe(path)
     looks: list[Look] = []
 
-    def look(evidence: Sequence[Evidence], *, thorough: bool = False) -> None:
+    def look(evidence: Sequence[Evidence], *, thorough: bool = False, glimpsed: bool | None = None) -> None:
+        evidence = of_one_size(evidence)
         if evidence:
             looks.append(Look(tuple(evidence), transform(reduce(add, evidence)), thorough,
-                              (info.width, info.height)))
+                              (info.width, info.height), glimpsed))  # fmt: skip
 
     if not info.is_still:
         keyed = reader.key_collector()
         for frame in reader.key_frames(path, info, threads, min(reader.KEY_FRAMES, max_frames), []):
             keyed.add(frame)
         look(keyed.take())
-    collected, evidence = reader.collector(info, max_frames), []
+    through, paused = reader.collector(info, max_frames), reader.collector(info, max_frames)
+    parted: list[Evidence] = []
     for number, frame in enumerate(reader.stretches(path, info, threads, max_frames, []), start=1):
-        collected.add(frame)
+        through.add(frame)
+        paused.add(frame)
         if number == reader.FIRST_LOOK_FRAMES:
-            evidence = collected.take()
-            look(evidence)
-    look(of_one_size([*evidence, *collected.take()]), thorough=True)
+            parted = paused.take()
+            look(parted, glimpsed=True)
+    whole, parted = through.take(), [*parted, *paused.take()]
+    if _groups(whole) == _groups(parted):
+        look(whole, thorough=True)
+    else:
+        look(parted, thorough=True, glimpsed=True)
+        look(whole, thorough=True, glimpsed=False)
     return looks
+
+
+def _groups(evidence: Sequence[Evidence]) -> list[tuple[int, float, float]]:
+    return [(one.frames, one.start_s, one.stop_s) for one in evidence]
 
 
 def try_keys(
@@ -158,39 +176,54 @@ def try_keys(
         batch = keys[start : start + BATCH]
         searched = min(max(search_keys - start, 0), len(batch))
         signs = pilots.pilot_keys(batch)
-        known = [_by_key(geometry.uncropped(look.spectrum, signs, squeezes=look.thorough)) for look in looks]
-        crops: _Candidates = {}
-        warps: _Candidates = {}
-        zooms: dict[int, list[tuple[Candidate, Callable[[], Projection]]]] = {}
-        if searched:
-            last, few = looks[-1], signs[:searched]
-            crops = _by_key([*geometry.cut(last.spectrum, few, last.size),
-                             *geometry.cropped(last.spectrum, few, last.size)])
-            warps = _by_key(geometry.warped(last.spectrum, few))
-            for candidate, projection in zoomed(last.evidence, few):
-                zooms.setdefault(candidate.key, []).append((replace(candidate, key=0), projection))
-        for number, key in enumerate(batch):
-            whole = number < searched
-            search = reader.Search([key], [signs[number]], looks[-1].size)
-            candidates: list[Candidate] = []
-            for place, (look, found) in enumerate(zip(looks, known, strict=True)):
-                if place and not look.thorough and not search.glimpsed:
-                    continue
-                still = partial(project_candidate, look.spectrum)
-                candidates = list(found[number])
-                if search.weigh(candidates, still, looks=reader.looks_counted(look.thorough)):
-                    break
-                if look.thorough and whole:
-                    moving = zooms.get(number, [])
-                    projections = {id(candidate): make for candidate, make in moving}
-                    zoom_candidates = [candidate for candidate, _ in moving]
-                    candidates += crops.get(number, []) + warps.get(number, []) + zoom_candidates
-                    _ = (
-                        search.weigh(crops.get(number, []), still)
-                        or search.weigh(warps.get(number, []), still)
-                        or search.weigh(zoom_candidates, lambda item, of=projections: of[id(item)]())  # type: ignore[misc]
-                    )
-            yield _trial(start + number, "all" if whole else "known", candidates, search.best), candidates
+        searches = [reader.Search([key], [sign], looks[-1].size) for key, sign in zip(batch, signs, strict=True)]
+        tried: list[list[Candidate]] = [[] for _ in batch]
+        left = list(range(len(batch)))
+        for look in looks:
+            now = [number for number in left if look.glimpsed in (None, searches[number].glimpsed)]
+            decided = _look(look, now, searches, tried, searched)
+            left = [number for number in left if number not in decided]
+        for number, (search, candidates) in enumerate(zip(searches, tried, strict=True)):
+            level = "all" if number < searched else "known"
+            yield _trial(start + number, level, candidates, search.best), candidates
+
+
+def _look(
+    look: Look, numbers: Sequence[int], searches: Sequence[reader.Search], tried: list[list[Candidate]], searched: int
+) -> set[int]:
+    """Takes one look with the searches of those numbers, the whole search with numbers below ``searched``. Puts the
+    candidates of each into ``tried`` and returns the numbers that are decided."""
+    signs = [searches[number].signs[0] for number in numbers]
+    known = _by_key(geometry.uncropped(look.spectrum, signs, squeezes=look.thorough))
+    crops: _Candidates = {}
+    warps: _Candidates = {}
+    zooms: dict[int, list[tuple[Candidate, Callable[[], Projection]]]] = {}
+    few = [sign for number, sign in zip(numbers, signs, strict=True) if number < searched] if look.thorough else []
+    if few:
+        crops = _by_key([*geometry.cut(look.spectrum, few, look.size),
+                         *geometry.cropped(look.spectrum, few, look.size)])
+        warps = _by_key(geometry.warped(look.spectrum, few))
+        for candidate, projection in zoomed(look.evidence, few):
+            zooms.setdefault(candidate.key, []).append((replace(candidate, key=0), projection))
+    still = partial(project_candidate, look.spectrum)
+    decided: set[int] = set()
+    for place, number in enumerate(numbers):  # in ascending order, so the few come first
+        search, candidates = searches[number], list(known[place])
+        tried[number] = candidates
+        if search.weigh(candidates, still, looks=reader.looks_counted(look.thorough)):
+            decided.add(number)
+        elif place < len(few):
+            moving = zooms.get(place, [])
+            projections = {id(candidate): make for candidate, make in moving}
+            zoom_candidates = [candidate for candidate, _ in moving]
+            candidates += crops.get(place, []) + warps.get(place, []) + zoom_candidates
+            if (
+                search.weigh(crops.get(place, []), still)
+                or search.weigh(warps.get(place, []), still)
+                or search.weigh(zoom_candidates, lambda item, of=projections: of[id(item)]())  # type: ignore[misc]
+            ):
+                decided.add(number)
+    return decided
 
 
 def _by_key(candidates: Iterable[Candidate]) -> _Candidates:
@@ -242,7 +275,7 @@ def measure(video: Video, *, keys: int, search_keys: int, max_frames: int, seed:
     return replace(
         result,
         frames=sum(item.frames for item in looks[-1].evidence),
-        looks=len(looks),
+        looks=sum(look.glimpsed is not False for look in looks),
         detected=sum(trial.decision == "detected" for trial in trials),
         inconclusive=sum(trial.decision == "inconclusive" for trial in trials),
         min_log10_p=min(trial.log10_p for trial in trials),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from detectors import read_watermark
+from detectors.watermark import Search
 from eval import false_alarms as fa
 from eval import tables
 from eval.corpus import Video, list_videos
@@ -22,6 +24,7 @@ from eval.false_alarms.table import prepare, values_of, values_of_clip
 from genwm.errors import InputError, NotFoundError, OutputError
 from genwm.keys import Key
 from genwm.lattice.decision import SHARES
+from genwm.lattice.evidence import Evidence
 from genwm.marking import Mark, Marker
 from genwm.video import edit_video
 from tests.clips import make_clip
@@ -72,6 +75,47 @@ def test_keys_tried_together_give_what_each_gives_alone(videos: Path) -> None:
         ((alone, _),) = fa.try_keys(looks, [key], search_keys=0)
         assert alone.z == pytest.approx(together[number].z, abs=1e-4)
         assert alone.log10_p == pytest.approx(together[number].log10_p, abs=1e-3)
+
+
+@pytest.mark.parametrize("budget", [40, 200, 256])
+@pytest.mark.parametrize("glimpsed", [False, True])
+def test_looks_are_those_of_the_detector_whatever_its_budget(
+    budget: int, glimpsed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of 25 frames, at 200, do not end where the first look does."""
+    path = tmp_path / "long.mp4"
+    make_clip(path, width=256, height=256, frames=budget, preset="ultrafast")
+    taken: list[tuple[bool, list[int]]] = []
+
+    def look(self: Search, evidence: Sequence[Evidence], *, thorough: bool) -> bool:
+        taken.append((thorough, [one.frames for one in evidence]))
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "look", look)
+        patched.setattr(Search, "glimpsed", glimpsed)
+        read_watermark(path, keys=[Key.generate("any")], max_frames=budget)
+    looks = [look for look in fa.looks_of(path, max_frames=budget) if look.glimpsed in (None, glimpsed)]
+    assert [(look.thorough, [one.frames for one in look.evidence]) for look in looks] == taken
+    assert len(taken) == (3 if glimpsed else 2)
+
+
+def test_the_number_recorded_is_the_detectors_at_a_large_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a key that the first stretch is looked at with, and for one that it is not."""
+    path = tmp_path / "long.mp4"
+    make_clip(path, width=256, height=256, frames=200, preset="ultrafast")
+    looks = fa.looks_of(path, max_frames=200)
+    keys = [Key(f"k{number}", bytes([number]) * 32, "2026-01-01T00:00:00+00:00") for number in range(100)]
+    first = [trial.log10_p for trial, _ in fa.try_keys(looks[:1], keys, search_keys=0)]
+    likeliest, other = np.argsort(first)[[0, -1]]
+    assert first[likeliest] < first[other]
+    monkeypatch.setattr("detectors.watermark.GLIMPSE_LOG10_P", first[likeliest] + 1e-3)
+    chosen = [keys[likeliest], keys[other]]
+    for key, (trial, _) in zip(chosen, fa.try_keys(looks, chosen, search_keys=2), strict=True):
+        reading = read_watermark(path, keys=[key], max_frames=200)
+        assert (trial.log10_p, trial.decision) == (pytest.approx(reading.log10_p, abs=1e-3), reading.status)
 
 
 def test_a_mark_would_be_reported(tmp_path: Path) -> None:

@@ -182,10 +182,11 @@ def _change(method: str, attack: str, pairs: Sequence[tuple[Row, Row]]) -> Chang
 
 
 def _difference(values: Sequence[float]) -> Value:
-    """The mean of differences in [-1, 1], one a clip, with the interval of shares stretched to that. Where no clip
-    differs, both ends are 0: nothing changed, which is another thing than a change of unknown size."""
-    if not any(abs(value) > 1e-9 for value in values):
-        return Value(value=0.0, low=0.0, high=0.0)
+    """The mean of differences in [-1, 1], one a clip, with the interval of shares stretched to that. Clips that differ
+    all by the same, by nothing say, show no variance: then there is no interval, unless all is lost or won."""
+    alike = max(values) - min(values) < 1e-9
+    if alike and abs(values[0]) < 1 - 1e-9:
+        return Value(value=values[0], low=values[0], high=values[0])
     share = mean_share([(1 + value) / 2 for value in values])
     return Value(value=2 * share.value - 1, low=2 * share.low - 1, high=2 * share.high - 1)
 

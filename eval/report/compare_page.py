@@ -124,7 +124,6 @@ def write_page(out: Path, found: Comparison, made: Sequence[Setting], *, a: str,
         worse=[one for one in changed if one.worse],
         better=[one for one in changed if not one.worse],
         same=[one for one in found.changes if not one.moved and one.attack != ALL],
-        few=max((one.clips for one in found.changes), default=0) < 10,
         descriptions=attacks,
     )
     put(out, text)

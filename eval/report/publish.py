@@ -267,4 +267,6 @@ def _percent(value: Value) -> str:
 
 
 def _figure(value: Value | None, digits: int) -> str:
-    return "" if value is None else f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    if value is None or value.low == value.high:  # one clip, or all alike: no interval to speak of
+        return "" if value is None else f"{value.value:.{digits}f}"
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"

@@ -497,6 +497,27 @@ def test_a_run_that_lost_marks_is_worse(rows: list[Row]) -> None:
     assert [other.attack for other in worse_first(found_changes)] == ["combined.crf40"]
 
 
+def test_a_difference_has_the_interval_of_its_clips() -> None:
+    names = [f"{number}.mp4" for number in range(9)]
+    places = [(name, attack) for name in names for attack in ATTACKS[:2]]
+    before = [found(*place) for place in places]
+    one_lost = [row(*place) if place == ("0.mp4", ATTACKS[0]) else found(*place) for place in places]
+    each_lost = [row(*place) if place[1] == ATTACKS[0] else found(*place) for place in places]
+    by_name = {one.attack: one for one in changes(before, one_lost)}
+    one = by_name[ATTACKS[0]]
+    assert one.present.value == pytest.approx(-1 / 9)
+    assert one.present.low < -1 / 9 < 0 < one.present.high
+    assert not one.sure
+    total = {one.attack: one for one in changes(before, each_lost)}["all"]
+    assert (total.present.value, total.present.low, total.present.high, total.sure) == (-0.5, -0.5, -0.5, True)
+
+
+def test_figures_of_one_clip_are_published_without_an_interval() -> None:
+    quality = quality_by_method([quality_row("a", "lattice.balanced", jod_fhd="9.8")])
+    assert "| 9.80 |" in short_table([found("a")], quality)
+    assert "| 100 % [21, 100] |" in short_table([found("a")], quality)
+
+
 def test_a_few_clips_prove_nothing(rows: list[Row]) -> None:
     """All three clips lost theirs; a sign test gives 1 in 4."""
     (one,) = worse_first(changes(rows, broken(rows)))

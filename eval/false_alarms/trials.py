@@ -181,7 +181,7 @@ def try_keys(
         left = list(range(len(batch)))
         for look in looks:
             now = [number for number in left if look.glimpsed in (None, searches[number].glimpsed)]
-            decided = _look(look, now, searches, tried, searched)
+            decided = _look(look, now, searches, tried, searched) if now else ()
             left = [number for number in left if number not in decided]
         for number, (search, candidates) in enumerate(zip(searches, tried, strict=True)):
             level = "all" if number < searched else "known"

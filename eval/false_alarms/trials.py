@@ -23,6 +23,7 @@ from genwm.lattice.decision import HINT_LOG10_P, THRESHOLD_LOG10_P
 from genwm.lattice.decode import Projection, project_candidate
 from genwm.lattice.evidence import Evidence, of_one_size
 from genwm.lattice.geometry import Candidate
+from genwm.lattice.perspective import outline, straightened
 from genwm.lattice.spectrum import Spectrum, transform
 from genwm.lattice.zoom import zoomed
 from genwm.video import probe
@@ -198,6 +199,11 @@ def _look(
     crops: _Candidates = {}
     warps: _Candidates = {}
     zooms: dict[int, list[tuple[Candidate, Callable[[], Projection]]]] = {}
+    corners = outline(look.spectrum.evidence) if look.thorough else None
+    framed: _Candidates = {}
+    if corners is not None:
+        straight = transform(straightened(look.spectrum.evidence, corners))
+        framed = _by_key([replace(item, corners=corners) for item in geometry.uncropped(straight, signs)])
     few = [sign for number, sign in zip(numbers, signs, strict=True) if number < searched] if look.thorough else []
     if few:
         crops = _by_key([*geometry.cut(look.spectrum, few, look.size),
@@ -212,6 +218,11 @@ def _look(
         tried[number] = candidates
         if search.weigh(candidates, still, looks=reader.looks_counted(look.thorough)):
             decided.add(number)
+            continue
+        candidates += framed.get(place, [])
+        if corners is not None and search.weigh(framed.get(place, []), partial(project_candidate, straight),
+                                                looks=reader.FRAMED):  # fmt: skip
+            decided.add(number)
         elif place < len(few):
             moving = zooms.get(place, [])
             projections = {id(candidate): make for candidate, make in moving}
@@ -219,7 +230,7 @@ def _look(
             candidates += crops.get(place, []) + warps.get(place, []) + zoom_candidates
             if (
                 search.weigh(crops.get(place, []), still)
-                or search.weigh(warps.get(place, []), still)
+                or search.weigh(warps.get(place, []), still, looks=1 if corners is None else reader.WARPED_BESIDE)
                 or search.weigh(zoom_candidates, lambda item, of=projections: of[id(item)]())  # type: ignore[misc]
             ):
                 decided.add(number)

@@ -26,8 +26,8 @@ from genwm.keys import Key
 from genwm.lattice.decision import SHARES
 from genwm.lattice.evidence import Evidence
 from genwm.marking import Mark, Marker
-from genwm.video import edit_video
-from tests.clips import make_clip
+from genwm.video import edit_video, write_video
+from tests.clips import make_clip, projected, scene
 
 SMALL = {"keys": 6, "search_keys": 1, "max_frames": 40}
 
@@ -116,6 +116,19 @@ def test_the_number_recorded_is_the_detectors_at_a_large_budget(
     for key, (trial, _) in zip(chosen, fa.try_keys(looks, chosen, search_keys=2), strict=True):
         reading = read_watermark(path, keys=[key], max_frames=200)
         assert (trial.log10_p, trial.decision) == (pytest.approx(reading.log10_p, abs=1e-3), reading.status)
+
+
+def test_a_picture_in_perspective_is_searched_as_the_detector_does(tmp_path: Path) -> None:
+    path = tmp_path / "slanted.mp4"
+    write_video(path, projected(scene(640, 360, 8), [(60, 20), (600, 5), (520, 300), (30, 340)]), fps=25, crf=20)
+    looks = fa.looks_of(path, max_frames=40)
+    keys = [Key(f"k{number}", bytes([number]) * 32, "2026-01-01T00:00:00+00:00") for number in range(100)]
+    tried = [candidates for _, candidates in fa.try_keys(looks, keys, search_keys=0)]
+    straight = [min(item.log10_p for item in candidates if item.corners) for candidates in tried]
+    likeliest = keys[int(np.argmin(straight))]
+    ((trial, _),) = fa.try_keys(looks, [likeliest], search_keys=1)
+    assert trial.log10_p < -0.1
+    assert trial.log10_p == pytest.approx(read_watermark(path, keys=[likeliest], max_frames=40).log10_p, abs=1e-3)
 
 
 def test_a_mark_would_be_reported(tmp_path: Path) -> None:

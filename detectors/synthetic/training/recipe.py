@@ -43,10 +43,10 @@ class Settings:
     with ``photos``, and that is left out of the calibration therefore."""
 
     seed: int = 20261124
-    autoencoders: int = 6
-    autoencoder_steps: int = 180
-    pairs_per_base: int = 1
-    network_steps: int = 500
+    autoencoders: int = 12
+    autoencoder_steps: int = 500
+    pairs_per_base: int = 3
+    network_steps: int = 6000
     folds: int = 19
     held_for_network: str = "panda70m"
 

@@ -109,7 +109,7 @@ class Settings:
             "trust": None if self.trust is None else hashlib.sha256(Path(self.trust).read_bytes()).hexdigest(),
             "registry": None if registry is None else str(registry.resolve()),
             "timeline": self.timeline,
-            "everywhere": self.everywhere,
+            **({"everywhere": True} if self.everywhere else {}),  # scans never ask for it: theirs stay as they were
             "versions": versions(self),
         }
 

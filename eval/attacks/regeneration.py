@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,12 @@ from eval.attacks.photometry import blurred, bytes_of
 from genwm.errors import InputError
 from genwm.extras import require
 from genwm.video import Planes
+
+if TYPE_CHECKING:
+    from genwm.decoding import Layout
+
+#: Frames that an autoencoder of video regenerates at a time, at least: they fit into memory at 720 lines.
+WINDOW = 17
 
 
 def resharpened(planes: Planes, *, sigma: float, amount: float) -> Planes:
@@ -82,12 +90,12 @@ def jpeg_frames(quality: int) -> Edit:
 
 
 def autoencode(folder: str | Path) -> Edit:
-    """Encodes and decodes every frame by the image autoencoder in ``folder`` (diffusers' AutoencoderKL: config.json and
-    weights), the mean of its latent, in float32 on the CPU. Sides are cut to a multiple of 8."""
+    """Encodes and decodes the clip by the autoencoder in ``folder`` (config.json and weights of one of diffusers' whose
+    layout is known), the mean of its latent, in float32 on the CPU; one of video takes `WINDOW` frames at a time. Sides
+    are cut to a multiple of what it takes."""
 
     def edit(frames: Sequence[Planes], fps: Fraction, rng: np.random.Generator) -> tuple[Iterable[Planes], Fraction]:
-        coder = _autoencoder(str(folder))
-        return (planes_of(coder(rgb_of(frame)), frame) for frame in frames), fps
+        return _regenerated(_autoencoder(str(folder)), frames), fps
 
     return edit
 
@@ -98,20 +106,53 @@ def check_autoencoder(folder: str) -> None:
         raise InputError(f"Expected a folder with an autoencoder's config.json at {folder}, got none; give its path")
 
 
-@lru_cache(maxsize=1)
-def _autoencoder(folder: str) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """RGB uint8 ``(height, width, 3)`` -> the same, regenerated."""
-    torch, diffusers = require("torch", "generate"), require("diffusers", "generate")
-    check_autoencoder(folder)
-    model: Any = diffusers.AutoencoderKL.from_pretrained(folder, local_files_only=True).eval()
+def _regenerated(coder: _Coder, frames: Sequence[Planes]) -> Iterator[Planes]:
+    for start in range(0, len(frames), coder.length):
+        part = frames[start : start + coder.length]
+        pictures = np.stack([rgb_of(frame) for frame in part])
+        missing = coder.length - len(part)  # at the end the last frame stands still
+        made = coder(np.concatenate([pictures, np.repeat(pictures[-1:], missing, axis=0)]))
+        yield from (planes_of(picture, frame) for picture, frame in zip(made, part, strict=False))
 
-    def coder(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = (side // 8 * 8 for side in rgb.shape[:2])
-        values = torch.from_numpy(rgb[:height, :width].transpose(2, 0, 1).copy())[None].float() / 127.5 - 1
+
+@dataclass(frozen=True, slots=True)
+class _Coder:
+    """An autoencoder, called with RGB uint8 ``(length, height, width, 3)``; it gives the same, regenerated."""
+
+    model: Any
+    layout: Layout
+    length: int
+    step: int
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        import torch
+
+        height, width = (side // self.step * self.step for side in pictures.shape[1:3])
+        if not height or not width:
+            raise InputError(f"Expected pictures of at least {self.step} x {self.step} for this autoencoder, got "
+                             f"{pictures.shape[2]} x {pictures.shape[1]}; use larger clips")  # fmt: skip
+        offset, scale = (torch.tensor(each).view(3, 1, 1, 1) for each in (self.layout.offset, self.layout.scale))
+        values = torch.from_numpy(pictures[:, :height, :width].transpose(3, 0, 1, 2).copy()).float() / 255
+        values = ((values - offset) / scale)[None] if self.layout.video else ((values - offset) / scale).transpose(0, 1)
         with torch.inference_mode():
-            result = model.decode(model.encode(values).latent_dist.mode()).sample
-        levels = (result[0].clamp(-1, 1) + 1) * 127.5
-        array: NDArray[np.uint8] = levels.round().to(torch.uint8).permute(1, 2, 0).numpy()
-        return array
+            decoded = self.layout.arranged(self.model.decode(self.model.encode(values).latent_dist.mode()).sample)
+        made = (decoded[0] if self.layout.video else decoded.transpose(0, 1)) * scale + offset
+        levels: NDArray[np.uint8] = (made.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 3, 0).numpy()
+        return levels
 
-    return coder
+
+@lru_cache(maxsize=1)
+def _autoencoder(folder: str) -> _Coder:
+    torch, diffusers = require("torch", "generate"), require("diffusers", "generate")
+    del torch
+    check_autoencoder(folder)
+    from genwm.decoding import LAYOUTS
+
+    name = str(json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("_class_name"))
+    layout = LAYOUTS.get(name)
+    if layout is None or not hasattr(diffusers, name):
+        raise InputError(f"Expected one of diffusers' autoencoders in {folder}, got {name}; give another folder")
+    model: Any = getattr(diffusers, name).from_pretrained(folder, local_files_only=True).eval()
+    every = int(getattr(model, "temporal_compression_ratio", 1))
+    return _Coder(model, layout, 1 + -(-(WINDOW - 1) // every) * every if layout.video else 1,
+                  int(getattr(model, "spatial_compression_ratio", 8)))  # fmt: skip

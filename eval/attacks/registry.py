@@ -105,7 +105,7 @@ def attack_named(name: str) -> Attack:
         return edited(
             name,
             autoencode(folder),
-            f"each frame encoded and decoded by the autoencoder in {folder}",
+            f"encoded and decoded by the autoencoder in {folder}",
             kind="regeneration",
             whole_id=True,
         )

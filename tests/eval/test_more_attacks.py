@@ -30,6 +30,7 @@ from eval.attacks import (
 from eval.attacks.color import rgb_of
 from eval.attacks.extra import GRID_CRFS, GRID_CROPS
 from eval.attacks.model import Edit, chained, recoded
+from eval.attacks.regeneration import autoencode
 from genwm.errors import InputError
 from genwm.video import Planes, probe, read_planes, write_video
 from tests.clips import psnr, scene
@@ -439,6 +440,25 @@ def test_an_autoencoder_is_taken_from_a_folder(clip: Clip, tmp_path: Path) -> No
     regeneration._autoencoder.cache_clear()
     with pytest.raises(InputError, match=r"Expected a folder with an autoencoder's config\.json"):
         edited(attack.edit, clip.frames[:1])
+
+
+@pytest.mark.parametrize("count", [1, 17, 20])
+def test_an_autoencoder_of_video_regenerates_all_frames(clip: Clip, count: int) -> None:
+    pytest.importorskip("diffusers", reason="regeneration is not tested: it needs the extra 'generate'")
+    from genwm.tiny import EMBEDDED
+
+    frames = [warps.resized(clip.frames[number % len(clip.frames)], width=160, height=128) for number in range(count)]
+    shown, _ = edited(autoencode(EMBEDDED / "vae"), frames)
+    assert [frame.y.shape for frame in shown] == [(128, 128)] * count  # a multiple of 64
+    for got, frame in zip(shown, frames, strict=True):
+        assert 18 < psnr(got.y, frame.y[:, :128]) < 45
+
+
+def test_what_is_no_autoencoder_of_diffusers_is_refused(clip: Clip, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers", reason="regeneration is not tested: it needs the extra 'generate'")
+    (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    with pytest.raises(InputError, match=r"diffusers' autoencoders in .*, got UNet2DModel; give"):
+        edited(autoencode(tmp_path), clip.frames[:1])
 
 
 # --- people who can mark ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -101,37 +101,45 @@ def run(
 
     Rows that are there already are not measured again (``retry``: but those with an error are); a line torn by a kill
     is dropped; each row is on the disk before the next is written. A row that lacks a metric that is asked for is
-    measured anew, with those that it has. What goes wrong with a clip is a row with ``error``. Returns the number of
-    rows added. Raises InputError (unknown method, a file of other columns), DiskFullError, OutputError (also where the
-    rows are of another seed, another number of frames, or other clips of the same names), MissingExtraError.
+    measured anew, with those that it has; where that fails, it stays as it is, and only ``on_row`` is told. What goes
+    wrong with another clip is a row with ``error``. Returns the number of rows added. Raises InputError (unknown
+    method, a file of other columns), DiskFullError, OutputError (also where the rows are of another seed, another
+    number of frames, or other clips of the same names), MissingExtraError.
     """
     settings = settings or Settings()
     _check_names(methods, settings.metrics)
-    _require_packages(methods, settings.metrics)
     kept = [row for row in read_rows(out) if not (retry and row["error"])]
     asked = {"seed": settings.seed, "frames": settings.frames}
     check_settings(out, asked, ({"seed": row["seed"], "frames": _options(row).get("--frames")} for row in kept))
     check_clips(out, videos, ((row["clip"], row["sha256"]) for row in kept))
-    there = {tuple(row[name] for name in _IDENTITY): _metrics(row) for row in kept}
-    jobs = []
+    there = {_identity(row): _metrics(row) for row in kept}
+    good = {_identity(row) for row in kept if not row["error"]}
+    jobs, needed = [], set[str](settings.metrics)
     for video in videos:
         measured = {method: there.get(settings.identity(video.id, method), frozenset()) for method in methods}
         missing = tuple(method for method, metrics in measured.items() if not metrics >= set(settings.metrics))
         if missing:
             wanted = frozenset(settings.metrics).union(*(measured[method] for method in missing))
+            needed |= wanted
             metrics = tuple(metric for metric in METRICS if metric in wanted)
             jobs.append(partial(_measure_clip, video, missing, replace(settings, metrics=metrics)))
+    _require_packages(methods, needed)
     if out.exists() and not tables.has_columns(out, COLUMNS):
         tables.rewrite(out, COLUMNS, ([row[name] for name in COLUMNS] for row in read_rows(out)))
     tables.prepare(out, COLUMNS)
     added = 0
     for rows in finished(jobs, processes):
         for row in rows:
-            tables.append(out, [[row[name] for name in COLUMNS]])
-            added += 1
+            if not (row["error"] and _identity(row) in good):
+                tables.append(out, [[row[name] for name in COLUMNS]])
+                added += 1
             if on_row:
                 on_row(row)
     return added
+
+
+def _identity(row: Row) -> tuple[str, ...]:
+    return tuple(row[name] for name in _IDENTITY)
 
 
 def _options(row: Row) -> dict[str, str]:
@@ -282,7 +290,7 @@ def _check_names(methods: Sequence[str], metrics: Sequence[str]) -> None:
             raise InputError(f"Expected a {kind} of {', '.join(known)}, got {wrong[0]!r}; choose one")
 
 
-def _require_packages(methods: Sequence[str], metrics: Sequence[str]) -> None:
+def _require_packages(methods: Sequence[str], metrics: Collection[str]) -> None:
     """Fails at once, rather than on every clip, where a package is missing."""
     if "vmaf" in metrics:
         require("imageio_ffmpeg", "quality")
@@ -304,4 +312,4 @@ def read_rows(path: Path) -> list[Row]:
     file. Torn and damaged lines are left out. Raises InputError for a file of other columns."""
     other = InputError(f"Expected the columns of a quality run in {path}, got others; choose another file")
     rows = tables.read(path, COLUMNS, refusal=other, added=ADDED) or ()
-    return list({tuple(row[name] for name in _IDENTITY): row for row in rows}.values())
+    return list({_identity(row): row for row in rows}.values())

@@ -398,6 +398,33 @@ def test_another_metric_is_measured_on_rows_that_lack_it(
     assert run(clips, out, settings=more) == run(clips, out, settings=QUICK) == 0
 
 
+def test_a_metric_that_fails_takes_nothing_from_a_row(
+    clips: list[Video], marked: list[str], tmp_path: Path
+) -> None:
+    """MS-SSIM needs frames of 176 lines."""
+    out, told = tmp_path / "rows.csv", list[str]()
+    good = [clip for clip in clips if clip.id != "bad.mp4"]
+    run(good, out, settings=QUICK)
+    before = out.read_bytes()
+    more = replace(QUICK, metrics=("msssim",))
+    assert run(good, out, settings=more, on_row=lambda row: told.append(row["error"])) == 0
+    assert told == ["bad-input", "bad-input"]
+    assert out.read_bytes() == before
+
+
+def test_packages_of_metrics_that_a_row_has_are_needed_too(
+    clips: list[Video], marked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    with_vmaf = [row | {"command": row["command"].replace("psnr", "psnr,vmaf")} for row in read_rows(out)]
+    tables.rewrite(out, COLUMNS, ([row[name] for name in COLUMNS] for row in with_vmaf))
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(MissingExtraError):
+        run(clips, out, settings=replace(QUICK, metrics=("ssim",)))
+    assert read_rows(out) == with_vmaf
+
+
 @pytest.mark.parametrize(("changed", "said"), [({"frames": 3}, "frames 3"), ({"seed": 1}, "seed 1")])
 def test_other_frames_and_seeds_do_not_continue_a_table(
     clips: list[Video], marked: list[str], tmp_path: Path, changed: dict[str, int], said: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from eval.attacks.registry import ATTACKS
@@ -89,7 +89,8 @@ class Comparison:
 def compared(a: Iterable[Row], b: Iterable[Row]) -> Comparison:
     """The changes by method (ours first), in the registry's order of attacks, "all" first; and what has no pair.
 
-    Rows are paired by method, attack, clip and span. Two runs of one method each are paired whatever the methods are.
+    Rows are paired by method, attack, clip and span; files of one name that differ are no pair, where both runs have
+    their SHA-256. Two runs of one method each are paired whatever the methods are.
     """
     a, b = ours_first(a), ours_first(b)
     methods_a, methods_b = (list(dict.fromkeys(of(row) for row in rows)) for rows in (a, b))
@@ -102,7 +103,8 @@ def compared(a: Iterable[Row], b: Iterable[Row]) -> Comparison:
 
     before, after = ({(name(row), row.attack, row.clip, row.span): row for row in rows} for rows in (a, b))
     groups: defaultdict[tuple[str, str], list[tuple[Row, Row]]] = defaultdict(list)
-    both = [key for key in before if key in after]
+    both = [key for key, row in before.items() if key in after and _one_clip(row, after[key])]
+    paired = set(both)
     for key in both:
         groups[(key[0], key[1])].append((before[key], after[key]))
         if not _forges(key[1]):
@@ -112,7 +114,7 @@ def compared(a: Iterable[Row], b: Iterable[Row]) -> Comparison:
     order = sorted(groups, key=lambda key: (methods.index(key[0]), places.get(key[1], len(places)), key[1]))
     return Comparison(
         changes=tuple(_change(method, attack, groups[(method, attack)]) for method, attack in order),
-        only=(*_only("A", before, after), *_only("B", after, before)),
+        only=(*_only("A", before, paired), *_only("B", after, paired)),
         renamed=renamed,
         pairs=len(both),
     )
@@ -128,10 +130,14 @@ def worse_first(found: Iterable[Change]) -> list[Change]:
     return sorted((one for one in found if one.worse and one.attack != ALL), key=lambda one: (not one.sure, one.gain))
 
 
-def _only(run: str, mine: Mapping[Pairing, Row], other: Mapping[Pairing, Row]) -> list[Only]:
+def _one_clip(x: Row, y: Row) -> bool:
+    return x.sha256 == y.sha256 or not (x.sha256 and y.sha256)
+
+
+def _only(run: str, mine: Mapping[Pairing, Row], paired: Set[Pairing]) -> list[Only]:
     left: defaultdict[str, list[Row]] = defaultdict(list)
     for key, row in mine.items():
-        if key not in other:
+        if key not in paired:
             left[of(row)].append(row)
     return [
         Only(

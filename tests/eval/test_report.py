@@ -562,6 +562,15 @@ def test_runs_of_one_method_each_are_set_against_each_other() -> None:
     assert (mixed.renamed, mixed.changes, len(mixed.only)) == (None, (), 3)
 
 
+def test_two_files_of_one_name_are_no_pair() -> None:
+    before = [found("a", sha256="1"), found("b", sha256="2"), found("c", sha256="")]
+    after = [row("a", sha256="1"), row("b", sha256="3"), row("c", sha256="4")]
+    both = compared(before, after)
+    assert both.pairs == 2
+    assert {one.clips for one in both.changes} == {2}
+    assert [(one.run, one.clips) for one in both.only] == [("A", ("b",)), ("B", ("b",))]
+
+
 def test_only_shared_clips_are_compared(rows: list[Row], tmp_path: Path) -> None:
     a, b = write(tmp_path / "a.csv", rows), write(tmp_path / "b.csv", [one for one in rows if one.clip == "a.mp4"])
     result = CliRunner().invoke(compare, [str(a), str(b), "--json", "--out", str(tmp_path / "changes.md")])

@@ -79,10 +79,18 @@ def _clips_path(rows: Path) -> Path:
 def prepare(rows: Path, clips: Path, settings: dict[str, int], videos: Sequence[Video] = ()) -> list[ClipResult]:
     """Makes the tables, or takes out what a kill has left unfinished; returns the clips that are done.
 
-    A clip without rows is not: a checkout has the table of the clips, but not that of the rows, which is too large.
+    A clip without rows is not: a checkout has the table of the clips, but not that of the rows, which is too large. Nor
+    is one that ended in an error and is another file by now: there is nothing of the first that it could be mixed with.
     """
     there = {line["clip"] for line in _read_rows(rows) or ()}
-    done = [result for result in _read_clips(clips) or [] if result.error or result.clip in there]
+    listed = {video.id: video for video in videos}
+
+    def mended(result: ClipResult) -> bool:
+        video = listed.get(result.clip)
+        return bool(result.sha256 and video and video.content not in ("", result.sha256))
+
+    done = [result for result in _read_clips(clips) or []
+            if (not mended(result) if result.error else result.clip in there)]  # fmt: skip
     check_settings(clips, settings, map(asdict, done))
     check_clips(clips, videos, ((result.clip, result.sha256) for result in done))
     names = {result.clip for result in done}

@@ -248,6 +248,8 @@ def _by_key(candidates: Iterable[Candidate]) -> _Candidates:
 def _trial(number: int, level: str, candidates: Sequence[Candidate], best: reader.Finding) -> Trial:
     z: dict[str, float] = {}
     for candidate in candidates:
+        if candidate.corners:
+            continue  # a search of its own beside the family's claimed tests: only the decision counts it
         z[candidate.family.name] = max(candidate.z, z.get(candidate.family.name, -math.inf))
     families = {candidate.family.name: candidate.family for candidate in candidates}
     decision = (

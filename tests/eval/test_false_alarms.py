@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,9 @@ def test_a_picture_in_perspective_is_searched_as_the_detector_does(tmp_path: Pat
     ((trial, _),) = fa.try_keys(looks, [likeliest], search_keys=1)
     assert trial.log10_p < -0.1
     assert trial.log10_p == pytest.approx(read_watermark(path, keys=[likeliest], max_frames=40).log10_p, abs=1e-3)
+    ((known, candidates),) = fa.try_keys(looks, [likeliest], search_keys=0)
+    unmoved = [item for item in candidates if not item.corners]
+    assert known.z == {name: max(item.z for item in unmoved if item.family.name == name) for name in known.z}
 
 
 def test_a_mark_would_be_reported(tmp_path: Path) -> None:
@@ -193,6 +197,18 @@ def test_another_clip_of_the_same_name_is_refused(videos: Path, table: Path, tmp
     with pytest.raises(OutputError, match=r"^Expected the clip 1\.mp4 that .* was measured on"):
         fa.run(tmp_path, table, **SMALL)
     assert table.read_bytes() == before
+
+
+def test_a_clip_that_was_mended_is_measured(videos: Path, table: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "mended", tmp_path / "fa.csv"
+    shutil.copytree(videos, folder)
+    (folder / "broken.mp4").write_bytes((videos / "1.mp4").read_bytes())
+    for path in (table, table.with_suffix(".clips.csv")):
+        shutil.copy(path, out.with_name(path.name))
+    measured: list[str] = []
+    clips = fa.run(folder, out, **SMALL, progress=lambda *it: measured.append(it[2].clip))
+    assert measured == ["broken.mp4"]
+    assert {one.clip: one.error for one in clips} == {"1.mp4": "", "2.mp4": "", "broken.mp4": ""}
 
 
 def test_a_table_of_clips_without_hashes_goes_on(videos: Path, table: Path, tmp_path: Path) -> None:

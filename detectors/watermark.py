@@ -251,9 +251,11 @@ def read_watermark(
         if not decided:
             evidence += collected.take()
             decided = search.look(evidence, thorough=True)
-    finding = search.best
+    finding, looks = search.best, EARLY_LOOK / search.share  # the strictest look
     if everywhere and not info.is_still and finding.log10_p > THRESHOLD_LOG10_P:
-        finding = min(finding, _elsewhere(source, search, info, threads, warnings), key=lambda each: each.log10_p)
+        other, other_looks = _elsewhere(source, search, info, threads, warnings)
+        if other.log10_p < finding.log10_p:
+            finding, looks = other, other_looks
     status: Status = (
         "detected" if finding.log10_p <= THRESHOLD_LOG10_P
         else "inconclusive" if finding.log10_p <= HINT_LOG10_P
@@ -265,7 +267,7 @@ def read_watermark(
     segments: tuple[Segment, ...] = ()
     if timeline:
         segments = timeline_of(
-            source, keys=keys, found=Grid(found, finding.payload, EARLY_LOOK) if found else None,  # the stricter
+            source, keys=keys, found=Grid(found, finding.payload, looks) if found else None,
             look=partial(_look_again, source, search, info, threads), threads=threads,
         )
     total = time.perf_counter() - started
@@ -283,8 +285,10 @@ def read_watermark(
     )
 
 
-def _elsewhere(source: Source, earlier: Search, info: VideoInfo, threads: int, warnings: list[str]) -> Finding:
-    """What a search of the file stretch by stretch finds first, or the best that it finds."""
+def _elsewhere(source: Source, earlier: Search, info: VideoInfo, threads: int, warnings: list[str]
+               ) -> tuple[Finding, float]:
+    """What a search of the file stretch by stretch finds first, or the best that it finds; and as one of how many looks
+    that counts."""
     every = stretches_of(0.0, info.duration_s or 0.0)
     chosen = spread_over(every, MOST_STRETCHES)
     if len(chosen) < len(every):
@@ -295,7 +299,7 @@ def _elsewhere(source: Source, earlier: Search, info: VideoInfo, threads: int, w
         best = min(best, found, key=lambda each: each.log10_p)
         if best.log10_p <= THRESHOLD_LOG10_P:
             break
-    return best
+    return best, EARLY_LOOK * len(chosen) / EVERYWHERE
 
 
 def _look_again(source: Source, earlier: Search, info: VideoInfo, threads: int, start_s: float, stop_s: float

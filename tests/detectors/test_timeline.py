@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from detectors import read_watermark
-from detectors.watermark import Segment
+from detectors.timeline import Grid
+from detectors.watermark import EARLY_LOOK, EVERYWHERE, Segment
 from genwm.keys import Key
 from genwm.video import write_video
 from tests.clips import KEY, PAYLOAD, Frames, marked, scene
@@ -76,6 +77,23 @@ def test_a_part_between_the_sampled_frames_is_searched_for(tmp_path: Path, parts
     assert (searched.status, searched.key, searched.payload) == ("detected", KEY.name, PAYLOAD)
     (part,) = searched.segments
     assert (part.start, part.stop) == (pytest.approx(6, abs=0.5), pytest.approx(9, abs=0.5))
+
+
+def test_segments_pay_for_every_stretch_that_was_searched(
+    tmp_path: Path, parts: dict[str, Frames], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.concatenate([parts[name] for name in "--A---"])
+    write_video(tmp_path / "clip.mp4", frames, fps=FPS, crf=20, preset="veryfast", gop=1000)
+    looks = list[float]()
+
+    def timeline(*_: object, found: Grid, **__: object) -> tuple[Segment, ...]:
+        looks.append(found.looks)
+        return ()
+
+    monkeypatch.setattr("detectors.watermark.timeline_of", timeline)
+    for max_frames in (16, 256):  # too few to find it with, and all
+        read_watermark(tmp_path / "clip.mp4", keys=[KEY], timeline=True, everywhere=True, max_frames=max_frames)
+    assert looks == pytest.approx([EARLY_LOOK * 4 / EVERYWHERE, EARLY_LOOK / (1 - EVERYWHERE)])  # 18 s: 4 stretches
 
 
 def test_of_a_long_file_stretches_spread_over_it_are_searched(

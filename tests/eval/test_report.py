@@ -102,6 +102,16 @@ def test_intervals_of_shares_hold_their_level_from_six_clips_on(name: str, clips
     assert coverage(of_shares, draw, truth, clips) > 0.88
 
 
+@pytest.mark.parametrize(("clips", "level"), [(6, 0.54), (20, 0.86)])
+def test_what_no_clip_of_a_sample_shows_is_in_no_interval(clips: int, level: float) -> None:
+    """As the documentation says: one clip in ten loses all."""
+
+    def draw(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+        return (rng.random(count) < 0.9) * rng.binomial(24, 0.97, count) / 24
+
+    assert coverage(of_shares, draw, 0.9 * 0.97, clips) == pytest.approx(level, abs=0.04)
+
+
 @pytest.mark.parametrize("clips", [6, 20, 100])
 def test_intervals_of_means_and_medians_hold_their_level(clips: int) -> None:
     assert 0.93 < coverage(of_mean, lambda rng, count: rng.normal(9.7, 0.1, count), 9.7, clips) < 0.97

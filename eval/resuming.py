@@ -39,3 +39,11 @@ def check_clips(out: Path, videos: Iterable[Video], known: Iterable[tuple[str, s
                 f"Expected the clip {video.id} that {out} was measured on (sha256 {min(others)}...), got another of "
                 f"that name (sha256 {video.content}...); choose another name for the table"
             )
+
+
+def mended(videos: Iterable[Video], failed: Iterable[tuple[str, str]]) -> set[str]:
+    """Clips that ended in an error and are other files by now: of these there is nothing that what comes could be mixed
+    with. ``failed``: clips and the `Video.content` that they had, '' where unknown."""
+    listed = {video.id: video for video in videos}
+    return {clip for clip, content in failed
+            if content and clip in listed and listed[clip].content not in ("", content)}  # fmt: skip

@@ -17,7 +17,7 @@ from scipy.special import log_ndtr
 from eval import tables
 from eval.corpus import Video, list_videos
 from eval.false_alarms.trials import COLUMNS, FAMILIES, ClipResult, Trial, measure
-from eval.resuming import check_clips, check_settings
+from eval.resuming import check_clips, check_settings, mended
 from eval.workers import finished
 from genwm.errors import InputError, NotFoundError, OutputError
 
@@ -80,17 +80,12 @@ def prepare(rows: Path, clips: Path, settings: dict[str, int], videos: Sequence[
     """Makes the tables, or takes out what a kill has left unfinished; returns the clips that are done.
 
     A clip without rows is not: a checkout has the table of the clips, but not that of the rows, which is too large. Nor
-    is one that ended in an error and is another file by now: there is nothing of the first that it could be mixed with.
+    is one that ended in an error and was `mended`.
     """
     there = {line["clip"] for line in _read_rows(rows) or ()}
-    listed = {video.id: video for video in videos}
-
-    def mended(result: ClipResult) -> bool:
-        video = listed.get(result.clip)
-        return bool(result.sha256 and video and video.content not in ("", result.sha256))
-
-    done = [result for result in _read_clips(clips) or []
-            if (not mended(result) if result.error else result.clip in there)]  # fmt: skip
+    known = _read_clips(clips) or []
+    again = mended(videos, ((result.clip, result.sha256) for result in known if result.error))
+    done = [result for result in known if result.clip not in again and (result.error or result.clip in there)]
     check_settings(clips, settings, map(asdict, done))
     check_clips(clips, videos, ((result.clip, result.sha256) for result in done))
     names = {result.clip for result in done}

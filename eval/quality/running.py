@@ -26,7 +26,7 @@ from eval.methods import is_foreign, method_named, methods_named
 from eval.quality.coding import bd_rate, rate_points
 from eval.quality.colorvideovdp import load_package
 from eval.quality.measures import METRICS, USUAL, Footage, Metric, measure, vmaf
-from eval.resuming import check_clips, check_settings
+from eval.resuming import check_clips, check_settings, mended
 from eval.workers import finished
 from genwm.errors import DecodeError, InputError
 from genwm.extras import require
@@ -99,16 +99,18 @@ def run(
 ) -> int:
     """Measures every method on every clip, in the order given, and appends one row each to the CSV file ``out``.
 
-    Rows that are there already are not measured again (``retry``: but those with an error are); a line torn by a kill
-    is dropped; each row is on the disk before the next is written. A row that lacks a metric that is asked for is
-    measured anew, with those that it has; where that fails, it stays as it is, and only ``on_row`` is told. What goes
-    wrong with another clip is a row with ``error``. Returns the number of rows added. Raises InputError (unknown
-    method, a file of other columns), DiskFullError, OutputError (also where the rows are of another seed, another
-    number of frames, or other clips of the same names), MissingExtraError.
+    Rows that are there already are not measured again, but for those with an error where the file is another by now, or
+    with ``retry``; a line torn by a kill is dropped; each row is on the disk before the next is written. A row that
+    lacks a metric that is asked for is measured anew, with those that it has; where that fails, it stays as it is, and
+    only ``on_row`` is told. What goes wrong with another clip is a row with ``error``. Returns the number of rows
+    added. Raises InputError (unknown method, a file of other columns), DiskFullError, OutputError (also where the rows
+    are of another seed, another number of frames, or other clips of the same names), MissingExtraError.
     """
     settings = settings or Settings()
     _check_names(methods, settings.metrics)
-    kept = [row for row in read_rows(out) if not (retry and row["error"])]
+    rows = read_rows(out)
+    again = mended(videos, ((row["clip"], row["sha256"]) for row in rows if row["error"]))
+    kept = [row for row in rows if not (row["error"] and (retry or row["clip"] in again))]
     asked = {"seed": settings.seed, "frames": settings.frames}
     check_settings(out, asked, ({"seed": row["seed"], "frames": _options(row).get("--frames")} for row in kept))
     check_clips(out, videos, ((row["clip"], row["sha256"]) for row in kept))
@@ -128,8 +130,8 @@ def run(
         tables.rewrite(out, COLUMNS, ([row[name] for name in COLUMNS] for row in read_rows(out)))
     tables.prepare(out, COLUMNS)
     added = 0
-    for rows in finished(jobs, processes):
-        for row in rows:
+    for measured_rows in finished(jobs, processes):
+        for row in measured_rows:
             if not (row["error"] and _identity(row) in good):
                 tables.append(out, [[row[name] for name in COLUMNS]])
                 added += 1

@@ -447,6 +447,16 @@ def test_another_clip_of_the_same_name_does_not_continue_a_table(
         run([Video(path=tmp_path / "one.mkv", id="one.mkv")], out, settings=QUICK)
 
 
+def test_a_clip_that_was_mended_is_measured(
+    folder: Path, clips: list[Video], marked: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    (tmp_path / "bad.mp4").write_bytes((folder / "one.mkv").read_bytes())
+    assert run([Video(path=tmp_path / "bad.mp4", id="bad.mp4")], out, settings=QUICK) == 1
+    assert {row["clip"]: row["error"] for row in read_rows(out)}["bad.mp4"] == ""
+
+
 def test_the_first_tables_go_on_and_so_do_the_published(clips: list[Video], marked: list[str], tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     run(clips, out, settings=QUICK)

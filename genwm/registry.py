@@ -55,21 +55,21 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One generation.
+    """One clip that was generated, or marked afterwards.
 
     Attributes:
         payload: 0 <= payload < 2^64.
         key_id: public id of the key, 16 hex digits.
-        model: what made it.
-        prompt_sha256: SHA-256 of the prompt, 64 hex digits.
+        model: what made it; '' where that is not known.
+        prompt_sha256: SHA-256 of the prompt, 64 hex digits; '' without one.
         file: name of the file when it was written.
         made_at: time of the entry, ISO 8601 in UTC; '' before it is added.
     """
 
     payload: int
     key_id: str
-    model: str
-    prompt_sha256: str
+    model: str = ""
+    prompt_sha256: str = ""
     file: str = ""
     made_at: str = ""
 

@@ -22,6 +22,7 @@ from genwm.text import escaped, escaped_name
 if TYPE_CHECKING:
     from genwm.marking import Mark, Marker
     from genwm.readback import Readback
+    from genwm.registry import Registry
     from genwm.video import VideoInfo, YUVFrame
 
 log = logging.getLogger("genwm.embed")
@@ -51,6 +52,8 @@ _FINER = {"jpeg": " or --quality", "webp": " or --quality"} | dict.fromkeys(
 @click.option("--quality", type=click.IntRange(1, 100), help="Quality of a JPEG or WebP [default: 95].")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--no-verify", is_flag=True, help="Do not read the mark back from the output.")
+@click.option("--register", is_flag=True, help="Enter OUT into the registry, as generate does: a scan can then tell "
+              "when its mark was copied to another clip.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record of what was written.")
 def embed(
     source: str,
@@ -64,6 +67,7 @@ def embed(
     quality: int | None,
     overwrite: bool,
     no_verify: bool,
+    register: bool,
     as_json: bool,
 ) -> None:
     """Mark the video or still image IN and write it to OUT.
@@ -78,11 +82,12 @@ def embed(
     from genwm.marking import Mark
 
     mark = Mark(key, number, strength, profile)
+    registry = _registry() if register else None
     warnings: list[str] = []
     with _progress(as_json) as progress:
         info, frames, found = mark_file(
             source, target, mark, codec=codec, crf=crf, quality=quality, overwrite=overwrite, verify=not no_verify,
-            progress=progress, warn=lambda text: warnings.append(escaped(text)),
+            registry=registry, progress=progress, warn=lambda text: warnings.append(escaped(text)),
         )  # fmt: skip
     # Pieces of damage may say the same again.
     warnings = list(dict.fromkeys(warnings))
@@ -92,7 +97,7 @@ def embed(
             "schema": SCHEMA, "path": escaped_name(info.path), "key": key.name, "key_id": key.id,
             "payload": f"{number:016x}", "strength": strength, "profile": profile, "container": info.container,
             "codec": info.codec, "width": info.width, "height": info.height, "frames": frames,
-            "verified": found is not None, "log10_p": log10_p, "warnings": warnings,
+            "verified": found is not None, "log10_p": log10_p, "registered": register, "warnings": warnings,
         }))  # fmt: skip
         return
     chosen = " (chosen at random)" if payload is None else ""
@@ -101,7 +106,16 @@ def embed(
     say(f"marked {frames} frame{'s' if frames != 1 else ''} of {source} with key {key.name}, "
         f"payload {number:016x}{chosen}, strength {strength}")
     checked = "not read back" if log10_p is None else f"read back: chance 10^{log10_p:g}"
-    say(f"wrote {info.path} ({info.codec}, {info.width}x{info.height}); {checked}")
+    say(f"wrote {info.path} ({info.codec}, {info.width}x{info.height}); {checked}{', registered' if register else ''}")
+
+
+def _registry() -> Registry:
+    """The user's, which is known to take entries. Errors: OutputError."""
+    from genwm.registry import Registry
+
+    registry = Registry()
+    registry.check()
+    return registry
 
 
 def parse_payload(text: str) -> int:
@@ -123,14 +137,16 @@ def mark_file(
     quality: int | None = None,
     overwrite: bool = False,
     verify: bool = True,
+    registry: Registry | None = None,
     progress: Callable[[float], None] | None = None,
     warn: Callable[[str], None] = log.warning,
 ) -> tuple[VideoInfo, int, Readback | None]:
     """Marks a file; returns the output's description, the frames marked, and what was read back (None if not asked).
 
-    ``progress`` is called with the fraction done, ``warn`` with a sentence for each thing that is lost. Errors: those
-    of ``genwm.video.edit_video`` and ``edit_image``; NotVerifiedError where the mark cannot be read back. Nothing is
-    left under ``target`` unless all went well.
+    The output is entered into ``registry``, if one is given, before it appears. ``progress`` is called with the
+    fraction done, ``warn`` with a sentence for each thing that is lost. Errors: those of
+    ``genwm.video.edit_video``, ``edit_image`` and the registry; NotVerifiedError where the mark cannot be read back.
+    Nothing is left under ``target`` unless all went well.
     """
     from genwm.readback import read_back
     from genwm.video import edit_image, edit_video, probe
@@ -143,12 +159,17 @@ def mark_file(
     edit = _Edit(mark)
     found: Readback | None = None
 
-    def check(info: VideoInfo) -> None:
+    def approve(info: VideoInfo) -> None:
         nonlocal found
-        found = read_back(info.path, mark.key)
-        _check(found, mark, info)
+        if verify:
+            found = read_back(info.path, mark.key)
+            _check(found, mark, info)
+        if registry is not None:
+            from genwm.registry import Entry, fingerprint_of
 
-    approve = check if verify else None
+            entry = Entry(payload=mark.payload, key_id=mark.key.id, file=escaped(os.path.basename(os.fspath(target))))
+            registry.add(entry, fingerprint_of(info.path))
+
     if still:
         info = edit_image(source, target, edit, quality=quality, overwrite=overwrite, warn=warn, approve=approve)
     else:

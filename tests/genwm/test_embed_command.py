@@ -27,6 +27,7 @@ from genwm.errors import NotVerifiedError, PayloadError
 from genwm.keys import Keyring
 from genwm.marking import Mark
 from genwm.readback import read_back
+from genwm.registry import Registry, similarity
 from genwm.video import probe, read_rgb, write_image, write_video
 from tests.clips import KEY, PAYLOAD, audio_only, make_clip, marked, psnr, scene
 
@@ -91,6 +92,39 @@ def test_still_images(tmp_path: Path, ring: Keyring, suffix: str, capsys: pytest
     assert (status, record["frames"], record["verified"]) == (0, 1, True)
     status, found, _ = run(capsys, "verify", out, "--json")
     assert (status, found["watermark"]["payload"]) == (0, HEX)
+
+
+def test_a_marked_clip_can_be_registered(
+    tmp_path: Path, clip: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outs = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
+    for out, options in zip(outs, ([], ["--register"]), strict=True):
+        status, record, _ = run(capsys, "embed", clip, out, "--payload", HEX, *options, "--json")
+        assert (status, record["registered"]) == (0, bool(options))
+    ((entry, prints),) = Registry().entries(PAYLOAD, key_id=ring.get("studio").id)
+    assert (entry.file, entry.model) == ("two.mp4", "")
+    assert similarity(prints, [rgb for _, rgb in read_rgb(outs[1])]) > 0.99
+    other = np.random.default_rng(0).integers(0, 256, (6, 90, 160, 3), dtype=np.uint8)
+    assert Registry().lookup(PAYLOAD, other).status == "transplant"
+
+
+def test_what_does_not_verify_is_not_registered(
+    tmp_path: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "in.png", np.full((64, 64, 3), 128, np.uint8))
+    status, record, _ = run(capsys, "embed", tmp_path / "in.png", tmp_path / "out.png", "--register", "--json")
+    assert (status, record["error"]["code"]) == (2, "not-verified")
+    assert len(Registry()) == 0
+
+
+def test_a_registry_that_takes_nothing_is_told_first(
+    tmp_path: Path, clip: Path, ring: Keyring, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("no registry" * 100)
+    monkeypatch.setenv("GENWM_REGISTRY", str(tmp_path / "notes.txt"))
+    status, record, _ = run(capsys, "embed", clip, tmp_path / "out.mp4", "--register", "--json")
+    assert (status, record["error"]["code"]) == (2, "bad-output")
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_sound_and_looks_are_kept(tmp_path: Path, clip: Path, ring: Keyring) -> None:

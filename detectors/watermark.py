@@ -72,6 +72,7 @@ class Reading:
         payload: the 64 bits, None where present but too weak to read.
         log10_p: base-10 logarithm of the p-value, corrected for all hypotheses, keys and looks; at most 0.
         geometry: scale, rotation, flip and aspect of the mark in the picture, None without a detection.
+        perspective: whether the picture stands in perspective; geometry is then that of the picture made straight.
         segments: marked stretches of time, filled by ``timeline=True``.
         frames_read: frames that were decoded and used.
         warnings: plain sentences.
@@ -89,6 +90,7 @@ class Reading:
     warnings: tuple[str, ...]
     timing: dict[str, float]
     info: VideoInfo
+    perspective: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,7 @@ def read_watermark(
         warnings=tuple(warnings),
         timing={"decode": total - search.seconds, "search": search.seconds, "total": total},
         info=info,
+        perspective=bool(found and found.corners),
     )
 
 

@@ -39,11 +39,15 @@ from genwm.video import Planes, VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
     from detectors.watermark import Reading
+    from genwm.lattice.geometry import Geometry
+    from genwm.registry import Finding
 
 #: Lines of an evidence picture.
 PICTURE_LINES = 240
 #: Frames that a registered clip is compared by.
 REGISTRY_FRAMES = 6
+#: Scales of the mark between which a picture shows enough of the registered one, and little else, to be compared.
+LEAST_SCALE, MOST_SCALE = 0.85, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,16 +357,33 @@ def _provenance(
             warnings.append(f"the manifest does not hold: {manifest.reason}")
     where = settings.registry_path()
     if where is not None and reading is not None and reading.payload is not None and reading.key is not None:
-        from genwm.registry import Registry
-
         key_id = next(key.id for key in settings.keys if key.name == reading.key)
-        moments, length = _spread(info.duration_s, REGISTRY_FRAMES), (info.duration_s or 0.0) * (info.fps or 0.0)
-        frames = [rgb for _, rgb in _glimpses(path, moments, threads, length)]
         try:
-            said["registry"] = Registry(where).lookup(reading.payload, frames, key_id=key_id).status
+            said["registry"] = looked_up(path, info, reading, where, key_id, threads=threads).status
         except InputError as error:
             warnings.append(f"the registry was not asked: {error}")
     return ProvenanceRecord(**said)
+
+
+def looked_up(
+    path: str | os.PathLike[str], info: VideoInfo, reading: Reading, registry: str | os.PathLike[str], key_id: str, *,
+    threads: int = 1,
+) -> Finding:  # fmt: skip
+    """What a registry file says of a clip by the payload that was read from it and by how it looks. Errors: those of
+    `genwm.registry.Registry`."""
+    from genwm.registry import Registry
+
+    assert reading.payload is not None
+    moments, length = _spread(info.duration_s, REGISTRY_FRAMES), (info.duration_s or 0.0) * (info.fps or 0.0)
+    frames = [rgb for _, rgb in _glimpses(path, moments, threads, length)]
+    distorted = reading.perspective or (reading.geometry is not None and _is_distorted(reading.geometry))
+    return Registry(registry).lookup(reading.payload, frames, key_id=key_id, distorted=distorted)
+
+
+def _is_distorted(geometry: Geometry) -> bool:
+    """Whether so much was cut off, put around or turned that pictures cannot be compared: a picture that does not look
+    like the registered clip may then be that clip all the same."""
+    return abs(geometry.rotation) > 3 or not LEAST_SCALE <= geometry.scale <= MOST_SCALE
 
 
 @contextmanager

@@ -110,12 +110,13 @@ def test_a_picture_in_perspective_is_made_straight(tmp_path: Path, clip: Frames)
     assert (reading.status, reading.key, reading.payload) == ("detected", KEY.name, PAYLOAD)
     assert reading.geometry is not None
     assert reading.geometry.scale == pytest.approx(1, abs=0.01)
+    assert reading.perspective
     assert any("perspective" in warning for warning in reading.warnings)
     (segment,) = reading.segments
     assert (segment.start, segment.payload) == (0, PAYLOAD)
     assert segment.stop == pytest.approx(len(clip) / 25, abs=0.05)
     plain = read_watermark(written(tmp_path / "plain.mp4", projected(scene(640, 360, 8), corners)), keys=[KEY])
-    assert plain.status == "not_detected"
+    assert (plain.status, plain.perspective) == ("not_detected", False)
     assert not plain.warnings
 
 

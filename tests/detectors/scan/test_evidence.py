@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("c2pa")
 
-from detectors.scan import Pool, Settings, scan
+from detectors.scan import Pool, Settings, scan, single
 from genwm import provenance
 from genwm.errors import InputError, NotFoundError
 from genwm.marking import Mark
@@ -109,3 +111,23 @@ def test_what_cannot_be_asked_is_said_at_once(tmp_path: Path, clip: Path) -> Non
         scan(clip, Settings(keys=(KEY,), registry=str(tmp_path / "broken")))
     with pytest.raises(NotFoundError, match="certificates"):
         scan(clip, Settings(keys=(KEY,), trust=str(tmp_path / "none.pem")))
+
+
+@pytest.mark.parametrize("change", [{"scale": 1.8}, {"scale": 0.7}, {"rotation": -5.0}, {"rotation": 90.0}])
+def test_what_cannot_be_compared_is_not_accused(
+    clip: Path, frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, float]
+) -> None:
+    """A crop, bars or a turn, as the mark's geometry tells them, make any picture unlike the registered one."""
+    other = Registry(tmp_path / "other.sqlite3")
+    other.add(ENTRY, fingerprint(scene(456, 256, 12, seed=9)))
+    real = single.read_watermark
+
+    def read(*args: Any, **options: Any) -> Any:
+        reading = real(*args, **options)
+        assert reading.geometry is not None
+        return replace(reading, geometry=replace(reading.geometry, **change))
+
+    monkeypatch.setattr(single, "read_watermark", read)
+    record = scan(clip, Settings(keys=(KEY,), registry=str(other.path)))
+    assert (record.provenance.registry, record.verdict) == ("unknown", "watermark_detected")
+    assert record.contradictions == ()

@@ -41,7 +41,8 @@ EDITS = (
     "h264.crf30", "h264.crf40", "combined.crf23", "crop.55+h264.crf30", "crop.30+h264.crf23", "rotate.5+h264.crf28",
     "hflip+h264.crf28", "squeeze.0.75+h264.crf28", "letterbox.0.2+h264.crf28", "resize.0.5+h264.crf30",
     "zoom.1.12+h264.crf28", "caption+h264.crf28", "grey+h264.crf28", "brightness.0.5+h264.crf28",
-    "trim.0.5s+h264.crf30",
+    "trim.0.5s+h264.crf30", "vertical.crop+h264.crf28", "border.0.08+h264.crf28", "pan.1.3+h264.crf28",
+    "perspective.0.1+h264.crf28", "chain.repost",
 )  # fmt: skip
 OTHER = "another clip"
 #: Frames of a clip, lines of its pictures, and other clips that each is compared with.

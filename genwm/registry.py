@@ -36,7 +36,13 @@ MATCH, TRANSPLANT = 0.55, 0.40
 
 _VERSION = 1
 _SIDE = 32  # of a reduced frame: 32 x 32, whatever the shape of the picture
-_SIZES = range(_SIDE, 20, -2)  # of a copy among them: down to one that was cropped to two thirds of a side
+# Rows and columns that a copy has among them: cropped to two thirds of both sides, or of one side to the shape of
+# another screen (16:9 to 1:1 keeps 18 of 32 columns, to 9:16 10).
+_SQUARES = tuple((side, side) for side in range(_SIDE, 20, -2))
+_STRIPS = tuple((_SIDE, side) for side in (28, 24, 21, 18, 16, 14, 12, 10)) + tuple(
+    (side, _SIDE) for side in (28, 24, 21, 18, 16))
+# Scales of the mark between which a crop's size is taken from it; what a smaller one shows looks like many pictures.
+_CROPPED = (1.5, 2.0)
 _FRAMES = 16  # that a fingerprint keeps
 _LOOKED_AT = 6  # frames of a copy that are compared
 _DETAIL = 2.0  # what is coarser than this many reduced pixels is taken out: shades are alike in many pictures
@@ -148,7 +154,7 @@ class Registry:
                        made_at=row[5]), np.frombuffer(row[6], np.uint8).reshape(-1, _SIDE, _SIDE)) for row in rows]
 
     def lookup(self, payload: int, frames: Frames | Sequence[Frames], *, key_id: str | None = None,
-               distorted: bool = False) -> Finding:
+               distorted: bool = False, scale: float = 1.0) -> Finding:
         """Compares a clip with the entries of the payload that was read from it.
 
         Args:
@@ -159,12 +165,14 @@ class Registry:
             distorted: whether the mark's geometry says that the clip was cut to less than two thirds of a side or
                 turned by more than 3 degrees, which the comparison does not see through: then nothing is called a
                 transplant.
+            scale: of the mark, as its geometry says: a crop to 60 % of a side shows 1.67. Up to 2 the copy is then also
+                compared at that size.
         """
         found = self.entries(payload, key_id=key_id)
         if not found:
             return Finding("unknown")
         pictures = _spread(frames, _LOOKED_AT)
-        scored = [(similarity(prints, pictures), entry) for entry, prints in found]
+        scored = [(similarity(prints, pictures, scale=scale), entry) for entry, prints in found]
         best, entry = max(scored, key=lambda pair: pair[0])
         other = best <= TRANSPLANT and not distorted
         status: Any = "match" if best >= MATCH else "transplant" if other else "unknown"
@@ -199,10 +207,11 @@ class Registry:
 
 
 def lookup(
-    payload: int, frames: Frames | Sequence[Frames], *, key_id: str | None = None, distorted: bool = False
-) -> Finding:
+    payload: int, frames: Frames | Sequence[Frames], *, key_id: str | None = None, distorted: bool = False,
+    scale: float = 1.0,
+) -> Finding:  # fmt: skip
     """:meth:`Registry.lookup` of the default registry."""
-    return Registry().lookup(payload, frames, key_id=key_id, distorted=distorted)
+    return Registry().lookup(payload, frames, key_id=key_id, distorted=distorted, scale=scale)
 
 
 # --- what a clip looks like
@@ -213,7 +222,7 @@ def fingerprint(frames: Frames | Sequence[Frames]) -> Frames:
 
     ``frames``: uint8, ``(N, H, W, 3)`` RGB or ``(N, H, W)`` luma.
     """
-    return np.stack([_reduced(_luma(frame), _SIDE) for frame in _spread(frames, _FRAMES)])
+    return np.stack([_reduced(_luma(frame)) for frame in _spread(frames, _FRAMES)])
 
 
 def fingerprint_of(path: str | os.PathLike[str]) -> Frames:
@@ -226,34 +235,48 @@ def fingerprint_of(path: str | os.PathLike[str]) -> Frames:
     every = max(1, count // (2 * _FRAMES))
     for number, planes in enumerate(read_planes(path, max_short_side=_LINES)):
         if number % every == 0:
-            kept.append(_reduced(planes.y, _SIDE))
+            kept.append(_reduced(planes.y))
     return np.stack(_spread(kept, _FRAMES))
 
 
-def similarity(prints: Frames, frames: Frames | Sequence[Frames]) -> float:
+def similarity(prints: Frames, frames: Frames | Sequence[Frames], *, scale: float = 1.0) -> float:
     """How much a clip looks like a fingerprint, or a part of it: -1 to 1, near 0 for other clips.
 
     The mean, over the clip's frames, of the largest correlation with any frame of the fingerprint, at the place and
-    size where that is largest, mirrored or not. A copy may be cropped to two thirds of a side, cut in time, squeezed
-    and compressed.
+    size where that is largest, mirrored or not. A copy may be cropped to two thirds of its sides or to another shape,
+    cut in time, squeezed and compressed.
 
     Args:
         prints: of :func:`fingerprint`.
         frames: as there.
+        scale: of the mark in the copy; one that was cropped further, to half a side at most, is compared at that size.
     """
     pictures = [_luma(frame) for frame in _spread(frames, _LOOKED_AT)]
     reference = _detail(prints)
-    straight = _correlation(reference, pictures)
-    return straight if straight >= MATCH else max(straight, _correlation(reference, [one[:, ::-1] for one in pictures]))
+    sizes = _sizes(scale)
+    straight = _correlation(reference, pictures, sizes)
+    if straight >= MATCH:
+        return straight
+    return max(straight, _correlation(reference, [one[:, ::-1] for one in pictures], sizes))
 
 
-def _correlation(reference: NDArray[np.float32], pictures: Sequence[Frames]) -> float:
+def _sizes(scale: float) -> tuple[tuple[int, int], ...]:
+    if not _CROPPED[0] < scale <= _CROPPED[1]:
+        return _SQUARES + _STRIPS
+    middle = round(_SIDE / scale)
+    return tuple((side, side) for side in (middle + 1, middle, middle - 1)) + _STRIPS
+
+
+def _correlation(
+    reference: NDArray[np.float32], pictures: Sequence[Frames], sizes: Sequence[tuple[int, int]]
+) -> float:
     best = -1.0
-    for size in _SIZES:
-        wanted = _unit(_detail(np.stack([_reduced(one, size) for one in pictures])).reshape(len(pictures), -1))
-        windows = sliding_window_view(reference, (size, size), axis=(1, 2))
+    for rows, columns in sizes:
+        reduced = np.stack([_reduced(one, rows, columns) for one in pictures])
+        wanted = _unit(_detail(reduced).reshape(len(pictures), -1))
+        windows = sliding_window_view(reference, (rows, columns), axis=(1, 2))
         count, down, across = windows.shape[:3]
-        held = _unit(windows.reshape(count * down * across, size * size))
+        held = _unit(windows.reshape(count * down * across, rows * columns))
         found = (held @ wanted.T).reshape(count, down * across, len(pictures))
         best = max(best, float(found.max(0).mean(1).max()))
     return best
@@ -292,7 +315,7 @@ def _luma(frame: Frames) -> Frames:
     return np.asarray(Image.fromarray(frame).convert("L"))
 
 
-def _reduced(luma: Frames, side: int) -> Frames:
+def _reduced(luma: Frames, rows: int = _SIDE, columns: int = _SIDE) -> Frames:
     from PIL import Image
 
-    return np.asarray(Image.fromarray(luma).resize((side, side), Image.Resampling.BOX))
+    return np.asarray(Image.fromarray(luma).resize((columns, rows), Image.Resampling.BOX))

@@ -376,8 +376,10 @@ def looked_up(
     assert reading.payload is not None
     moments, length = _spread(info.duration_s, REGISTRY_FRAMES), (info.duration_s or 0.0) * (info.fps or 0.0)
     frames = [rgb for _, rgb in _glimpses(path, moments, threads, length)]
-    distorted = reading.perspective or (reading.geometry is not None and _is_distorted(reading.geometry))
-    return Registry(registry).lookup(reading.payload, frames, key_id=key_id, distorted=distorted)
+    geometry = reading.geometry
+    assert geometry is not None
+    distorted = reading.perspective or _is_distorted(geometry)
+    return Registry(registry).lookup(reading.payload, frames, key_id=key_id, distorted=distorted, scale=geometry.scale)
 
 
 def _is_distorted(geometry: Geometry) -> bool:

@@ -37,8 +37,10 @@ def encoded(frames: Frames, crf: float = 36) -> Frames:
 @pytest.mark.parametrize(
     "copy",
     [CLIP, encoded(CLIP), CLIP[10:], CLIP[::2], CLIP[:, 30:210, 20:276], encoded(CLIP[5:, 50:222, 60:288]),
+     CLIP[:, :, 30:270], CLIP[:, :, 90:225], CLIP[:, 40:200],
      CLIP[:, :, ::-1], CLIP // 2 + 20, CLIP[:, ::2, ::3], CLIP[..., 1]],
-    ids=["itself", "compressed", "cut in time", "half its frames", "cropped", "all of it", "mirrored", "dim",
+    ids=["itself", "compressed", "cut in time", "half its frames", "cropped", "all of it", "square",
+         "upright", "wide", "mirrored", "dim",
          "squeezed", "grey"],
 )  # fmt: skip
 def test_a_copy_matches(tmp_path: Path, copy: Frames) -> None:
@@ -46,6 +48,13 @@ def test_a_copy_matches(tmp_path: Path, copy: Frames) -> None:
     assert found.status == "match"
     assert found.entry is not None
     assert (found.entry.model, found.entry.file) == ("a model", "a.mp4")
+
+
+def test_of_a_larger_crop_the_size_is_taken_from_the_mark(tmp_path: Path) -> None:
+    made, copy = recorded(tmp_path), CLIP[:, 60:192, 100:276]  # .55 of each side
+    assert made.lookup(PAYLOAD, copy, distorted=True).status == "unknown"
+    assert made.lookup(PAYLOAD, copy, distorted=True, scale=1.82).status == "match"
+    assert made.lookup(PAYLOAD, OTHER[:, 60:192, 100:276], distorted=True, scale=1.82).status == "unknown"
 
 
 @pytest.mark.parametrize(

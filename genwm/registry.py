@@ -45,6 +45,7 @@ _STRIPS = tuple((_SIDE, side) for side in (28, 24, 21, 18, 16, 14, 12, 10)) + tu
 _CROPPED = (1.5, 2.0)
 _FRAMES = 16  # that a fingerprint keeps
 _LOOKED_AT = 6  # frames of a copy that are compared
+_FLAT = 3.0  # deviation of the levels in a row or column of bars, as compression leaves it
 _DETAIL = 2.0  # what is coarser than this many reduced pixels is taken out: shades are alike in many pictures
 _LINES = 240
 _SCHEMA = """
@@ -242,9 +243,9 @@ def fingerprint_of(path: str | os.PathLike[str]) -> Frames:
 def similarity(prints: Frames, frames: Frames | Sequence[Frames], *, scale: float = 1.0) -> float:
     """How much a clip looks like a fingerprint, or a part of it: -1 to 1, near 0 for other clips.
 
-    The mean, over the clip's frames, of the largest correlation with any frame of the fingerprint, at the place and
-    size where that is largest, mirrored or not. A copy may be cropped to two thirds of its sides or to another shape,
-    cut in time, squeezed and compressed.
+    The mean, over the clip's frames, of the largest correlation with any frame of the fingerprint at any place (which
+    moves in a pan), for the size where that is largest, mirrored or not, with and without its bars. A copy may be
+    cropped to two thirds of its sides or to another shape, cut in time, squeezed and compressed.
 
     Args:
         prints: of :func:`fingerprint`.
@@ -253,11 +254,26 @@ def similarity(prints: Frames, frames: Frames | Sequence[Frames], *, scale: floa
     """
     pictures = [_luma(frame) for frame in _spread(frames, _LOOKED_AT)]
     reference = _detail(prints)
-    sizes = _sizes(scale)
-    straight = _correlation(reference, pictures, sizes)
-    if straight >= MATCH:
-        return straight
-    return max(straight, _correlation(reference, [one[:, ::-1] for one in pictures], sizes))
+    sizes, best = _sizes(scale), -1.0
+    for shown in [pictures, *_without_bars(pictures)]:
+        for turned in (shown, [one[:, ::-1] for one in shown]):
+            best = max(best, _correlation(reference, turned, sizes))
+            if best >= MATCH:
+                return best
+    return best
+
+
+def _without_bars(pictures: Sequence[Frames]) -> list[list[Frames]]:
+    """The pictures without what is of one shade along their edges in all of them, if there is such a thing."""
+    if len({one.shape for one in pictures}) != 1:
+        return []
+    levels = np.stack(pictures).astype(np.float32)
+    rows, columns = (np.flatnonzero(levels.std(axis=axes) >= _FLAT) for axes in ((0, 2), (0, 1)))
+    if not len(rows) or not len(columns):
+        return []
+    inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    cut = [np.ascontiguousarray(one[inside]) for one in pictures]
+    return [cut] if cut[0].shape != pictures[0].shape else []
 
 
 def _sizes(scale: float) -> tuple[tuple[int, int], ...]:
@@ -275,10 +291,8 @@ def _correlation(
         reduced = np.stack([_reduced(one, rows, columns) for one in pictures])
         wanted = _unit(_detail(reduced).reshape(len(pictures), -1))
         windows = sliding_window_view(reference, (rows, columns), axis=(1, 2))
-        count, down, across = windows.shape[:3]
-        held = _unit(windows.reshape(count * down * across, rows * columns))
-        found = (held @ wanted.T).reshape(count, down * across, len(pictures))
-        best = max(best, float(found.max(0).mean(1).max()))
+        held = _unit(windows.reshape(-1, rows * columns))
+        best = max(best, float((held @ wanted.T).max(axis=0).mean()))
     return best
 
 

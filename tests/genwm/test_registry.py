@@ -38,9 +38,11 @@ def encoded(frames: Frames, crf: float = 36) -> Frames:
     "copy",
     [CLIP, encoded(CLIP), CLIP[10:], CLIP[::2], CLIP[:, 30:210, 20:276], encoded(CLIP[5:, 50:222, 60:288]),
      CLIP[:, :, 30:270], CLIP[:, :, 90:225], CLIP[:, 40:200],
+     encoded(np.pad(CLIP, ((0, 0), (70, 70), (0, 0), (0, 0)), constant_values=16)),
+     np.stack([frame[number : 186 + number, 2 * number : 246 + 2 * number] for number, frame in enumerate(CLIP)]),
      CLIP[:, :, ::-1], CLIP // 2 + 20, CLIP[:, ::2, ::3], CLIP[..., 1]],
     ids=["itself", "compressed", "cut in time", "half its frames", "cropped", "all of it", "square",
-         "upright", "wide", "mirrored", "dim",
+         "upright", "wide", "with bars", "panned over", "mirrored", "dim",
          "squeezed", "grey"],
 )  # fmt: skip
 def test_a_copy_matches(tmp_path: Path, copy: Frames) -> None:

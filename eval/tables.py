@@ -14,6 +14,7 @@ import hashlib
 import io
 import os
 import platform
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -157,6 +158,16 @@ def versions(*packages: str) -> str:
         with suppress(metadata.PackageNotFoundError):
             found.append(f"{name} {platform.python_version() if name == 'python' else metadata.version(name)}")
     return "; ".join(found)
+
+
+def versions_said(versions: Iterable[str]) -> str:
+    """What summaries and pages say where rows come from several versions of genwm, '' where they come from one: a table
+    that grew over changes is no measurement of the code as it is. ``versions``: that cell of each row."""
+    counted = Counter(cell.partition(";")[0] or "unknown" for cell in versions)
+    if len(counted) < 2:
+        return ""
+    listed = ", ".join(f"{version}: {count}" for version, count in counted.most_common())
+    return f"Rows by {len(counted)} versions of the code: {listed}."
 
 
 @cache

@@ -113,6 +113,7 @@ class Summary:
     calibration: tuple[Calibration, ...]
     worst: tuple[tuple[str, int, float, str], ...]
     expected_ratio: float
+    mixed: str = ""
 
 
 def summarize(rows: str | os.PathLike[str], *, worst: int = 10) -> Summary:
@@ -142,6 +143,7 @@ def summarize(rows: str | os.PathLike[str], *, worst: int = 10) -> Summary:
         calibration=tuple(fitted),
         worst=listed,
         expected_ratio=_expected_ratio(sample, fitted),
+        mixed=tables.versions_said(result.versions for result in sample.clips),
     )
 
 
@@ -189,6 +191,8 @@ def _paragraphs(summary: Summary) -> Iterator[str]:
         f"**{detected}** of {trials}. Inconclusive (10^{HINT_LOG10_P:g}): {whole['inconclusive']} of {whole['trials']} "
         f"and {known['inconclusive']} of {known['trials']}. Clips that could not be read: {len(summary.errors)}.\n"
     )
+    if summary.mixed:
+        yield f"{summary.mixed}\n"
     if trials:
         yield "## What this sample can and cannot show\n"
         yield _limits(summary, trials, detected)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from eval.methods import is_foreign
 from eval.quality.measures import JOD_FRAMES
 from eval.quality.running import OURS, VALUES, Row
+from eval.tables import versions_said
 
 # What each strength must reach (at least): (mean, every clip).
 BARS: Mapping[str, Mapping[str, tuple[float | None, float | None]]] = {
@@ -31,7 +32,9 @@ def summary(rows: Sequence[Row]) -> str:
         size = f"at most {row['lines']} lines" if row["lines"] else ""
         groups.setdefault((row["method"], row["strength"], row["profile"], size), []).append(row)
     groups = dict(sorted(groups.items(), key=lambda item: (item[0][0] != OURS, item[0])))
-    parts = ["# Quality of marked frames\n", _conditions(good), "\n## All clips measured\n", _table(groups)]
+    mixed = versions_said(row["versions"] for row in good)
+    parts = ["# Quality of marked frames\n", _conditions(good), f"\n{mixed}\n" if mixed else ""]
+    parts += ["\n## All clips measured\n", _table(groups)]
     if len(groups) > 1:
         shared = set.intersection(*({row["clip"] for row in members} for members in groups.values()))
         common = {name: [row for row in members if row["clip"] in shared] for name, members in groups.items()}

@@ -22,8 +22,8 @@ from eval.report.matched import Axis, matches, quality_by_method
 from eval.report.measures import Measure, Value, known, measures, of, of_span, ours_first, overall, shared
 from eval.report.thumbnails import Thumbnails, thumbnails
 from eval.robustness import Row, read_rows
-from eval.robustness.summary import said, versions_said
-from eval.tables import put
+from eval.robustness.summary import said
+from eval.tables import put, versions_said
 from genwm.errors import GenwmError, InputError
 
 SCHEMA = "genwm.eval/1"
@@ -164,7 +164,7 @@ def write_page(
         losses=losses(all_measures),
         worst=worst(rows),
         published=_published(all_measures),
-        mixed=versions_said(rows),
+        mixed=versions_said(row.versions for row in rows),
         spans=[said(span) for span in sorted({row.span for row in rows})],
         survival=plots.survival(all_measures),
         against_jod=plots.against_quality(totals, quality, "jod_fhd", "ColorVideoVDP, standard_fhd, JOD"),

@@ -18,8 +18,8 @@ from eval.report.measures import Measure, Value, measures, of_span, ours_first, 
 from eval.report.page import losses, write_page
 from eval.robustness import Row, read_rows, run
 from eval.robustness.runner import span_of
-from eval.robustness.summary import said, versions_said
-from eval.tables import put, writing
+from eval.robustness.summary import said
+from eval.tables import put, versions_said, writing
 from genwm.commands.telling import say
 from genwm.errors import OutputError
 from genwm.scenes import scene
@@ -87,7 +87,7 @@ def publish(
         listed = [video for video in list_videos(videos) if video.id in measured]
         measure_beside(out, listed, rows, lines=lines, processes=processes)
     rows = ours_first(of_span(read_rows(out), span))
-    if mixed := versions_said(rows):
+    if mixed := versions_said(row.versions for row in rows):
         say(mixed)
     with tempfile.TemporaryDirectory() as folder:
         sample = Path(folder) / "scene.mp4"
@@ -143,7 +143,7 @@ def _conditions(rows: Sequence[Row]) -> str:
     return (
         f"Means over {len(attacks)} attacks on {len(clips)} clips, {spans}, with 95 % intervals by clip; found at a "
         "false-positive rate of 10^-6. The other methods have no decision of their own and are granted one that knows "
-        f"the message; they give a message whatever they read. {versions_said(common)}"
+        f"the message; they give a message whatever they read. {versions_said(row.versions for row in common)}"
     ).strip()
 
 
@@ -249,7 +249,7 @@ def protocol_table(rows: Sequence[Row]) -> str:
     lines = [
         f"{found[0].method} on {len(clips)} clips, {spans}: found at a false-positive rate of 10^-6 and exact message, "
         "in clips; mean bit accuracy, where an unread message counts as .5. Beside it the mean bit accuracies that "
-        f"others have published, on their own clips. {versions_said(rows)}".strip() + "\n",
+        f"others have published, on their own clips. {versions_said(row.versions for row in rows)}".strip() + "\n",
         "| attack | found | exact | bit accuracy | " + " | ".join(heads) + " |",
         "|---" * (4 + len(others)) + "|",
     ]

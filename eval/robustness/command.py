@@ -13,9 +13,9 @@ from eval.commands.telling import check_measured, check_pages, reporter, show_js
 from eval.corpus import default_videos, list_videos
 from eval.methods import DEFAULT_METHODS, METHODS, QUICK_METHODS, methods_named
 from eval.robustness.runner import run, span_of
-from eval.robustness.summary import markdown, summarize, versions_said, write_summary
+from eval.robustness.summary import markdown, summarize, write_summary
 from eval.robustness.table import Row, read_rows
-from eval.tables import put
+from eval.tables import put, versions_said
 from genwm.commands.telling import say, say_all
 from genwm.errors import GenwmError, InputError
 
@@ -96,7 +96,7 @@ def robustness(
         videos = videos or default_videos(say)
         rows = run(videos, out, attacks=names, methods=subjects, progress=reporter("clips x methods"), **given)
     cells = summarize(rows)
-    mixed = versions_said(rows)
+    mixed = versions_said(row.versions for row in rows)
     text = markdown(cells) + (f"\n{mixed}\n" if mixed else "")
     write_summary(cells, out.with_suffix(".summary.csv"))
     put(out.with_suffix(".md"), text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -162,16 +162,6 @@ def said(span: str) -> str:
     much, _, lines = span.partition("@")
     words = f"first {much[:-1]} {'frames' if much.endswith('f') else 's'}"
     return f"{words}, at most {lines} lines" if lines else words
-
-
-def versions_said(rows: Iterable[Row]) -> str:
-    """What summaries and pages say where rows come from several versions of genwm, '' where they come from one: a table
-    that grew over changes is no measurement of the code as it is."""
-    counted = Counter(row.versions.partition(";")[0] or "unknown" for row in rows)
-    if len(counted) < 2:
-        return ""
-    listed = ", ".join(f"{version}: {count}" for version, count in counted.most_common())
-    return f"Rows by {len(counted)} versions of the code: {listed}."
 
 
 def markdown(cells: Sequence[Cell]) -> str:

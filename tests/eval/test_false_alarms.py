@@ -315,6 +315,11 @@ def test_summary_of_a_known_sample(tmp_path: Path) -> None:
     assert factor == pytest.approx(1, rel=0.1)
     assert summary.expected_ratio == pytest.approx(SHARES["unchanged"] * factor)
     assert "**1** of 200" in fa.markdown(summary)
+    assert "versions of the code" not in fa.markdown(summary)
+    later = replace(result, clip="d", versions="genwm 2")
+    tables.append(out, (values_of("d", trial) for trial in tried))
+    tables.append(out.with_suffix(".clips.csv"), [values_of_clip(later)])
+    assert "Rows by 2 versions of the code: unknown: 1, genwm 2: 1." in fa.markdown(fa.summarize(out))
 
 
 def test_the_command_writes_its_summary(

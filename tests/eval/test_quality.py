@@ -551,6 +551,12 @@ def test_summary_gives_mean_worst_and_bars() -> None:
     assert "| vmaf | 97.50 | 97: met | 96.00 | 95: met | 0 of 2 |" in text
 
 
+def test_summary_says_where_rows_are_by_several_versions() -> None:
+    rows = [row(clip, jod_fhd="9.9", versions=f"genwm {by}; av 1") for clip, by in (("a", 1), ("b", 1), ("c", 2))]
+    assert "Rows by 2 versions of the code: genwm 1: 2, genwm 2: 1." in summary(rows)
+    assert "versions" not in summary(rows[:2])
+
+
 def test_summary_compares_methods_on_shared_clips_and_lists_failures() -> None:
     text = summary(
         [

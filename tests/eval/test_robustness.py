@@ -23,8 +23,8 @@ from eval.methods import Outcome
 from eval.robustness import FLOORS, Row, markdown, read_rows, run, summarize, wilson
 from eval.robustness.command import robustness
 from eval.robustness.runner import secrets_of
-from eval.robustness.summary import versions_said
 from eval.robustness.table import COLUMNS, prepare
+from eval.tables import versions_said
 from genwm.errors import InputError, MissingExtraError, NotFoundError, OutputError, TruncatedError
 from genwm.keys import Key
 from genwm.video import Planes, read_planes
@@ -491,7 +491,7 @@ def test_rows_of_an_earlier_version_are_kept_and_told_of(videos: Path, tmp_path:
     again = measure(videos, out, Toy(log=log))
     assert [one for one in again if one.attack == TWO[0]] == old
     assert len(log.read_text().split()) == 3
-    said = versions_said(again)
+    said = versions_said(one.versions for one in again)
     assert "2 versions of the code" in said
     assert "genwm 0.1.0 (mark 0, reader 0): 3" in said
 
@@ -499,6 +499,6 @@ def test_rows_of_an_earlier_version_are_kept_and_told_of(videos: Path, tmp_path:
 def test_rows_by_several_versions_are_told_of() -> None:
     old = [row(clip=name, versions="genwm 1 (mark a, reader b); av 18") for name in "ab"]
     new = row(clip="c", versions="genwm 1 (mark a, reader c); av 18")
-    assert versions_said(old) == ""
+    assert versions_said(one.versions for one in old) == ""
     assert "2 versions of the code: genwm 1 (mark a, reader b): 2, genwm 1 (mark a, reader c): 1" in versions_said(
-        [*old, new])
+        one.versions for one in [*old, new])

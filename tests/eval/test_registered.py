@@ -16,8 +16,8 @@ from tests.clips import make_clip
 def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "videos"
     folder.mkdir()
-    for seed in range(3):
-        make_clip(folder / f"{seed}.mp4", width=456, height=256, frames=16, seed=seed, preset="ultrafast")
+    for number, seed in enumerate((0, 5, 9)):
+        make_clip(folder / f"{number}.mp4", width=456, height=256, frames=16, seed=seed, preset="ultrafast")
     (folder / "broken.mp4").write_bytes(b"not a video")
     (folder / "manifest.csv").write_text("path,group\n0.mp4,a\n1.mp4,b\n2.mp4,c\nbroken.mp4,d\n")
     monkeypatch.setattr(registered, "EDITS", ("none", "crop.30+h264.crf23"))

@@ -2,7 +2,7 @@
 
     python -m eval.registered --videos DIR [--limit 60] [--out docs/results/registered.csv]
 
-Each clip is marked, written and registered. Its edited copies are read with the key alone and looked up as a scan does:
+Each clip is marked and registered. Its edited copies are read with the key alone and looked up as a scan does:
 'match' is right, 'unknown' is silence, 'transplant' accuses wrongly. Then the registered clip is compared with frames
 of other clips, from other sources, as if the mark had been copied onto them: 'transplant' is right, 'match' is wrong.
 """
@@ -34,7 +34,7 @@ from eval.tables import append, failure, prepare, put, read, versions
 from genwm.errors import GenwmError, OutputError
 from genwm.marking import Mark, Marker
 from genwm.registry import Entry, Registry, fingerprint
-from genwm.video import Planes, probe, read_planes
+from genwm.video import Planes, read_planes
 
 OUT = "docs/results/registered.csv"
 EDITS = (
@@ -119,7 +119,7 @@ def _of_one(video: Video, others: Sequence[Video], folder: Path) -> list[Row]:
         reading = read_watermark(path, keys=[key], threads=1)
         row = Row(clip=video.id, edit=name)
         if reading.payload is not None and reading.geometry is not None:
-            found = looked_up(path, probe(path), reading, registry.path, key.id)
+            found = looked_up(path, reading, registry.path, key.id)
             row = Row(clip=video.id, edit=name, registry=found.status, similarity=found.similarity,
                       scale=reading.geometry.scale, rotation=reading.geometry.rotation)  # fmt: skip
         rows.append(row)

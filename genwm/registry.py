@@ -41,8 +41,9 @@ _SIDE = 32  # of a reduced frame: 32 x 32, whatever the shape of the picture
 _SQUARES = tuple((side, side) for side in range(_SIDE, 20, -2))
 _STRIPS = tuple((_SIDE, side) for side in (28, 24, 21, 18, 16, 14, 12, 10)) + tuple(
     (side, _SIDE) for side in (28, 24, 21, 18, 16))
-# Scales of the mark between which a crop's size is taken from it; what a smaller one shows looks like many pictures.
-_CROPPED = (1.5, 2.0)
+# Scales of the mark between which a picture shows enough of the registered one, and little else, to be compared; up to
+# the last a crop's size is taken from the mark. What a smaller one shows looks like many pictures.
+_LEAST_SCALE, _MOST_SCALE, _CROPPED_SCALE = 0.85, 1.5, 2.0
 _FRAMES = 16  # that a fingerprint keeps
 _LOOKED_AT = 6  # frames of a copy that are compared
 _FLAT = 3.0  # deviation of the levels in a row or column of bars, as compression leaves it
@@ -166,8 +167,9 @@ class Registry:
             distorted: whether the mark's geometry says that the clip was cut to less than two thirds of a side or
                 turned by more than 3 degrees, which the comparison does not see through: then nothing is called a
                 transplant.
-            scale: of the mark, as its geometry says: a crop to 60 % of a side shows 1.67. Up to 2 the copy is then also
-                compared at that size.
+            scale: of the mark, as its geometry says: a crop to 60 % of a side shows 1.67. Above 1.5 the copy is
+                compared at that size, to 2; and there, and below .85, where there is more around the picture, nothing
+                is called a transplant either.
         """
         found = self.entries(payload, key_id=key_id)
         if not found:
@@ -175,7 +177,7 @@ class Registry:
         pictures = _spread(frames, _LOOKED_AT)
         scored = [(similarity(prints, pictures, scale=scale), entry) for entry, prints in found]
         best, entry = max(scored, key=lambda pair: pair[0])
-        other = best <= TRANSPLANT and not distorted
+        other = best <= TRANSPLANT and not distorted and _LEAST_SCALE <= scale <= _MOST_SCALE
         status: Any = "match" if best >= MATCH else "transplant" if other else "unknown"
         return Finding(status, best, entry)
 
@@ -277,7 +279,7 @@ def _without_bars(pictures: Sequence[Frames]) -> list[list[Frames]]:
 
 
 def _sizes(scale: float) -> tuple[tuple[int, int], ...]:
-    if not _CROPPED[0] < scale <= _CROPPED[1]:
+    if not _MOST_SCALE < scale <= _CROPPED_SCALE:
         return _SQUARES + _STRIPS
     middle = round(_SIDE / scale)
     return tuple((side, side) for side in (middle + 1, middle, middle - 1)) + _STRIPS

@@ -39,15 +39,14 @@ from genwm.video import Planes, VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
     from detectors.watermark import Reading
-    from genwm.lattice.geometry import Geometry
     from genwm.registry import Finding
 
 #: Lines of an evidence picture.
 PICTURE_LINES = 240
 #: Frames that a registered clip is compared by.
 REGISTRY_FRAMES = 6
-#: Scales of the mark between which a picture shows enough of the registered one, and little else, to be compared.
-LEAST_SCALE, MOST_SCALE = 0.85, 1.5
+#: Degrees beyond which the pictures of a turned copy cannot be compared.
+_TURNED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +200,7 @@ def _examined(
     with _timed(timing, "synthetic"):
         synthetic = _synthetic(path, settings, info, shared, warnings, threads)
     with _timed(timing, "provenance"):
-        provenance = _provenance(path, settings, info, reading, warnings, threads)
+        provenance = _provenance(path, settings, reading, warnings, threads)
     if known.stamp and _stamp_of(path) != known.stamp:
         raise ChangedError(f"Expected {name} to stay as it is while it is read, got another content; scan it again "
                            "once it is complete")
@@ -337,7 +336,6 @@ def _scaled(place: tuple[int, int, int, int], down: float, across: float) -> tup
 def _provenance(
     path: str | os.PathLike[str],
     settings: Settings,
-    info: VideoInfo,
     reading: Reading | None,
     warnings: list[str],
     threads: int,
@@ -359,33 +357,27 @@ def _provenance(
     if where is not None and reading is not None and reading.payload is not None and reading.key is not None:
         key_id = next(key.id for key in settings.keys if key.name == reading.key)
         try:
-            said["registry"] = looked_up(path, info, reading, where, key_id, threads=threads).status
+            said["registry"] = looked_up(path, reading, where, key_id, threads=threads).status
         except InputError as error:
             warnings.append(f"the registry was not asked: {error}")
     return ProvenanceRecord(**said)
 
 
 def looked_up(
-    path: str | os.PathLike[str], info: VideoInfo, reading: Reading, registry: str | os.PathLike[str], key_id: str, *,
-    threads: int = 1,
-) -> Finding:  # fmt: skip
-    """What a registry file says of a clip by the payload that was read from it and by how it looks. Errors: those of
+    path: str | os.PathLike[str], reading: Reading, registry: str | os.PathLike[str], key_id: str, *, threads: int = 1
+) -> Finding:
+    """What a registry file says of a clip by the payload that was read from it and by how it looks: a picture that was
+    turned, cut or framed so that it cannot be compared may be the registered clip all the same. Errors: those of
     `genwm.registry.Registry`."""
     from genwm.registry import Registry
 
+    info, geometry = reading.info, reading.geometry
     assert reading.payload is not None
+    assert geometry is not None
     moments, length = _spread(info.duration_s, REGISTRY_FRAMES), (info.duration_s or 0.0) * (info.fps or 0.0)
     frames = [rgb for _, rgb in _glimpses(path, moments, threads, length)]
-    geometry = reading.geometry
-    assert geometry is not None
-    distorted = reading.perspective or _is_distorted(geometry)
+    distorted = reading.perspective or abs(geometry.rotation) > _TURNED
     return Registry(registry).lookup(reading.payload, frames, key_id=key_id, distorted=distorted, scale=geometry.scale)
-
-
-def _is_distorted(geometry: Geometry) -> bool:
-    """Whether so much was cut off, put around or turned that pictures cannot be compared: a picture that does not look
-    like the registered clip may then be that clip all the same."""
-    return abs(geometry.rotation) > 3 or not LEAST_SCALE <= geometry.scale <= MOST_SCALE
 
 
 @contextmanager

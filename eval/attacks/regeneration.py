@@ -133,7 +133,8 @@ class _Coder:
                              f"{pictures.shape[2]} x {pictures.shape[1]}; use larger clips")  # fmt: skip
         offset, scale = (torch.tensor(each).view(3, 1, 1, 1) for each in (self.layout.offset, self.layout.scale))
         values = torch.from_numpy(pictures[:, :height, :width].transpose(3, 0, 1, 2).copy()).float() / 255
-        values = ((values - offset) / scale)[None] if self.layout.video else ((values - offset) / scale).transpose(0, 1)
+        values = (values - offset) / scale
+        values = values[None] if self.layout.video else values.transpose(0, 1)
         with torch.inference_mode():
             decoded = self.layout.arranged(self.model.decode(self.model.encode(values).latent_dist.mode()).sample)
         made = (decoded[0] if self.layout.video else decoded.transpose(0, 1)) * scale + offset
@@ -143,8 +144,8 @@ class _Coder:
 
 @lru_cache(maxsize=1)
 def _autoencoder(folder: str) -> _Coder:
-    torch, diffusers = require("torch", "generate"), require("diffusers", "generate")
-    del torch
+    require("torch", "generate")
+    diffusers = require("diffusers", "generate")
     check_autoencoder(folder)
     from genwm.decoding import LAYOUTS
 

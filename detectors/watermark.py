@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
+from itertools import zip_longest
 from operator import add
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ from genwm.lattice.geometry import Candidate, Geometry
 from genwm.lattice.perspective import outline, straightened
 from genwm.lattice.spectrum import transform
 from genwm.lattice.zoom import zoomed
-from genwm.video import Planes, Select, Source, VideoInfo, probe, read_planes
+from genwm.video import Planes, Select, Source, Span, VideoInfo, probe, read_planes
 
 Status = Literal["detected", "not_detected", "inconclusive"]
 
@@ -317,11 +318,8 @@ def _look_again(source: Source, earlier: Search, info: VideoInfo, threads: int, 
 def _search_part(source: Source, earlier: Search, info: VideoInfo, threads: int, start_s: float, stop_s: float, *,
                  share: float = 1.0) -> Finding:
     collected = collector(info, FRAME_BUDGET)
-    for frame in _part(source, [], select="all", max_frames=FRAME_BUDGET, threads=threads, start_s=start_s):
-        if frame.time_s >= stop_s:
-            break
-        if frame.time_s >= start_s:
-            collected.add(frame)
+    for frame in _frames(source, [], select="all", span=Span(start_s, stop_s, FRAME_BUDGET), threads=threads):
+        collected.add(frame)
     search = Search(earlier.keys, earlier.signs, earlier.size, share)
     search.look(collected.take(), thorough=True)
     earlier.seconds += search.seconds
@@ -397,7 +395,7 @@ def opened(source: Source, threads: int, count: int, warnings: list[str]) -> tup
 def key_frames(source: Source, info: VideoInfo, threads: int, count: int, warnings: list[str]) -> Iterator[Planes]:
     """Up to ``count`` key frames: all of a short file, else spread over it."""
     if _is_short(info):
-        yield from _part(source, warnings, select="key", max_frames=count, threads=threads)
+        yield from _frames(source, warnings, select="key", span=Span(max_frames=count), threads=threads)
     else:
         yield from _spread_key_frames(source, info, threads, count, warnings)
 
@@ -413,7 +411,7 @@ def _spread_key_frames(source: Source, info: VideoInfo, threads: int, count: int
         start_s = (info.duration_s or 0) * number / count
         if start_s <= last_s:
             continue  # key frames are rare: it would be the same one again
-        for frame in _part(source, warnings, select="key", start_s=start_s, max_frames=1, threads=threads):
+        for frame in _frames(source, warnings, select="key", span=Span(start_s, None, 1), threads=threads):
             last_s = frame.time_s
             yield frame
 
@@ -425,20 +423,18 @@ def stretches(source: Source, info: VideoInfo, threads: int, count: int, warning
     # What no other frame refers to holds little of the mark and is half of the decoding: a long file can do without.
     select: Select = "all" if length <= ALL_FRAMES else "reference"
     parts = 1 if length <= count * 1.25 else min(4, max(count, 1))
-    for number in range(parts):
-        start_s = (info.duration_s or 0) * number / parts
-        yield from _part(
-            source, warnings, select=select, start_s=start_s, max_frames=count // parts, threads=threads,
-            tap=tap if select == "all" else None,
-        )
+    starts_s = [(info.duration_s or 0) * number / parts for number in range(parts)]
+    spans = [Span(start_s, stop_s, count // parts) for start_s, stop_s in zip_longest(starts_s, starts_s[1:])]
+    return _frames(source, warnings, select=select, span=spans, threads=threads, tap=tap if select == "all" else None)
 
 
-def _part(source: Source, warnings: list[str], *, select: Select, max_frames: int, threads: int, start_s: float = 0.0,
-          tap: Callable[[Planes], None] | None = None) -> Iterator[Planes]:
-    """Frames of one part of the file. A later part that cannot be read is a warning: the header may promise too
-    much."""
-    reader = read_planes(rewound(source), max_short_side=WORKING_LINES, select=select, start_s=start_s,
-                         max_frames=max_frames, threads=threads, tap=tap)
+def _frames(source: Source, warnings: list[str], *, select: Select, span: Span | Sequence[Span], threads: int,
+            tap: Callable[[Planes], None] | None = None) -> Iterator[Planes]:
+    """Frames of one or several stretches of the file. Behind its beginning, one that cannot be read is a warning: the
+    header may promise too much."""
+    reader = read_planes(rewound(source), max_short_side=WORKING_LINES, select=select, span=span, threads=threads,
+                         tap=tap)
+    start_s = span.start_s if isinstance(span, Span) else span[0].start_s
     with reader:
         try:
             yield from reader

@@ -40,7 +40,8 @@ from genwm.commands.embed import mark_file
 from genwm.keys import Key, Keyring
 from genwm.marking import Mark
 from genwm.scenes import scene
-from genwm.video import read_planes, reading, write_video
+from genwm.video import decoding as video_decoding
+from genwm.video import read_planes, write_video
 
 _KEY_NAME = "bench"
 _SECONDS, _FPS, _WIDTH, _HEIGHT = 5, 25, 854, 480
@@ -269,7 +270,7 @@ def _counted() -> Iterator[Counter[str]]:
     """Counts files that readers open, and frames that come out of their decoder, wanted or not. What the classifier
     encodes and reads again in memory does not count."""
     counts: Counter[str] = Counter()
-    plain = reading._frames
+    plain = video_decoding._frames
 
     def counted(opened: Any, keys_only: bool) -> Iterator[Any]:
         on_disk = os.path.exists(opened.name)
@@ -278,11 +279,11 @@ def _counted() -> Iterator[Counter[str]]:
             counts["decoded"] += on_disk and frame is not None
             yield frame
 
-    reading._frames = counted
+    video_decoding._frames = counted
     try:
         yield counts
     finally:
-        reading._frames = plain
+        video_decoding._frames = plain
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import stat
 import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,10 +31,10 @@ from detectors.record import (
 )
 from detectors.scan.settings import Settings, versions
 from detectors.verdict import RATE_DIGITS, judge, unreachable
-from detectors.watermark import ALL_FRAMES, read_watermark
+from detectors.watermark import read_watermark
 from genwm.errors import ChangedError, GenwmError, InputError, TooLargeError, debugging
 from genwm.text import escaped_name
-from genwm.video import Planes, VideoInfo, probe, read_rgb
+from genwm.video import Planes, Span, VideoInfo, probe, read_rgb
 
 if TYPE_CHECKING:
     from detectors.watermark import Reading
@@ -371,11 +370,10 @@ def looked_up(
     `genwm.registry.Registry`."""
     from genwm.registry import Registry
 
-    info, geometry = reading.info, reading.geometry
+    geometry = reading.geometry
     assert reading.payload is not None
     assert geometry is not None
-    moments, length = _spread(info.duration_s, REGISTRY_FRAMES), (info.duration_s or 0.0) * (info.fps or 0.0)
-    frames = [rgb for _, rgb in _glimpses(path, moments, threads, length)]
+    frames = [rgb for _, rgb in _glimpses(path, _spread(reading.info.duration_s, REGISTRY_FRAMES), threads)]
     distorted = reading.perspective or abs(geometry.rotation) > _TURNED
     return Registry(registry).lookup(reading.payload, frames, key_id=key_id, distorted=distorted, scale=geometry.scale)
 
@@ -391,9 +389,8 @@ def _timed(timing: dict[str, float], part: str) -> Iterator[None]:
 
 def _pictures(path: str | os.PathLike[str], record: Record, count: int, threads: int) -> tuple[Picture, ...]:
     """Evidence pictures: of the moments that the classifier looked at, the most suspicious first, then of others."""
-    length = (record.input.duration or 0.0) * (record.input.fps or 0.0)
-    glimpses = _glimpses(path, _moments(record, count), threads, length)
-    return tuple(Picture(round(time_s, 3), _jpeg(rgb)) for time_s, rgb in glimpses)
+    return tuple(Picture(round(time_s, 3), _jpeg(rgb))
+                 for time_s, rgb in _glimpses(path, _moments(record, count), threads))
 
 
 def _moments(record: Record, count: int) -> list[float]:
@@ -421,26 +418,13 @@ def _spread(duration_s: float | None, count: int) -> list[float]:
 
 
 def _glimpses(
-    path: str | os.PathLike[str], moments: Sequence[float], threads: int, length: float
+    path: str | os.PathLike[str], moments: Sequence[float], threads: int
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment (in order). Of a file of
-    ``length`` frames a short one is read through once: seeking would decode it from its key frame on each time."""
+    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment (in order)."""
     # A picture less is no reason to lose the record: some files are damaged only where a picture would be.
-    if moments and 0 < length <= ALL_FRAMES:
-        left = deque(moments)
-        with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, max_frames=2 * ALL_FRAMES,
-                                           threads=threads) as reader:  # the header may lie
-            for time_s, rgb in reader:
-                if time_s >= left[0] - 1e-6:
-                    left.popleft()
-                    yield time_s, rgb
-                    if not left:
-                        break
-        return
-    for start_s in moments:
-        with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, start_s=start_s, max_frames=1,
-                                            threads=threads) as reader:
-            yield from reader
+    spans = [Span(time_s, None, 1) for time_s in moments]
+    with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, span=spans, threads=threads) as reader:
+        yield from reader
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:

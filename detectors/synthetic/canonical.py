@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from genwm.video import Planes, VideoCodec, VideoInfo, probe, read_planes, resized, write_video
+from genwm.video import Planes, Span, VideoCodec, VideoInfo, probe, read_planes, resized, write_video
 from genwm.video.model import Source
 
 #: Frames a second, frames of a segment, lines and columns of the native crop, and of the small picture.
@@ -130,13 +130,20 @@ def read_segments(source: Source, *, count: int, threads: int = 2, info: VideoIn
     """
     info = probe(source) if info is None else info
     collector = Collector(info.fps, info.duration_s, count=count)
-    for start_s, stop_s in [] if info.is_still else collector.wanted():
-        with read_planes(source, start_s=start_s, stop_s=stop_s, threads=threads) as reader:
-            for frame in reader:
-                collector.add(frame)
-                if collector.full:
-                    break
+    if not info.is_still:
+        collect(source, collector, threads=threads)
     return collector.segments()
+
+
+def collect(source: Source, collector: Collector, *, threads: int = 2) -> list[str]:
+    """Feeds a collector the stretches of a file that it wants. Returns the reader's warnings; errors as of
+    ``genwm.video.read_planes``."""
+    with read_planes(source, span=collector.wanted(), threads=threads) as reader:
+        for frame in reader:
+            collector.add(frame)
+            if collector.full:
+                break
+    return reader.warnings
 
 
 class Collector:
@@ -163,16 +170,16 @@ class Collector:
         self._due_s = 0.0
         self._spans = self.wanted()
         self._span = 0
-        self._last_s, self._varies = self._spans[0][0], False
+        self._last_s, self._varies = self._spans[0].start_s, False
         self._frames: list[_Taken] = []
         self._cut_short: list[_Taken] = []
         self._done: list[Segment] = []
         self.largest_side = 0
 
-    def wanted(self) -> list[tuple[float, float | None]]:
-        """The stretches of time ``(start_s, stop_s)`` that matter, for a reader that can seek; None: to the end."""
+    def wanted(self) -> list[Span]:
+        """The stretches of time that matter, for a reader that can seek."""
         if self._starts is None:
-            return [(0.0, None)]
+            return [Span()]
         spans: list[tuple[float, float]] = []
         for start_s in self._starts:
             stop_s = start_s + self._length_s + self._step_s
@@ -181,7 +188,7 @@ class Collector:
             else:
                 spans.append((start_s, stop_s))
         # Headers lie about the length, so the last stretch is read to the end of the file where that is near.
-        return [*spans[:-1], (spans[-1][0], None)]
+        return [*(Span(*each) for each in spans[:-1]), Span(spans[-1][0])]
 
     def extend(self, frames: Iterable[Planes]) -> None:
         for frame in frames:
@@ -225,16 +232,16 @@ class Collector:
 
     def _matters(self, time_s: float) -> bool:
         """Whether a frame of this time is due, and one that a reader of `wanted` alone comes by."""
-        while self._span + 1 < len(self._spans) and time_s >= self._spans[self._span + 1][0] - _SAME_TIME_S:
+        while self._span + 1 < len(self._spans) and time_s >= self._spans[self._span + 1].start_s - _SAME_TIME_S:
             # A run goes on behind a seam where a clip of constant rate shows pictures repeatedly: the shipped model was
             # calibrated on such runs. Where frames come at another rate than the claimed one, it would be torn apart.
-            self._note(self._spans[self._span][1])
+            self._note(self._spans[self._span].stop_s)
             if self._varies:
                 self._set_aside()
             self._span += 1
-            self._last_s, self._varies = self._spans[self._span][0], False
-        start_s, stop_s = self._spans[self._span]
-        if time_s < start_s - _SAME_TIME_S or (stop_s is not None and time_s >= stop_s - _SAME_TIME_S):
+            self._last_s, self._varies = self._spans[self._span].start_s, False
+        span = self._spans[self._span]
+        if time_s < span.start_s - _SAME_TIME_S or (span.stop_s is not None and time_s >= span.stop_s - _SAME_TIME_S):
             return False
         self._note(time_s)
         return time_s >= self._due_s - self._slack_s

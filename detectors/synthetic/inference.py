@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.synthetic.canonical import LEAST_FRAMES, LEAST_SIDE, Collector, Segment
+from detectors.synthetic.canonical import LEAST_FRAMES, LEAST_SIDE, Collector, Segment, collect
 from detectors.synthetic.deliveries import DELIVERIES, MILD
 from detectors.synthetic.features import segment_features
 from detectors.synthetic.fusion import probability, share_as_high
 from detectors.synthetic.model import Model, load_model
 from genwm.errors import InputError
-from genwm.video import VideoInfo, probe, read_planes
+from genwm.video import VideoInfo, probe
 from genwm.video.model import Source
 
 Status = Literal["likely_synthetic", "inconclusive", "no_evidence"]
@@ -179,17 +179,9 @@ def _collected(
         return collector, [], ""
     info = probe(source) if info is None else info
     collector = new_collector(info)
-    warnings: list[str] = []
     if info.is_still:
-        return collector, warnings, "It is a still image; the classifier reads moving pictures only."
-    for start_s, stop_s in collector.wanted():
-        with read_planes(source, start_s=start_s, stop_s=stop_s, threads=threads) as reader:
-            for frame in reader:
-                collector.add(frame)
-                if collector.full:
-                    break
-            warnings += [text for text in reader.warnings if text not in warnings]
-    return collector, warnings, ""
+        return collector, [], "It is a still image; the classifier reads moving pictures only."
+    return collector, collect(source, collector, threads=threads), ""
 
 
 def _too_little(collector: Collector) -> str:

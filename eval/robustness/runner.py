@@ -29,7 +29,7 @@ from eval.tables import failure, one_line, versions
 from eval.workers import finished
 from genwm.errors import DiskFullError, InputError, MissingExtraError, NotFoundError, OutputError
 from genwm.keys import Key
-from genwm.video import Planes, read_planes
+from genwm.video import Planes, Span, read_planes
 
 #: Chance of a method without a decision of its own to be called present, an unmarked clip at a time.
 FALSE_POSITIVE_LOG10 = -6.0
@@ -191,7 +191,7 @@ def _measure(job: _Job) -> str:
 def _attack_all(job: _Job, store: IO[bytes]) -> None:
     key, decoy, payload, keys_reversed = secrets_of(job.video, job.seed)
     keys = (decoy, key) if keys_reversed else (key, decoy)
-    reader = read_planes(job.video.path, max_frames=job.max_frames, stop_s=job.max_seconds, threads=1)
+    reader = read_planes(job.video.path, span=Span(0.0, job.max_seconds, job.max_frames), threads=1)
     start = time.perf_counter()
     with reader:
         frames = _kept(job.watermark.mark(upright(reader, lines=job.lines), key, payload), store)
@@ -216,7 +216,7 @@ def _source(job: _Job) -> Callable[[], Iterator[Planes]]:
     """The clip without a mark, read again."""
 
     def frames() -> Iterator[Planes]:
-        with read_planes(job.video.path, max_frames=job.max_frames, stop_s=job.max_seconds, threads=1) as reader:
+        with read_planes(job.video.path, span=Span(0.0, job.max_seconds, job.max_frames), threads=1) as reader:
             yield from upright(reader, lines=job.lines)
 
     return frames

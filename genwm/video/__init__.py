@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from genwm.lazy import lazily
-from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo, YUVFrame
+from genwm.video.model import Orientation, Planes, Select, Source, Span, VideoInfo, YUVFrame
 from genwm.video.opening import MAX_PIXELS, MAX_SIDE
 from genwm.video.pixels import resized
 from genwm.video.reading import FrameReader, probe, read_planes, read_rgb
@@ -25,6 +25,7 @@ __all__ = [
     "Planes",
     "Select",
     "Source",
+    "Span",
     "VideoCodec",
     "VideoInfo",
     "YUVFrame",

@@ -18,6 +18,18 @@ ColorRange = Literal["limited", "full"]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a file: frames with ``start_s <= time_s < stop_s`` (None: to the end), at most ``max_frames``."""
+
+    start_s: float = 0.0
+    stop_s: float | None = None
+    max_frames: int | None = None
+
+
+WHOLE = Span()
+
+
 class Orientation(NamedTuple):
     """One of the eight ways to turn a picture: transpose first, then reverse columns and rows."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,9 @@ from av.codec.context import Flags2
 from av.sidedata.sidedata import Type
 from numpy.typing import NDArray
 
+from genwm.video.decoding import decoded
 from genwm.video.model import Source
 from genwm.video.opening import open_input
-from genwm.video.reading import decoded
 
 
 def read_motion(source: Source, *, max_frames: int | None = None, block: int = 8) -> NDArray[np.float32]:
@@ -24,7 +25,7 @@ def read_motion(source: Source, *, max_frames: int | None = None, block: int = 8
     fields: list[NDArray[np.float32]] = []
     with open_input(source, threads=1) as opened:
         opened.stream.codec_context.flags2 |= Flags2.export_mvs
-        for _, frame in decoded(opened, max_frames=max_frames):
+        for _, frame in islice(decoded(opened), max_frames):
             side_data: Any = frame.side_data
             if (vectors := side_data.get(Type.MOTION_VECTORS)) is None:
                 continue

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from types import TracebackType
-from typing import Generic, Literal, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
-import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from genwm.errors import DecodeError, TruncatedError
+from genwm.errors import DecodeError
 from genwm.output import told_as
+from genwm.video.decoding import decoded
 from genwm.video.filters import to_rgb
-from genwm.video.model import Orientation, Planes, Select, Source, VideoInfo
-from genwm.video.opening import Opened, describe, lacks_data, open_input, stops_early, unread
+from genwm.video.model import WHOLE, Orientation, Planes, Select, Source, Span, VideoInfo
+from genwm.video.opening import describe, open_input
 from genwm.video.pixels import SWS_SPACE, color_space_of, is_full_range, orientation_of, plane_view, rgb_view
 
 _T = TypeVar("_T")
-_SKIP: dict[Select, Literal["DEFAULT", "NONREF", "NONKEY"]] = {"all": "DEFAULT", "reference": "NONREF", "key": "NONKEY"}
 _PICTURES = {1: "I", 2: "P", 3: "B"}
 
 
@@ -61,7 +60,7 @@ def probe(source: Source) -> VideoInfo:
     stream = None if isinstance(source, str | os.PathLike) or not source.seekable() else source
     position = stream.tell() if stream else 0
     with open_input(source, threads=1) as opened:
-        first = next(decoded(opened, max_frames=1), None)
+        first = next(decoded(opened, span=Span(max_frames=1)), None)
         if first is None:
             raise DecodeError(f"Expected frames from 0 s on in {opened.name}, got earlier ones only; copy or download "
                               "the file again")
@@ -86,8 +85,7 @@ def read_planes(
     *,
     max_short_side: int | None = None,
     select: Select = "all",
-    start_s: float = 0.0,
-    stop_s: float | None = None,
+    span: Span | Sequence[Span] = WHOLE,
     max_frames: int | None = None,
     threads: int = 2,
     tap: Callable[[Planes], None] | None = None,
@@ -95,19 +93,19 @@ def read_planes(
     """Streams frames as 8-bit 4:2:0 planes in display orientation.
 
     ``max_short_side`` scales larger frames down, keeping their shape. ``select``: every frame, 'key' frames only, or
-    the frames that others refer to ('reference'); every frame again where a file shows none of that kind. Frames with
-    ``start_s <= time_s < stop_s`` are yielded, at most ``max_frames``. ``tap`` is called with each of them at full size
-    before that, so that two readers of one file share its decoding. Errors as of :func:`probe`, raised on the first
-    frame.
+    the frames that others refer to ('reference'); every frame again where a file shows none of that kind. ``span`` is a
+    stretch of the file, or several in order of time: of a path, what two of them need is decoded once. ``max_frames``
+    counts over all. ``tap`` is called with each frame at full size before it is yielded, so that two readers of one
+    file share its decoding. Errors as of :func:`probe`, raised on the first frame; a later stretch that cannot be read
+    is a warning.
     """
 
     def frames(reader: FrameReader[Planes]) -> Generator[Planes]:
         with open_input(source, threads=threads) as opened:
             opened.warnings = reader.warnings
             scaler, full_scaler = VideoReformatter(), VideoReformatter()
-            for index, (time_s, frame) in enumerate(
-                decoded(opened, select=select, start_s=start_s, stop_s=stop_s, max_frames=max_frames)
-            ):
+            found = decoded(opened, source=source, select=select, span=span)
+            for index, (time_s, frame) in enumerate(islice(found, max_frames)):
                 if index == 0:
                     reader.info = describe(opened, frame)
                     orientation = orientation_of(frame)
@@ -123,9 +121,7 @@ def read_rgb(
     source: Source,
     *,
     max_short_side: int | None = None,
-    select: Select = "all",
-    start_s: float = 0.0,
-    stop_s: float | None = None,
+    span: Span | Sequence[Span] = WHOLE,
     max_frames: int | None = None,
     threads: int = 2,
 ) -> FrameReader[tuple[float, NDArray[np.uint8]]]:
@@ -136,7 +132,7 @@ def read_rgb(
         with open_input(source, threads=threads) as opened:
             opened.warnings = reader.warnings
             shape: tuple[int, int, str] | None = None
-            for time_s, frame in decoded(opened, select=select, start_s=start_s, stop_s=stop_s, max_frames=max_frames):
+            for time_s, frame in islice(decoded(opened, source=source, span=span), max_frames):
                 if reader.info is None:
                     reader.info = describe(opened, frame)
                     orientation = orientation_of(frame)
@@ -148,84 +144,6 @@ def read_rgb(
                     yield time_s, np.ascontiguousarray(orientation.apply(rgb_view(rgb)))
 
     return FrameReader(frames)
-
-
-def decoded(
-    opened: Opened,
-    *,
-    select: Select = "all",
-    start_s: float = 0.0,
-    stop_s: float | None = None,
-    max_frames: int | None = None,
-) -> Generator[tuple[float, VideoFrame]]:
-    """Yields ``(time_s, frame)`` in display order; raises when not one frame of the file decodes."""
-    stream, name = opened.stream, opened.name
-    stream.codec_context.skip_frame = _SKIP[select]
-    if start_s > 0:
-        with suppress(av.FFmpegError):  # not every format can seek: then decode from the start
-            opened.container.seek(round((start_s + opened.start_s) / opened.time_base), stream=stream)
-    if max_frames is not None and max_frames <= 0:
-        return
-    start, base = opened.start_s, float(opened.time_base)
-    step_s = float(1 / opened.fps) if opened.fps else 0.04
-    time_s, shown_s, count, failures, any_frame = -step_s, step_s, 0, 0, False
-    for told in (unread(opened), lacks_data(opened)):
-        if told and told not in opened.warnings:
-            opened.warnings.append(told)
-    for frame in _frames(opened, select == "key"):
-        if frame is None:
-            failures += 1
-            continue
-        any_frame = True
-        time_s = frame.pts * base - start if frame.pts is not None else time_s + step_s
-        shown_s = max(step_s, float(frame.duration or 0) * base)
-        if time_s < start_s - 1e-6:
-            continue
-        if stop_s is not None and time_s >= stop_s - 1e-6:
-            return
-        yield time_s, frame
-        count += 1
-        if count == max_frames:
-            return
-    if not any_frame and select != "all":  # no frame of that kind is shown: an edit list may hide the only key frame
-        with suppress(av.FFmpegError):
-            opened.container.seek(0)
-        yield from decoded(opened, start_s=start_s, stop_s=stop_s, max_frames=max_frames)
-        return
-    if not any_frame:
-        if failures:
-            raise DecodeError(f"Expected frames in {name}, got damaged data only; copy or download the file again")
-        raise TruncatedError(f"Expected frames in {name}, got a header without any; copy or download the file again")
-    if failures:
-        opened.warnings.append(f"{failures} damaged piece(s) of the video were skipped")
-    lost = stops_early(opened, time_s + shown_s) if select == "all" else None
-    if lost:
-        opened.warnings.append(lost)
-
-
-def _frames(opened: Opened, keys_only: bool) -> Iterator[VideoFrame | None]:
-    """Decoded frames, and None for each piece that could not be decoded."""
-    stream = opened.stream
-    packets = opened.container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except IndexError:  # PyAV trips over a stream that shows up midway: go on behind its packet
-            packets = opened.container.demux(stream)
-            continue
-        except av.FFmpegError:
-            yield None
-            with suppress(av.FFmpegError):
-                yield from stream.decode(None)
-            return
-        if keys_only and packet.size and not packet.is_keyframe:
-            continue
-        try:
-            yield from packet.decode()
-        except av.FFmpegError:
-            yield None
 
 
 def _fitted(frame: VideoFrame, max_short_side: int | None) -> tuple[int, int]:

@@ -171,10 +171,10 @@ def test_selecting_frames(tmp_path: Path, pictures: np.ndarray) -> None:
     references = list(video.read_planes(path, select="reference"))
     assert 3 <= len(references) < 12
     assert times_of(path, max_frames=3) == pytest.approx([0.0, 0.04, 0.08])
-    assert times_of(path, start_s=0.2, stop_s=0.32) == pytest.approx([0.2, 0.24, 0.28])
+    assert times_of(path, span=video.Span(0.2, 0.32)) == pytest.approx([0.2, 0.24, 0.28])
     assert times_of(path, max_frames=0) == []
     everything = list(video.read_planes(path))
-    assert np.array_equal(next(video.read_planes(path, start_s=0.28)).y, everything[7].y)
+    assert np.array_equal(next(video.read_planes(path, span=video.Span(0.28))).y, everything[7].y)
 
 
 def test_every_frame_is_read_where_no_key_frame_shows(tmp_path: Path, pictures: np.ndarray) -> None:

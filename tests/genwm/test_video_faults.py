@@ -130,7 +130,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path: Path, kind: str, capfd: pytes
     actions: list[Callable[[], object]] = [
         lambda: video.probe(path),
         lambda: next(video.read_planes(path)),
-        lambda: next(video.read_rgb(path, select="key")),
+        lambda: next(video.read_rgb(path, max_frames=1)),
         lambda: video.edit_video(path, out / "out.mp4", unchanged),
         lambda: video.edit_image(path, out / "out.png", unchanged),
     ]

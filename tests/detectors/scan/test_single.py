@@ -23,10 +23,11 @@ from detectors.scan.pages import _heat
 from detectors.scan.settings import available
 from detectors.scan.single import _moments, examine
 from detectors.synthetic import classify
+from detectors.synthetic.canonical import collect
 from genwm import Key
 from genwm.errors import InputError, KeyMissingError
 from genwm.keys import Keyring
-from genwm.video import read_planes, write_image, write_video
+from genwm.video import probe, read_rgb, write_image, write_video
 from tests.clips import KEY, PAYLOAD, marked, scene
 from tests.detectors.scan.records import record_of
 
@@ -120,11 +121,11 @@ def test_the_classifier_shares_the_decoding(tmp_path: Path, monkeypatch: pytest.
     alone = classify(tmp_path / "plain.mp4")
     opened: list[Any] = []
 
-    def reads(source: Any, **options: Any) -> Any:
+    def reads(source: Any, *collector: Any, **options: Any) -> Any:
         opened.append(source)
-        return read_planes(source, **options)
+        return collect(source, *collector, **options)
 
-    monkeypatch.setattr("detectors.synthetic.inference.read_planes", reads)
+    monkeypatch.setattr("detectors.synthetic.inference.collect", reads)
     record = scan(tmp_path / "plain.mp4", Settings(keys=(KEY,)))
     assert opened == []
     assert record.synthetic is not None
@@ -175,12 +176,14 @@ def test_a_still_cannot_be_judged_and_that_is_no_hint(tmp_path: Path) -> None:
         assert any("could not judge" in reason for reason in record.reasons)
 
 
-def test_pictures_of_a_short_file_are_those_that_seeking_finds(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(keys=(KEY,), detectors=("watermark",), pictures=4)
-    read_through = examine(clip, settings).pictures
-    monkeypatch.setattr("detectors.scan.single.ALL_FRAMES", 0)
-    assert len(read_through) == 4
-    assert examine(clip, settings).pictures == read_through
+def test_pictures_are_the_first_frames_at_their_moments(clip: Path) -> None:
+    pictures = examine(clip, Settings(keys=(KEY,), detectors=("watermark",), pictures=4)).pictures
+    times_s = [time_s for time_s, _ in read_rgb(clip)]
+    moments = [(probe(clip).duration_s or 0) * share for share in (0.125, 0.375, 0.625, 0.875)]
+    assert [picture.time_s for picture in pictures] == [
+        round(next(time_s for time_s in times_s if time_s >= moment - 1e-6), 3) for moment in moments
+    ]
+    assert len({picture.jpeg for picture in pictures}) == 4
 
 
 def test_pictures_show_different_moments() -> None:

@@ -24,7 +24,7 @@ from detectors.synthetic.deliveries import DELIVERIES, MILD
 from detectors.synthetic.motion import FEATURES as MOTION_FEATURES
 from detectors.synthetic.motion import motion_features
 from genwm.scenes import scene
-from genwm.video import Planes, read_planes
+from genwm.video import Planes, Span, read_planes
 from genwm.video.motion import read_motion
 from tests.clips import make_clip
 
@@ -116,9 +116,9 @@ def test_a_thousand_frames_a_second_are_thinned_out() -> None:
 def fed(times_s: list[float], collector: Collector, *, seek: bool) -> list[tuple[float, float, float]]:
     """Start, end and mean luma of the segments of frames at these times, all of them fed or those of `wanted`."""
     frames = [flat(20 + 7 * index % 200, time_s, (96, 96)) for index, time_s in enumerate(times_s)]
-    for start_s, stop_s in collector.wanted() if seek else [(0.0, None)]:
-        collector.extend(frame for frame in frames if frame.time_s >= start_s - 1e-6
-                         and (stop_s is None or frame.time_s < stop_s - 1e-6))
+    for span in collector.wanted() if seek else [Span()]:
+        collector.extend(frame for frame in frames if frame.time_s >= span.start_s - 1e-6
+                         and (span.stop_s is None or frame.time_s < span.stop_s - 1e-6))
     return [(part.start_s, part.stop_s, float(part.crop.y.mean())) for part in collector.segments()]
 
 
@@ -145,8 +145,8 @@ def test_a_run_of_varying_rate_never_goes_on_in_another_stretch(seed: int) -> No
     assert whole == parts
     spans = Collector(fps, times_s[-1], count=3).wanted()
     for start_s, stop_s, _ in whole:
-        inside = max(span for span in spans if span[0] <= start_s + 1e-6)
-        assert inside[1] is None or stop_s <= inside[1] + FRAMES / fps
+        inside = [span for span in spans if span.start_s <= start_s + 1e-6][-1]
+        assert inside.stop_s is None or stop_s <= inside.stop_s + FRAMES / fps
 
 
 def test_a_run_of_constant_rate_goes_on_behind_a_pause_as_in_calibration() -> None:
@@ -156,7 +156,7 @@ def test_a_run_of_constant_rate_goes_on_behind_a_pause_as_in_calibration() -> No
     spans = collector.wanted()
     first, *_ = collector.segments()
     assert first.start_s == 0.0
-    assert spans[1][0] < first.stop_s
+    assert spans[1].start_s < first.stop_s
 
 
 def test_rgb_and_planes_are_read_alike() -> None:

@@ -90,7 +90,9 @@ def measure(
     if device == "cpu":
         torch.set_num_threads(1)
     kind: torch.dtype = getattr(torch, dtype)
-    vae, mark = decoder(width).to(device, kind), Mark(_KEY, 0x0123456789ABCDEF)
+    vae, mark = decoder(width).to(device), Mark(_KEY, 0x0123456789ABCDEF)
+    if kind != torch.float32:
+        vae = vae.to(kind)
     latent = torch.randn(1, vae.config.z_dim, latent_frames, height // 8, columns // 8,
                          generator=torch.Generator().manual_seed(1)).to(device, kind)
 

@@ -60,6 +60,7 @@ class _Tape(ExitStack):
         self._passed_s = 0.0  # frames before this time are gone
         self._ahead: VideoFrame | None = None  # decoded already, at ``_time_s``: behind the end of the last stretch
         self._any_frame = False
+        self._seeks = True
         opened.stream.codec_context.skip_frame = _SKIP[select]
 
     def frames(self, span: Span) -> Generator[tuple[float, VideoFrame]]:
@@ -123,7 +124,7 @@ class _Tape(ExitStack):
         """Whether decoding on is the shortest way to ``start_s``."""
         if start_s < self._passed_s - _SAME_TIME_S:
             return False
-        if self._ahead is not None and start_s <= self._time_s + _SAME_TIME_S:
+        if not self._seeks or (self._ahead is not None and start_s <= self._time_s + _SAME_TIME_S):
             return True
         landing_s = self._landing(start_s)
         return landing_s is not None and landing_s <= self._time_s + _SAME_TIME_S
@@ -148,13 +149,17 @@ class _Tape(ExitStack):
     def _sought(self, start_s: float) -> Iterator[VideoFrame | None]:
         """Frames from the last key frame before ``start_s`` on. A format without an index (a transport stream) may land
         behind the key frame; then from an earlier one on."""
-        frames = self._all_frames() if self._frames is None else self._frames
+        frames: Iterator[VideoFrame | None] = iter(())
         first: list[VideoFrame | None] = []
         for early_s in _EARLIER_S:
             try:
                 _seek(self._opened, start_s - early_s)
-            except av.FFmpegError:  # not every format can: then decode on, or from the start
-                break
+            except av.FFmpegError:  # not every format can, and the place is lost: decode from the start
+                self._seeks = False
+                with suppress(av.FFmpegError):
+                    self._opened.container.seek(0, stream=None, unsupported_byte_offset=True)
+                self._time_s = -self._step_s
+                return self._all_frames()
             frames = self._all_frames()
             first = _up_to_a_frame(frames)
             time = first[-1].pts if first and first[-1] is not None else None
@@ -181,7 +186,7 @@ def _up_to_a_frame(frames: Iterator[VideoFrame | None]) -> list[VideoFrame | Non
 
 
 def _seek(opened: Opened, start_s: float) -> None:
-    opened.container.seek(round((max(0.0, start_s) + opened.start_s) / opened.time_base), stream=opened.stream)
+    opened.container.seek(round((start_s + opened.start_s) / opened.time_base), stream=opened.stream)
 
 
 def _frames(opened: Opened, keys_only: bool) -> Iterator[VideoFrame | None]:

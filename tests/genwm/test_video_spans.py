@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -87,6 +88,25 @@ def test_stretches_give_the_frames_that_the_whole_file_has_there(
         assert [frame.time_s for frame in video.read_planes(file, span=spans)] == [frame.time_s for frame in found]
     rgb = [time_s for time_s, _ in video.read_rgb(path, span=spans)]
     assert rgb == [frame.time_s for frame in found]
+
+
+@pytest.mark.parametrize("source", ["path", "stream"])
+def test_a_format_that_cannot_seek_is_read_on_or_from_the_start(
+    tmp_path: Path, clips: Callable[[str, str, int], Path], work: Counter[str], source: str
+) -> None:
+    raw = tmp_path / "clip.h264"  # has no times, and loses its place where it is sought
+    with av.open(str(clips("h264", "mp4", 10))) as container, av.open(str(raw), "w", format="h264") as output:
+        copy = output.add_stream_from_template(container.streams.video[0])
+        for packet in container.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+    with raw.open("rb") as file:
+        found = list(video.read_planes(raw if source == "path" else file, span=SPANS[1]))
+    assert [frame.index for frame in found] == list(range(len(found)))
+    assert [frame.time_s for frame in found] == pytest.approx(
+        [start_s + index / FPS for start_s, count in ((0.52, 3), (0.72, 3), (3.4, 15)) for index in range(count)])
+    assert work["decoded"] == COUNT
 
 
 def test_of_one_group_of_pictures_nothing_is_decoded_twice(

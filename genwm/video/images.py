@@ -22,6 +22,8 @@ from genwm.video.reading import approved, probe
 log = logging.getLogger("genwm.video")
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+# What Pillow calls a JPEG, and one with further pictures, as telephones write them.
+_JPEGS = ("JPEG", "MPO")
 _ORIENTATION_TAG, _RESOLUTION_TAG = 0x0112, 0x011A
 _JPEG_XMP_BYTES = 65_000
 _XMP_TEXT = "XML:com.adobe.xmp"
@@ -46,9 +48,9 @@ def edit_image(
     ``edit`` gets one :class:`YUVFrame` of 8-bit 4:4:4 full-range BT.601 in display orientation; the *difference* that
     it makes is added to the RGB picture, so what it leaves alone stays exactly as it was. Alpha, ICC profile, EXIF and
     XMP data, text, comment and resolution are kept as far as the format has them (the picture is turned upright, 16-bit
-    channels become 8-bit, palettes become RGB). ``quality`` is that of JPEG and WebP, 1 to 100, by default 95, and
-    lossless for a WebP made of a PNG or a lossless WebP. ``warn`` and ``approve`` as of
-    :func:`genwm.video.edit_video`.
+    channels become 8-bit, palettes and CMYK become RGB, and of several pictures in a JPEG only the first is kept).
+    ``quality`` is that of JPEG and WebP, 1 to 100, by default 95, and lossless for a WebP made of a PNG or a lossless
+    WebP. ``warn`` and ``approve`` as of :func:`genwm.video.edit_video`.
 
     Errors: those of :func:`genwm.video.probe`, OutputExistsError, SameFileError, UnsupportedFormatError, DiskFullError.
     """
@@ -61,18 +63,22 @@ def edit_image(
         atomic_output(target, source=source, overwrite=overwrite) as part,
     ):
         origin = image.format
-        chroma = _subsampling(image) if origin == "JPEG" else "4:4:4"
+        chroma = _subsampling(image) if origin in _JPEGS else "4:4:4"
         exif = image.getexif()
         turned = ImageOps.exif_transpose(image)
         upright = _plain(turned)
         exif.pop(_ORIENTATION_TAG, None)
         text = getattr(image, "text", None) or {}
         save, lost = _notes(turned.info, text, kind, has_resolution=_RESOLUTION_TAG in exif)
+        if "mp" in image.info:  # the index of a multi-picture file (CIPA DC-007)
+            lost.append("further pictures, such as a depth or gain map,")
         if lost:
             warn(f"{name} cannot hold the {' and the '.join(lost)} of {name_of(source)}; left out")
         if source_info.bit_depth > 8:
             warn(f"{name} has 8 bits a channel of the {source_info.bit_depth} of {name_of(source)}")
-        if image.info.get("icc_profile") and image.mode != "CMYK":
+        if image.mode == "CMYK":
+            warn(f"{name} has RGB colours for the CMYK of {name_of(source)}")
+        elif image.info.get("icc_profile"):
             save["icc_profile"] = image.info["icc_profile"]
         if len(exif):
             save["exif"] = exif.tobytes()
@@ -204,10 +210,10 @@ def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, VideoInfo]]:
             image = Image.open(source, formats=("PNG", "JPEG", "WEBP"))
         except OSError:
             raise UnsupportedFormatError(
-                f"Expected a PNG, JPEG or WebP image in {name}, got {info.codec.upper()}; convert it first"
+                f"Expected a PNG, JPEG or WebP image in {name}, got {info.container.upper()}; convert it first"
             ) from None
         with image:
-            if getattr(image, "n_frames", 1) > 1 and image.format != "JPEG":
+            if getattr(image, "n_frames", 1) > 1 and image.format not in _JPEGS:
                 raise UnsupportedFormatError(f"Expected a still image in {name}, got an animation; convert it to video")
             try:
                 image.load()

@@ -45,6 +45,8 @@ _DEMUXERS = (
 _STILLS = {b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
 _WEBP_ANIMATION = 0x02  # a flag of the header
 _STILL_CODECS = {"png", "mjpeg", "webp", "bmp", "tiff"}
+# Still images in the container of MP4, by its major brand.
+_STILL_BRANDS = {"avif": "avif", "heic": "heif", "heix": "heif", "mif1": "heif"}
 
 
 @dataclass(slots=True)
@@ -263,7 +265,9 @@ def describe(opened: Opened, frame: VideoFrame) -> VideoInfo:
     if orientation.transpose:
         width, height = height, width
     codec = stream.codec_context.codec.canonical_name
-    is_still = container.format.name.endswith("_pipe") and codec in _STILL_CODECS
+    is_still = _still_brand(container) is not None or (
+        container.format.name.endswith("_pipe") and codec in _STILL_CODECS
+    )
     return VideoInfo(
         path=opened.name,
         container=_container_name(opened),
@@ -287,7 +291,14 @@ def describe(opened: Opened, frame: VideoFrame) -> VideoInfo:
     )
 
 
+def _still_brand(container: InputContainer) -> str | None:
+    """'avif' or 'heif' where a file of MP4's form holds a still image."""
+    return _STILL_BRANDS.get(container.metadata.get("major_brand", "")) if "mp4" in container.format.name else None
+
+
 def _container_name(opened: Opened) -> str:
+    if brand := _still_brand(opened.container):
+        return brand
     names = opened.container.format.name.removesuffix("_pipe").split(",")
     suffix = os.path.splitext(opened.name)[1][1:].lower()
     if suffix in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -165,6 +166,38 @@ def test_an_animated_webp_is_called_by_its_name(tmp_path: Path, pictures: np.nda
     for read in (lambda: video.probe(tmp_path / "in.webp"), lambda: next(video.read_planes(tmp_path / "in.webp"))):
         with pytest.raises(errors.UnsupportedFormatError, match="got an animated WebP"):
             read()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_of_several_pictures_in_a_jpeg_the_first_is_kept(tmp_path: Path, suffix: str) -> None:
+    first, second = Image.fromarray(natural()), Image.fromarray(255 - natural())
+    first.save(tmp_path / "in.jpg", "MPO", save_all=True, append_images=[second], quality=95)  # as telephones do
+    told: list[str] = []
+    info = video.edit_image(tmp_path / "in.jpg", tmp_path / f"out.{suffix}", unchanged, warn=told.append)
+    assert info.is_still
+    assert psnr(rgb_of(tmp_path / f"out.{suffix}")[0], natural()) > 28
+    assert told == [f"{tmp_path / f'out.{suffix}'} cannot hold the further pictures, such as a depth or gain map, of "
+                    f"{tmp_path / 'in.jpg'}; left out"]  # fmt: skip
+
+
+def test_cmyk_that_becomes_rgb_is_told(tmp_path: Path) -> None:
+    Image.fromarray(natural()).convert("CMYK").save(tmp_path / "in.jpg")
+    told: list[str] = []
+    video.edit_image(tmp_path / "in.jpg", tmp_path / "out.jpg", unchanged, warn=told.append)
+    assert told == [f"{tmp_path / 'out.jpg'} has RGB colours for the CMYK of {tmp_path / 'in.jpg'}"]
+
+
+def test_an_avif_is_a_still_that_is_only_read(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "in.avif"), "w") as output:
+        stream = output.add_stream("libsvtav1", rate=1, options={"preset": "12", "svtav1-params": "lp=1"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(natural(), format="rgb24")))
+        output.mux(stream.encode())
+    info = video.probe(tmp_path / "in.avif")
+    assert (info.container, info.codec, info.is_still, info.frame_count, info.fps) == ("avif", "av1", True, 1, None)
+    assert psnr(rgb_of(tmp_path / "in.avif")[0], natural()) > 25
+    with pytest.raises(errors.UnsupportedFormatError, match="got AVIF; convert it first"):
+        video.edit_image(tmp_path / "in.avif", tmp_path / "out.png", unchanged)
 
 
 def test_stills_that_are_not(tmp_path: Path, pictures: np.ndarray) -> None:

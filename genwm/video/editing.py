@@ -46,6 +46,7 @@ from genwm.video.pixels import (
     hdr10_metadata,
     is_full_range,
     is_rgb,
+    is_transparent,
     orientation_of,
     plane_view,
 )
@@ -92,6 +93,7 @@ _IN_MPEGTS = {
 _STALE_TAGS = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "duration", "vendor_id", "number_of_frames",
     "number_of_bytes", "bps", "_statistics_writing_app", "_statistics_writing_date_utc", "_statistics_tags", "software",
+    "alpha_mode",
 }  # fmt: skip
 
 
@@ -118,8 +120,8 @@ def edit_video(
     ``crf`` defaults to one at which the copy looks like the source: h264 16, hevc 18 (of 0 to 51), vp9 20, av1 22 (of 0
     to 63); ProRes and FFV1 have none. Carried over: every audio stream (copied, not encoded again), subtitles that the
     container takes, times of frames, rotation, sample aspect, colour tags, chapters, metadata, bit depth and chroma
-    resolution as far as the codec can. Odd sizes lose their last row or column where the codec needs even ones (all but
-    vp9 and ffv1).
+    resolution as far as the codec can, but no transparency. Odd sizes lose their last row or column where the codec
+    needs even ones (all but vp9 and ffv1).
     ``progress`` is called with the fraction done, ``warn`` with a sentence for each thing that is lost. ``approve`` is
     called with what :func:`probe` says about the complete file while that still has a temporary name; what it raises
     keeps the output from appearing. Returns that description, under the name of ``target``.
@@ -333,6 +335,8 @@ class _Copier:
                 self._add_copy(subtitle)
             except (av.FFmpegError, ValueError, UnsupportedFormatError):
                 self.warn(f"{self.name} cannot hold the subtitles of {opened.name}; they were left out")
+        if opened.stream.metadata.get("alpha_mode") == "1" or is_transparent(frame):
+            self.warn(f"{self.name} does not keep the transparency of {opened.name}")
         if left := _left_out(opened):
             self.warn(f"{opened.name}: left out: {left}")
         chapters = opened.container.chapters()

@@ -95,7 +95,7 @@ _SUFFIXES = {
 }
 _IN_MPEGTS = ("h264", "hevc", "mpeg4")  # FFmpeg writes others as nameless data
 SQUARE = Fraction(1)
-_YUV = re.compile(r"yuvj?4(\d)(\d)p(\d*)(?:le)?$")
+_YUV = re.compile(r"yuv[aj]?4(\d)(\d)p(\d*)(?:le)?$")
 
 
 def encoder_for(codec: str) -> Encoder:
@@ -198,7 +198,7 @@ def working_format(source_format: str, codec: str) -> str:
         return lost, max(0, depth - bits), spare, max(0, bits - depth)
 
     formats = av.Codec(encoder_for(codec).name, "w").video_formats or []
-    names = {fmt.name for fmt in formats if _YUV.match(fmt.name) and not fmt.name.startswith("yuvj")}
+    names = {fmt.name for fmt in formats if _YUV.match(fmt.name) and not fmt.name.startswith(("yuva", "yuvj"))}
     return min(sorted(names - {"yuv410p", "yuv411p", "yuv440p"}) or ["yuv420p"], key=cost)
 
 

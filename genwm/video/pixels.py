@@ -10,7 +10,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
-from av.video.reformatter import Colorspace, Interpolation
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from genwm.video.model import UPRIGHT, ColorSpace, Orientation
@@ -42,6 +42,14 @@ def is_full_range(frame: VideoFrame) -> bool:
         or is_rgb(frame)
         or (name.startswith("gray") and frame.color_range != LIMITED)
     )
+
+
+def is_transparent(frame: VideoFrame) -> bool:
+    """Whether anything shows through the picture."""
+    if not any(part.is_alpha for part in frame.format.components):
+        return False
+    shown = VideoReformatter().reformat(frame, format="rgba", threads=1)
+    return bool(_rows(shown.planes[0], np.uint8)[:, 3 : 4 * frame.width : 4].min() < 255)
 
 
 def color_space_of(frame: VideoFrame) -> ColorSpace:

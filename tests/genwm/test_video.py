@@ -316,6 +316,8 @@ def test_orientation_follows_the_display_matrix(transpose: bool, flip_x: bool, f
         ("yuvj422p", "h264", "yuv422p"),
         ("yuv444p12le", "h264", "yuv444p10le"),
         ("yuv444p12le", "hevc", "yuv444p12le"),
+        ("yuva444p12le", "prores", "yuv444p10le"),
+        ("yuva420p", "ffv1", "yuv420p"),
         ("yuv422p10le", "av1", "yuv420p10le"),
         ("yuv420p", "prores", "yuv422p10le"),
         ("rgb24", "h264", "yuv420p"),
@@ -328,6 +330,38 @@ def test_orientation_follows_the_display_matrix(transpose: bool, flip_x: bool, f
 )
 def test_working_format_loses_as_little_as_the_codec_allows(source: str, codec: str, expected: str) -> None:
     assert working_format(source, codec) == expected
+
+
+@pytest.mark.parametrize("least", [0, 255])
+def test_transparency_that_is_lost_is_told(tmp_path: Path, pictures: np.ndarray, least: int) -> None:
+    opacity = np.full((*pictures.shape[1:3], 1), 255, np.uint8)
+    opacity[:10] = least
+    with av.open(str(tmp_path / "in.mov"), "w") as output:
+        stream = output.add_stream("prores_ks", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuva444p10le"
+        for picture in pictures[:2]:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.dstack([picture, opacity]), format="rgba")))
+        output.mux(stream.encode())
+    told: list[str] = []
+    info = video.edit_video(tmp_path / "in.mov", tmp_path / "out.mov", unchanged, warn=told.append)
+    assert info.codec == "prores"
+    assert info.pixel_format.startswith("yuv444p")
+    lost = f"{tmp_path / 'out.mov'} does not keep the transparency of {tmp_path / 'in.mov'}"
+    assert told == ([lost] if least == 0 else [])
+
+
+def test_the_transparency_beside_vp9_is_told_and_its_tag_left_out(tmp_path: Path, pictures: np.ndarray) -> None:
+    with av.open(str(tmp_path / "in.webm"), "w") as output:
+        stream = output.add_stream("libvpx-vp9", rate=25, options={"deadline": "realtime", "cpu-used": "8"})
+        stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuva420p"
+        opaque = np.full((*pictures.shape[1:3], 1), 255, np.uint8)
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(np.dstack([pictures[0], opaque]), format="rgba")))
+        output.mux(stream.encode())
+    told: list[str] = []
+    video.edit_video(tmp_path / "in.webm", tmp_path / "out.mkv", unchanged, codec="ffv1", warn=told.append)
+    assert told == [f"{tmp_path / 'out.mkv'} does not keep the transparency of {tmp_path / 'in.webm'}"]
+    with av.open(str(tmp_path / "out.mkv")) as opened:
+        assert "alpha_mode" not in {key.lower() for key in opened.streams.video[0].metadata}
 
 
 # --- editing

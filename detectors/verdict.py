@@ -198,21 +198,26 @@ def _of_manifest(provenance: ProvenanceRecord, policy: Policy) -> tuple[Verdict,
 def _of_mark(mark: WatermarkRecord | None, policy: Policy, keys: int) -> tuple[Verdict, str] | None:
     if mark is None:
         return None
-    chance = f"10^{mark.log10_p:g}"
-    target = policy.watermark.false_positive_rate
+    chance, target = _power(mark.log10_p), policy.watermark.false_positive_rate
+    asked = _power(math.log10(target))
     if mark.status == "detected" and mark.log10_p <= math.log10(target):
         payload = "its payload is too weak to read" if mark.payload is None else f"payload {mark.payload}"
         sentence = (f"The mark of key {mark.key} is in the picture, {payload}; chance explains it with p = {chance}, "
-                    f"and the policy asks for {target:g}.")
+                    f"and the policy asks for {asked} or less.")
         payloads = {mark.payload, *(part.payload for part in mark.segments)} - {None}
         if len(payloads) > 1:
             sentence += f" It was put together from {len(payloads)} marked clips: their payloads differ."
         return "watermark_detected", sentence
     if mark.log10_p <= math.log10(policy.watermark.hint_rate):
         return "inconclusive", (f"There is a hint of a mark, which chance explains with p = {chance}: too likely to "
-                                f"call it detected (the policy asks for {target:g}); try a longer or better copy.")
-    tried = f"{keys} key{'s' if keys != 1 else ''}"
-    return "no_evidence", f"No mark of the {tried} tried was found (p = {chance})."
+                                f"call it detected (the policy asks for {asked} or less); try a longer or better copy.")
+    tried = "the key" if keys == 1 else f"the {keys} keys"
+    return "no_evidence", f"No mark of {tried} tried was found (p = {chance})."
+
+
+def _power(log10: float) -> str:
+    """A chance as people read it: 10^-12.3; 0.18 where it is a fair one."""
+    return f"10^{log10:g}" if log10 < -2 else f"{10**log10:.2g}"
 
 
 def _of_score(score: SyntheticRecord | None, policy: Policy) -> tuple[Verdict, str] | None:

@@ -226,6 +226,8 @@ def _preference(kind: Any, own: Any, task: Task) -> tuple[bool, int, int, str]:
 
 def _folder(diffusers: ModuleType, model: str, revision: str | None, local_only: bool) -> tuple[Path, str | None]:
     """The folder of a model, fetched from the hub where it is not one, and the commit if it was."""
+    if not model:
+        raise InputError("Expected a hub id or a folder for the model, got an empty name; give one such as owner/name.")
     path = Path(model).expanduser()
     if path.is_dir():
         if revision is not None:

@@ -201,7 +201,8 @@ def generate(
         return
     if record["note"]:
         say(f"note: {record['note']}")
-    say(f"made {record['frames']} frames of {record['width']}x{record['height']} with {record['pipeline']}, "
+    many = "s" if record["frames"] != 1 else ""
+    say(f"made {record['frames']} frame{many} of {record['width']}x{record['height']} with {record['pipeline']}, "
         f"seed {request.seed}")
     say(f"wrote {out} ({record['codec']}), key {key.name}, payload {mark.payload:016x}; "
         f"read back: chance 10^{record['log10_p']:g}")
@@ -280,7 +281,7 @@ def check_request(request: Request) -> None:
         if path is not None and probe(path).is_still is not still:
             raise InputError(f"Expected {'a still image' if still else 'a video'} for {option}, got {path}; "
                              f"give it with {'--video' if still else '--image'}.")
-    if not (request.prompt or request.image or request.video):
+    if not (request.prompt.strip() or request.image or request.video):
         raise InputError("Expected a prompt, an image or a video to start from, got none; describe the clip.")
 
 
@@ -348,7 +349,7 @@ def _check_apart(names: Mapping[str, str], inputs: Iterable[str | Path | None]) 
 def _outputs(stack: ExitStack, out: str, report: bool, force: bool) -> dict[str, str]:
     """Temporary names of what is written, each of which becomes the real one when all went well."""
     names = _names(out, report)
-    if not force and (there := [name for name in names.values() if os.path.exists(name)]):
+    if not force and (there := [name for name in names.values() if os.path.isfile(name)]):
         raise OutputExistsError(f"Expected no file at {there[-1]}, got one; choose another name or give --overwrite.")
     return {kind: stack.enter_context(atomic_output(name, overwrite=force)) for kind, name in names.items()}
 

@@ -66,7 +66,8 @@ def policy(text: str, tmp_path: Path) -> Policy:
 def test_the_mark_alone(log10_p: float, verdict: str) -> None:
     found = verdict_of(mark(log10_p))
     assert found.verdict == verdict
-    assert f"10^{log10_p:g}" in found.reasons[0]
+    assert f"p = {f'10^{log10_p:g}' if log10_p else '1'}" in found.reasons[0]
+    assert ("policy asks for 10^-6 or less" in found.reasons[0]) == (verdict != "no_evidence")
 
 
 @pytest.mark.parametrize(

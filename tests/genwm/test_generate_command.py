@@ -220,6 +220,7 @@ def test_outputs_that_exist_are_replaced_when_asked(
         (("-o", "OUT/out.xyz"), "unsupported-format", "output name ending in"),
         (("-o", "OUT/out.gif"), "unsupported-format", "got"),
         (("-o", "OUT/none/out.mp4"), "bad-output", "create it first"),
+        (("-o", "OUT/folder.mp4"), "bad-output", "got the folder"),
         (("-o", "OUT/out.webm", "--codec", "h264"), "unsupported-format", "codec that fits into out.webm"),
         (("--crf", "60"), "bad-input", "0 to 51 for h264, got 60"),
         (("--sign", "OUT/none.pem", "OUT/none.pem"), "not-found", "PEM file of certificates"),
@@ -234,6 +235,7 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(
     change: tuple[str, ...], code: str, words: str,
 ) -> None:
     write_image(tmp_path / "in.png", scene(64, 64, 1)[0])
+    (tmp_path / "folder.mp4").mkdir()
     changed = [part.replace("OUT", str(tmp_path)) for part in change]
     status, record, err = run(
         capsys, PROMPT, "-o", tmp_path / "out.mp4", "--model", model, *SMALL, *changed, "--json")
@@ -249,7 +251,8 @@ def test_no_key_and_no_prompt(
     out = tmp_path / "out.mp4"
     assert "error[key-missing]" in run(capsys, PROMPT, "-o", out, "--model", model)[2]
     Keyring.load().new("studio")
-    assert "Expected a prompt" in run(capsys, "-o", out, "--model", model)[2]
+    for prompt in ("", " \n"):
+        assert "Expected a prompt" in run(capsys, prompt, "-o", out, "--model", model)[2]
 
 
 def test_without_an_embedded_pipeline_a_model_is_asked_for(

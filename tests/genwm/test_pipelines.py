@@ -116,6 +116,8 @@ def test_still_image_pipelines_are_refused(models: dict[str, Path]) -> None:
 def test_unknown_folders(tmp_path: Path, models: dict[str, Path]) -> None:
     with pytest.raises(NotFoundError, match="Expected a folder at"):
         pipelines.load(tmp_path / "none")
+    with pytest.raises(InputError, match="got an empty name"):
+        pipelines.load("")
     with pytest.raises(InputError, match=r"without model_index\.json"):
         pipelines.load(tmp_path)
     (tmp_path / "file").write_text("")

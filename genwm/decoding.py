@@ -293,7 +293,9 @@ def mark_decoder(
     require("torch", "generate")
     marks = (mark,) if isinstance(mark, Mark) else tuple(mark) if isinstance(mark, Iterable) else ()
     if not marks or not all(isinstance(one, Mark) for one in marks):
-        raise InputError(f"Expected a Mark or a sequence of Marks, got {mark!r}; make them with genwm.Mark.")
+        kinds = {type(one).__name__ for one in marks} if isinstance(mark, list | tuple) else {type(mark).__name__}
+        raise InputError(f"Expected a Mark or a sequence of Marks, got {' and '.join(sorted(kinds)) or 'none'}; make "
+                         "them with genwm.Mark.")
     if frames_per_item is not None and not (isinstance(frames_per_item, int) and frames_per_item >= 1):
         raise InputError(f"Expected frames_per_item of at least 1, got {frames_per_item!r}; give a video's frame "
                          "count.")

@@ -29,6 +29,8 @@ PROFILES: dict[str, tuple[float, float, float]] = {"colour": (1.0, 1.0, 1.0), "l
 MAX_SIZE_GAIN = 1.4
 _OVERSAMPLING = 4
 _NYQUIST = 0.45  # cycles per pixel
+#: How far beyond [0, 1] values may be, as where a picture was sharpened; every how many rows and columns are checked.
+_OVERSHOOT, _SAMPLED = 0.5, 8
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def mark_frames(frames: Tensor, mark: Mark) -> Tensor:
         A tensor of the same shape, dtype and device, in [0, 1].
 
     Raises:
-        InputError: no tensor, one of another shape or dtype, or no Mark.
+        InputError: no tensor, one of another shape or dtype or with values far outside [0, 1], or no Mark.
         MissingExtraError: without torch.
     """
     if not isinstance(frames, require("torch", "generate").Tensor):
@@ -207,4 +209,16 @@ def mark_frames(frames: Tensor, mark: Mark) -> Tensor:
         raise InputError(f"Expected a Mark, got a {type(mark).__name__}; make one with genwm.Mark.")
     if frames.ndim != 4:
         raise InputError(f"Expected frames of shape (N, 3, H, W), got {tuple(frames.shape)}; rearrange them.")
+    _check_range(frames)
     return Marker(mark, frames.shape[3], frames.shape[2]).rgb(frames)
+
+
+def _check_range(frames: Tensor) -> None:
+    """InputError for values far outside [0, 1], which would be clipped to black and white; a sample is looked at."""
+    sample = frames.detach()[..., ::_SAMPLED, ::_SAMPLED]
+    if not sample.numel() or not sample.is_floating_point():
+        return
+    low, high = (float(value) for value in sample.float().aminmax())
+    if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):
+        raise InputError(f"Expected frames with values in [0, 1], got {low:.4g} to {high:.4g}; divide them by 255, or "
+                         "add 1 and halve them.")

@@ -74,7 +74,7 @@ def encode(payload: int) -> NDArray[np.int8]:
     """
     if isinstance(payload, bool) or not isinstance(payload, int | np.integer) or not 0 <= int(payload) < 1 << BITS:
         raise PayloadError(f"Expected a payload of 64 bits, an integer from 0 to 2^64 - 1, got {payload!r}; "
-                           "give at most 16 hex digits.")
+                           "write one such as 0x0123456789ABCDEF.")
     word = int(payload) << CHECK_BITS
     word |= _remainder(word)
     bits = np.array([[word >> (STEPS - 1 - step) & 1 for step in range(STEPS)]], dtype=np.uint8)

@@ -67,7 +67,8 @@ def describe(record: Record) -> list[str]:
     if mark.geometry is not None:
         place = mark.geometry
         changes = [f"scale {place.scale:.2f}"] if abs(place.scale - 1) > 0.005 else []
-        changes += [f"turned by {place.rotation:.1f} degrees"] if abs(place.rotation) > 0.1 else []
+        way = "clockwise" if place.rotation > 0 else "counter-clockwise"
+        changes += [f"turned by {abs(place.rotation):.1f} degrees {way}"] if abs(place.rotation) > 0.1 else []
         changes += [f"stretched {place.aspect:.2f} times in width"] if abs(place.aspect - 1) > 0.01 else []
         changes += ["mirrored"] if place.flip else []
         lines.append(f"  Picture: {', '.join(changes) or 'size and orientation unchanged'}.")

@@ -173,6 +173,14 @@ def test_other_types_are_refused(frames: Any, mark: Any, got: str) -> None:
         mark_frames(frames, mark)
 
 
+@pytest.mark.parametrize(("factor", "offset"), [(255, 0), (2, -1), (float("nan"), 0)])
+def test_values_of_another_range_are_refused(factor: float, offset: float) -> None:
+    frames = torch.linspace(0, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    with pytest.raises(InputError, match=r"^Expected frames with values in \[0, 1\], got .* to .*; divide"):
+        mark_frames((frames * factor + offset).bfloat16(), MARK)
+    assert mark_frames(frames * 1.2 - 0.1, MARK).isfinite().all()  # as sharpening makes them
+
+
 def test_marks_that_cannot_be() -> None:
     for payload in (-1, 1 << 64, True, 1.5):
         with pytest.raises(PayloadError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import logging
 import os
 import threading
 import warnings
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from genwm.readback import Readback
 
 __all__ = ["DecoderHook", "mark_decoder", "verify_written", "video_autoencoders", "video_pipelines"]
+
+log = logging.getLogger("genwm.decoding")
 
 #: Picture sizes whose patterns are kept.
 _SIZES = 4
@@ -117,8 +120,9 @@ _attached: WeakSet[Any] = WeakSet()
 class DecoderHook:
     """Marks what the autoencoders of a pipeline decode, until :meth:`detach` or the end of its ``with`` block.
 
-    Made by :func:`mark_decoder`, which attaches it; a ``with`` block attaches it again where it was detached. A deep
-    copy of an autoencoder that is made meanwhile is marked by the same hook, and let go with it.
+    Made by :func:`mark_decoder`, which attaches it; a ``with`` block attaches it again where it was detached, and logs
+    a warning where nothing was decoded in it. A deep copy of an autoencoder that is made meanwhile is marked by the
+    same hook, and let go with it.
 
     Attributes:
         marks: what is written, one for all or one for each item of the batch.
@@ -157,6 +161,10 @@ class DecoderHook:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
                  ) -> None:
+        if error is None and self._attached and not self.frames_marked:
+            names = " and ".join(type(one).__name__ for one in self._autoencoders)
+            log.warning("nothing was marked: decode of %s was not called in the block; what was decoded elsewhere, or "
+                        "by another part, carries no mark", names)
         self.detach()
 
     def _attach(self) -> None:

@@ -21,12 +21,17 @@ from genwm.extras import require
 if TYPE_CHECKING:
     from genwm.marking import Mark
 
-__all__ = ["DIGITAL_SOURCE_TYPE", "SOFT_BINDING", "Binding", "Provenance", "check_signer", "read", "sign"]
+__all__ = ["DIGITAL_SOURCE_TYPE", "METADATA", "SOFT_BINDING", "Binding", "Provenance", "check_signer", "read", "sign"]
 
 Status = Literal["absent", "valid", "valid_untrusted", "invalid"]
 
 #: IPTC's digital source type of what a trained model made: https://cv.iptc.org/newscodes/digitalsourcetype/
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+#: What the metadata of a generated file says, for ``write_video``.
+METADATA = {
+    "comment": f"DigitalSourceType: {DIGITAL_SOURCE_TYPE}",
+    "description": "Synthetic video: made by a generative model and marked as such by genwm.",
+}
 #: Name of our watermark in soft-binding assertions. It is not in C2PA's list of algorithms.
 SOFT_BINDING = "genwm.lattice.1"
 

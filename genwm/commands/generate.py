@@ -26,7 +26,7 @@ from genwm.commands.telling import say
 from genwm.errors import GenwmError, InputError, OutputExistsError, SameFileError, UnsupportedFormatError
 from genwm.keys import Keyring
 from genwm.output import atomic_output, told_as
-from genwm.provenance import DIGITAL_SOURCE_TYPE
+from genwm.provenance import DIGITAL_SOURCE_TYPE, METADATA
 from genwm.sizes import check_shown
 from genwm.tiny import EMBEDDED
 
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "genwm.generation/1"
 REPORT_SCHEMA = "genwm.steadiness/2"
-METADATA = {
-    "comment": f"DigitalSourceType: {DIGITAL_SOURCE_TYPE}",
-    "description": "Synthetic video: made by a generative model and marked as such by genwm.",
-}
 #: What the shipped pipeline was trained for, and what its decoder needs, where the user does not say.
 EMBEDDED_SETTINGS: dict[str, Any] = {"width": 512, "height": 320, "frames": 25, "fps": 25.0, "steps": 16,
                                      "steady": True}  # fmt: skip

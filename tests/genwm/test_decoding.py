@@ -166,6 +166,19 @@ def test_frames_of_image_decoders_are_counted_over_chunks() -> None:
     torch.testing.assert_close(chunks, whole, rtol=0, atol=2e-5)
 
 
+def test_a_block_in_which_nothing_was_decoded_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    model = autoencoder("AutoencoderKL")
+    with mark_decoder(model, MARK):
+        pass
+    assert "nothing was marked: decode of AutoencoderKL was not called" in caplog.text
+    caplog.clear()
+    with pytest.raises(ZeroDivisionError), mark_decoder(model, MARK):
+        raise ZeroDivisionError
+    with mark_decoder(model, MARK) as hook:
+        hook.detach()
+    assert not caplog.text
+
+
 # --- refusals
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 from dataclasses import asdict
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,33 @@ def test_a_signed_clip(tmp_path: Path, model: Path, ring: Keyring, capsys: pytes
     assert found.binding == Binding(ring.get("studio").id, HEX)
     assert str(tmp_path).encode() not in out.read_bytes()
     assert cli.run(["verify", str(out), "--json"]) == 0
+
+
+def test_the_script_of_the_pages(tmp_path: Path, ring: Keyring, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("c2pa")
+    from genwm.provenance import read
+    from tests.certificates import make_certificates
+
+    page = (Path(__file__).parents[2] / "docs" / "generate.md").read_text()
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    pipe = folders.ltx()
+    small = partialmethod(type(pipe).__call__, width=256, height=256, num_frames=9, num_inference_steps=2)
+    monkeypatch.setattr(type(pipe), "__call__", small)
+    certificates = make_certificates(tmp_path)
+    for name, path in (("chain.pem", certificates.chain), ("key.pem", certificates.key)):
+        path.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"pipe": pipe, "prompt": PROMPT}
+    exec(script, names)
+    mark = names["mark"]
+    found = read(tmp_path / "out.mp4")
+    assert (found.status, found.declares_generated) == ("valid_untrusted", True)
+    assert found.binding is not None
+    assert found.binding.payload == f"{mark.payload:016x}"
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert "trainedAlgorithmicMedia" in container.metadata["comment"]
+    assert cli.run(["verify", str(tmp_path / "out.mp4")]) == 0
+    assert len(Registry()) == 1
 
 
 def test_the_registry_knows_the_clip(

@@ -74,7 +74,7 @@ class Reading:
         log10_p: base-10 logarithm of the p-value, corrected for all hypotheses, keys and looks; at most 0.
         geometry: scale, rotation, flip and aspect of the mark in the picture, None without a detection.
         perspective: whether the picture stands in perspective; geometry is then that of the picture made straight.
-        segments: marked stretches of time, filled by ``timeline=True``.
+        segments: marked stretches of time, filled by ``timeline=True``; a still image has none.
         frames_read: frames that were decoded and used.
         warnings: plain sentences.
         timing: seconds of 'decode' (reading and summing), 'search' and 'total'.
@@ -268,7 +268,7 @@ def read_watermark(
     if found and found.corners:
         warnings.append("the picture stands in perspective; geometry is that of the picture made straight")
     segments: tuple[Segment, ...] = ()
-    if timeline:
+    if timeline and not info.is_still:
         segments = timeline_of(
             source, keys=keys, found=Grid(found, finding.payload, looks) if found else None,
             look=partial(_look_again, source, search, info, threads), threads=threads,

@@ -72,6 +72,7 @@ def describe(record: Record) -> list[str]:
         changes += [f"stretched {place.aspect:.2f} times in width"] if abs(place.aspect - 1) > 0.01 else []
         changes += ["mirrored"] if place.flip else []
         lines.append(f"  Picture: {', '.join(changes) or 'size and orientation unchanged'}.")
-    lines += [f"  {part.start:.1f} - {part.end:.1f} s: key {part.key}, payload {part.payload or 'too weak to read'}"
-              for part in mark.segments]
+    digits = 1 if all(part.end - part.start >= 0.1 for part in mark.segments) else 3  # a video may be one frame
+    lines += [f"  {part.start:.{digits}f} - {part.end:.{digits}f} s: key {part.key}, "
+              f"payload {part.payload or 'too weak to read'}" for part in mark.segments]
     return lines + [f"  Warning: {text}" for text in record.warnings]

@@ -43,6 +43,7 @@ _DEMUXERS = (
     "wav,mp3,aac,flac,w64,aiff,amr,ac3,eac3,caf,opus"
 )
 _STILLS = {b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
+_HEAD = 4096  # bytes that tell what a file is
 _WEBP_ANIMATION = 0x02  # a flag of the header
 _STILL_CODECS = {"png", "mjpeg", "webp", "bmp", "tiff"}
 # Still images in the container of MP4, by its major brand.
@@ -159,7 +160,7 @@ def _peek(source: Source, name: str) -> bytes:
                 kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
                 raise NotMediaError(f"Expected a video or image file, got {kind} at {name}; give the path of a file")
             with open(source, "rb") as file:
-                head = file.read(64)
+                head = file.read(_HEAD)
         except FileNotFoundError:
             raise NotFoundError(f"Expected a file at {name}, got nothing; check the path") from None
         except (OSError, ValueError) as error:
@@ -169,7 +170,7 @@ def _peek(source: Source, name: str) -> bytes:
         if not source.seekable():
             return b"?"
         position = source.tell()
-        head = source.read(64)
+        head = source.read(_HEAD)
         source.seek(position)
     if not head:
         raise EmptyFileError(f"Expected a video or image in {name}, got an empty file; copy or download it again")
@@ -185,6 +186,8 @@ def _open(source: Source, name: str, head: bytes, max_pixels: int) -> InputConta
     still = next((demuxer for magic, demuxer in _STILLS.items() if head.startswith(magic)), None)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         still = "webp_pipe"
+    if still == "png_pipe" and _is_animated_png(head):
+        still = "apng"
     # 'file:' keeps FFmpeg from reading a path such as 'concat:a|b' as a protocol.
     target: Any = f"file:{os.fspath(source)}" if isinstance(source, str | os.PathLike) else source
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file", "max_pixels": str(max_pixels)}
@@ -200,6 +203,17 @@ def _open(source: Source, name: str, head: bytes, max_pixels: int) -> InputConta
         raise NotMediaError(f"Expected a video or image in {name}, got something else; check the file") from None
     assert isinstance(container, InputContainer)
     return container
+
+
+def _is_animated_png(head: bytes) -> bool:
+    """Whether the chunks of a PNG before its picture, as far as they are there, announce an animation."""
+    place = 8
+    while place + 8 <= len(head):
+        length, kind = int.from_bytes(head[place : place + 4]), head[place + 4 : place + 8]
+        if kind in (b"acTL", b"IDAT"):
+            return kind == b"acTL"
+        place += 12 + length
+    return False
 
 
 def _looks_like_media(head: bytes) -> bool:

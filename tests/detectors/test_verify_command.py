@@ -261,6 +261,17 @@ def test_words_say_what_was_done_to_the_picture(tmp_path: Path) -> None:
     assert "mirrored" in lines
 
 
+def test_the_timeline_of_a_frame_and_of_a_still(tmp_path: Path) -> None:
+    picture = marked(scene(640, 360, 1))
+    write_image(tmp_path / "still.png", picture[0])
+    found = verify_file(tmp_path / "still.png", keys=[KEY], timeline=True).watermark
+    assert found is not None
+    assert (found.status, found.segments) == ("detected", ())
+    write_video(tmp_path / "one.mp4", picture, fps=25, crf=10)
+    lines = "\n".join(describe(verify_file(tmp_path / "one.mp4", keys=[KEY], timeline=True)))
+    assert "0.000 - 0.040 s: key studio" in lines
+
+
 def test_small_pictures_are_warned_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_image(tmp_path / "small.png", scene(96, 64, 1)[0])
     status, (record,), _ = run(capsys, tmp_path / "small.png", "--json")

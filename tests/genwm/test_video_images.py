@@ -200,6 +200,21 @@ def test_an_avif_is_a_still_that_is_only_read(tmp_path: Path) -> None:
         video.edit_image(tmp_path / "in.avif", tmp_path / "out.png", unchanged)
 
 
+def test_an_animated_png_is_a_video(tmp_path: Path, pictures: np.ndarray) -> None:
+    first, *others = map(Image.fromarray, pictures[:3])
+    text = PngInfo()
+    text.add_text("Comment", "acTL")  # a word in a chunk is no chunk
+    first.save(tmp_path / "still.png", pnginfo=text)
+    first.save(tmp_path / "in.png", save_all=True, append_images=others, duration=40)
+    assert video.probe(tmp_path / "still.png").is_still
+    assert not video.probe(tmp_path / "in.png").is_still
+    assert np.array_equal(rgb_of(tmp_path / "in.png"), pictures[:3])
+    video.edit_video(tmp_path / "in.png", tmp_path / "out.mp4", unchanged, preset="ultrafast")
+    assert len(rgb_of(tmp_path / "out.mp4")) == 3
+    with pytest.raises(errors.UnsupportedFormatError, match="still"):
+        video.edit_image(tmp_path / "in.png", tmp_path / "out.png", unchanged)
+
+
 def test_stills_that_are_not(tmp_path: Path, pictures: np.ndarray) -> None:
     written(tmp_path / "in.gif", pictures[:2], "gif")
     with pytest.raises(errors.UnsupportedFormatError, match="still"):

@@ -219,12 +219,13 @@ def _manifest(mark: Mark | None, generator: str) -> dict[str, Any]:
     if generator:
         created["softwareAgent"] = {"name": generator}
     actions = [created]
-    assertions: list[dict[str, Any]] = [{"label": "c2pa.actions.v2", "data": {"actions": actions}}]
+    # "created": vouched for by the signer; else they count as gathered from elsewhere.
+    assertions: list[dict[str, Any]] = [{"label": "c2pa.actions.v2", "data": {"actions": actions}, "created": True}]
     if mark is not None:
         actions.append({"action": "c2pa.watermarked.bound"})
         value = f"{mark.key.id}{mark.payload:016x}"
         assertions.append({"label": "c2pa.soft-binding", "data": {
-            "alg": SOFT_BINDING, "blocks": [{"scope": {}, "value": value}]}})
+            "alg": SOFT_BINDING, "blocks": [{"scope": {}, "value": value}]}, "created": True})
     return {"claim_generator_info": [{"name": "genwm", "version": __version__}], "assertions": assertions}
 
 

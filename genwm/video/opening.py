@@ -157,12 +157,14 @@ def _peek(source: Source, name: str) -> bytes:
         try:
             mode = os.stat(source).st_mode
             if not stat.S_ISREG(mode):
-                kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
-                raise NotMediaError(f"Expected a video or image file, got {kind} at {name}; give the path of a file")
+                kind, remedy = ("a folder", "give the path of a file") if stat.S_ISDIR(mode) else (
+                    "a device or pipe", "write what it gives to a file first")
+                raise NotMediaError(f"Expected a video or image file, got {kind} at {name}; {remedy}")
             with open(source, "rb") as file:
                 head = file.read(_HEAD)
         except FileNotFoundError:
-            raise NotFoundError(f"Expected a file at {name}, got nothing; check the path") from None
+            remedy = "write what the pipe gives to a file first" if name == "-" else "check the path"
+            raise NotFoundError(f"Expected a file at {name}, got nothing; {remedy}") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"Expected a readable file at {name}, got '{reason}'; check its permissions") from None

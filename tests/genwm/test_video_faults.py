@@ -146,6 +146,14 @@ def test_bad_input_is_one_clear_sentence(tmp_path: Path, kind: str, capfd: pytes
     assert capfd.readouterr().err == ""
 
 
+def test_pipes_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(errors.NotMediaError, match=r"got a device or pipe at .*; write what it gives to a file first"):
+        video.probe(tmp_path / "pipe")
+    with pytest.raises(errors.NotFoundError, match="at -, got nothing; write what the pipe gives to a file first"):
+        video.probe("-")
+
+
 def test_an_empty_path_is_called_one() -> None:
     with pytest.raises(errors.NotFoundError, match="Expected the path of a file, got an empty one; give"):
         video.probe("")

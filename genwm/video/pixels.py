@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from math import cos, radians, sin
 from typing import Any
 
+import av
 import numpy as np
+from av.filter import Graph
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
@@ -20,6 +23,7 @@ from genwm.video.model import UPRIGHT, ColorSpace, Orientation
 _SPACES: dict[int, ColorSpace] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709", 9: "bt2020", 10: "bt2020"}
 TAGS: dict[ColorSpace, tuple[int, int, int]] = {"bt709": (1, 1, 1), "bt601": (6, 6, 6), "bt2020": (9, 9, 14)}
 FULL, LIMITED = 2, 1
+_EXIF = 31  # FFmpeg's number of this kind of side data
 
 # swscale's constants for the matrices; a frame's own tag is not always there, so one is always passed.
 SWS_SPACE: dict[ColorSpace, Colorspace] = {
@@ -82,13 +86,39 @@ def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
     """The nine numbers of the frame's display matrix, or None."""
     try:
         side_data: Any = frame.side_data
+    except ValueError:  # side data that PyAV has no name for, most likely EXIF, hides the rest
+        try:
+            side_data = _without_exif(frame).side_data
+        except (ValueError, av.FFmpegError):
+            return _turned(frame.rotation)
+    try:
         return struct.unpack("=9i", bytes(side_data[Type.DISPLAYMATRIX]))
     except KeyError:
         return None
-    except ValueError:  # side data that PyAV has no name for, such as EXIF, hides the rest: only the angle is left
-        angle = radians(frame.rotation)
-        turn = [round(part * 65_536) for part in (cos(angle), -sin(angle), 0, sin(angle), cos(angle), 0)]
-        return (*turn, 0, 0, 1 << 30) if angle else None
+
+
+def _turned(degrees: float) -> tuple[int, ...] | None:
+    """The display matrix of a turn, all that is left where the frame's own is hidden; None without one."""
+    angle = radians(degrees)
+    turn = [round(part * 65_536) for part in (cos(angle), -sin(angle), 0, sin(angle), cos(angle), 0)]
+    return (*turn, 0, 0, 1 << 30) if angle else None
+
+
+def _without_exif(frame: VideoFrame) -> VideoFrame:
+    """The same picture without its EXIF data."""
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+    )
+    delete = graph.add("sidedata", f"mode=delete:type={_EXIF}")
+    source.link_to(delete)
+    delete.link_to(graph.add("buffersink"))
+    graph.configure()
+    graph.vpush(frame)
+    left = graph.vpull()
+    assert isinstance(left, VideoFrame)
+    return left
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from genwm import errors, video
@@ -198,6 +198,17 @@ def test_an_avif_is_a_still_that_is_only_read(tmp_path: Path) -> None:
     assert psnr(rgb_of(tmp_path / "in.avif")[0], natural()) > 25
     with pytest.raises(errors.UnsupportedFormatError, match="got AVIF; convert it first"):
         video.edit_image(tmp_path / "in.avif", tmp_path / "out.png", unchanged)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_stills_are_shown_as_their_exif_data_says(tmp_path: Path, suffix: str, number: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = number
+    Image.fromarray(natural()).save(tmp_path / f"in.{suffix}", exif=exif, quality=95)
+    with Image.open(tmp_path / f"in.{suffix}") as image:
+        shown = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert psnr(rgb_of(tmp_path / f"in.{suffix}")[0], shown) > 28
 
 
 def test_an_animated_png_is_a_video(tmp_path: Path, pictures: np.ndarray) -> None:

@@ -66,7 +66,8 @@ def describe(record: Record) -> list[str]:
     assert mark is not None  # every record without an error has one
     if mark.geometry is not None:
         place = mark.geometry
-        changes = [f"scale {place.scale:.2f}"] if abs(place.scale - 1) > 0.005 else []
+        sized = f"mark {place.scale:.2f} times as large as in an uncut copy"
+        changes = [sized] if abs(place.scale - 1) > 0.005 else []
         way = "clockwise" if place.rotation > 0 else "counter-clockwise"
         changes += [f"turned by {abs(place.rotation):.1f} degrees {way}"] if abs(place.rotation) > 0.1 else []
         changes += [f"stretched {place.aspect:.2f} times in width"] if abs(place.aspect - 1) > 0.01 else []

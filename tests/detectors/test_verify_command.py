@@ -257,7 +257,7 @@ def test_words_say_what_was_done_to_the_picture(tmp_path: Path) -> None:
     picture = marked(scene(640, 360, 1))[0]
     write_image(tmp_path / "cut.png", np.ascontiguousarray(picture[30:318, 60:572, :][:, ::-1]))
     lines = "\n".join(describe(verify_file(tmp_path / "cut.png", keys=[KEY])))
-    assert "scale 1.25" in lines
+    assert "mark 1.25 times as large as in an uncut copy" in lines
     assert "mirrored" in lines
 
 

@@ -74,6 +74,7 @@ class Reading:
         log10_p: base-10 logarithm of the p-value, corrected for all hypotheses, keys and looks; at most 0.
         geometry: scale, rotation, flip and aspect of the mark in the picture, None without a detection.
         perspective: whether the picture stands in perspective; geometry is then that of the picture made straight.
+        negative: whether the picture is the marked one with light and dark, and all hues, inverted.
         segments: marked stretches of time, filled by ``timeline=True``; a still image has none.
         frames_read: frames that were decoded and used.
         warnings: plain sentences.
@@ -92,6 +93,7 @@ class Reading:
     timing: dict[str, float]
     info: VideoInfo
     perspective: bool = False
+    negative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,9 @@ def read_watermark(
     found = finding.candidate if status == "detected" else None
     if found and found.corners:
         warnings.append("the picture stands in perspective; geometry is that of the picture made straight")
+    negative = found is not None and found.planes == geometry.NEGATIVE
+    if negative:
+        warnings.append("the picture is a negative of the marked one")
     segments: tuple[Segment, ...] = ()
     if timeline and not info.is_still:
         segments = timeline_of(
@@ -286,6 +291,7 @@ def read_watermark(
         timing={"decode": total - search.seconds, "search": search.seconds, "total": total},
         info=info,
         perspective=bool(found and found.corners),
+        negative=negative,
     )
 
 

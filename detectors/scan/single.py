@@ -373,7 +373,8 @@ def looked_up(
     geometry = reading.geometry
     assert reading.payload is not None
     assert geometry is not None
-    frames = [rgb for _, rgb in _glimpses(path, _spread(reading.info.duration_s, REGISTRY_FRAMES), threads)]
+    frames = [255 - rgb if reading.negative else rgb
+              for _, rgb in _glimpses(path, _spread(reading.info.duration_s, REGISTRY_FRAMES), threads)]
     distorted = reading.perspective or abs(geometry.rotation) > _TURNED
     return Registry(registry).lookup(reading.payload, frames, key_id=key_id, distorted=distorted, scale=geometry.scale)
 

@@ -73,4 +73,4 @@ def log10_tail(z: float) -> float:
 def any_of(log10_p: float, count: float) -> float:
     """Bonferroni: the p-value of the best of ``count`` tests, or of one that has 1 / ``count`` of the error budget;
     base 10, at most 0."""
-    return min(0.0, log10_p + math.log10(max(count, 1)))
+    return min(0.0, float(log10_p) + math.log10(max(count, 1)))

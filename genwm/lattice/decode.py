@@ -105,6 +105,6 @@ def read_payload(projection: Projection, key: Key) -> code.Decoded:
 
 
 def project_candidate(spectrum: Spectrum, candidate: Candidate) -> Projection:
-    """``project`` at a candidate's geometry; 0 in the colour planes where luma alone is read."""
+    """``project`` at a candidate's geometry, with its weights of the planes."""
     found = project(spectrum, candidate.matrix, candidate.shift)
-    return Projection(np.where(tile.layout().plane > 0, 0, found.values)) if candidate.grey else found
+    return Projection(found.values * np.array(candidate.planes)[tile.layout().plane])

@@ -51,7 +51,14 @@ _CHUNK = 32
 _FLIPS = (np.diag([1.0, 1.0]), np.diag([-1.0, 1.0]), np.diag([1.0, -1.0]), np.diag([-1.0, -1.0]))
 #: Scale, aspect and rotation: what a refined geometry may change by, to first order.
 _FREE = (np.eye(2), np.diag([1.0, -1.0]), np.array([[0.0, -1.0], [1.0, 0.0]]))
+#: Negatives are looked for upright and mirrored: the first of the flips.
+_NEGATIVES = 2
 _QUARTERS = (np.array([[0.0, -1.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [-1.0, 0.0]]))
+
+
+#: Weights of what a picture's planes hold: of all as they were marked; of luma alone, where colours were turned or
+#: taken away; of all the other way round, where the picture is a negative.
+ALL_PLANES, LUMA, NEGATIVE = (1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (-1.0, -1.0, -1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class Candidate:
         shift: canonical coordinates of the picture's centre, modulo the tile: (x, y) in canonical pixels.
         z: self-normalised correlation of the pilots.
         family: the hypotheses it is the best of.
-        grey: whether luma alone is read.
+        planes: weights of luma and the two colour planes: `ALL_PLANES`, `LUMA` or `NEGATIVE`.
         corners: of the picture in the frame, if it was made straight first (see ``perspective``).
     """
 
@@ -73,7 +80,7 @@ class Candidate:
     shift: tuple[float, float]
     z: float
     family: Family
-    grey: bool = False
+    planes: tuple[float, float, float] = ALL_PLANES
     corners: Outline | None = None
 
     @property
@@ -110,8 +117,8 @@ def _diagonal(sx: NDArray[np.float64], sy: NDArray[np.float64]) -> NDArray[np.fl
 
 def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, squeezes: bool = True
               ) -> list[Candidate]:
-    """Whole pictures: unchanged, flipped, on their side, resized, in other colours, slightly cut at the edges or, if
-    asked, squeezed. Best of each family and key.
+    """Whole pictures: unchanged, flipped, on their side, negative, resized, in other colours, slightly cut at the edges
+    or, if asked, squeezed. Best of each family and key.
 
     The place of the grid is known, so few hypotheses are tried. Where hues were turned or channels swapped, what the
     colour planes hold is no more than strong noise to the sum of all planes, so luma is tried alone as well.
@@ -121,7 +128,7 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, sq
     # A picture on its side has its own frame, or still the one that it had upright.
     turns = [*((flip, centre[0]) for flip in _FLIPS),
              *((quarter, middle) for quarter in _QUARTERS for middle in (centre[0, ::-1], centre[0]))]
-    family = {"unchanged": Family("unchanged", 1), "flipped": Family("flipped", len(turns) - 1),
+    family = {"unchanged": Family("unchanged", 1), "flipped": Family("flipped", len(turns) - 1 + _NEGATIVES),
               "recoloured": Family("recoloured", len(turns))}  # fmt: skip
     offsets = np.stack(np.meshgrid(np.arange(-3, 3.1), np.arange(-3, 3.1)), axis=-1).reshape(-1, 2)
     near_scales = np.array([0.9955, 0.997, 0.9985, 1.0, 1.0015, 1.003, 1.0045])
@@ -155,10 +162,13 @@ def uncropped(spectrum: Spectrum, signs: Sequence[NDArray[np.complex128]], *, sq
         for turn, (matrix, middle) in enumerate(turns):
             name = "flipped" if turn else "unchanged"
             offer(Candidate(number, matrix, _wrapped(middle), float(heights[turn]), family[name]))
+            if turn < _NEGATIVES:
+                offer(Candidate(number, matrix, _wrapped(middle), -float(heights[turn]), family["flipped"],
+                                planes=NEGATIVE))
         heights = in_step(whole[:1], sign) / luma_deviation
         turn = int(np.argmax(heights))
         matrix, middle = turns[turn]
-        offer(Candidate(number, matrix, _wrapped(middle), float(heights[turn]), family["recoloured"], grey=True))
+        offer(Candidate(number, matrix, _wrapped(middle), float(heights[turn]), family["recoloured"], planes=LUMA))
         heights = correlate_at(sign_pilots(around, sign), centre + offsets) / deviations[1][:, None]
         turn, place = divmod(int(np.argmax(heights)), heights.shape[1])
         shift = _wrapped((centre + offsets)[place])

@@ -86,6 +86,8 @@ EDITS: dict[str, tuple[Edit, dict[str, float | bool]]] = {
     "channels swapped": (lambda frames: frames[..., ::-1], {"scale": 1, "flip": False}),
     "hue turned by a third": (lambda frames: frames[..., [1, 2, 0]], {"scale": 1, "flip": False}),
     "mirrored, channels swapped": (lambda frames: frames[:, :, ::-1, ::-1], {"scale": 1, "flip": True}),
+    "negative": (lambda frames: 255 - frames, {"scale": 1, "flip": False}),
+    "negative, mirrored": (lambda frames: 255 - frames[:, :, ::-1], {"scale": 1, "flip": True}),
     "every other frame": (lambda frames: frames[::2], {"scale": 1}),
     "trimmed": (lambda frames: frames[7:], {"scale": 1}),
 }
@@ -97,6 +99,7 @@ def test_an_edited_copy_is_recognised(tmp_path: Path, clip: Frames, name: str) -
     reading = read_watermark(written(tmp_path / "copy.mp4", edit(clip)), keys=[KEY])
     assert (reading.status, reading.key, reading.payload) == ("detected", KEY.name, PAYLOAD)
     assert reading.log10_p <= THRESHOLD_LOG10_P
+    assert reading.negative == name.startswith("negative")
     assert reading.geometry is not None
     for part, value in geometry.items():
         found = getattr(reading.geometry, part)

@@ -21,12 +21,13 @@ def expand(
     """The files that ``names`` stand for, each path once, in a stable order.
 
     A folder stands for all files below it but hidden ones; a pattern (``*``, ``**``, ``?``, ``[...]``) for what it
-    matches; ``-`` for the paths on ``listed``, one a line or, with a zero byte anywhere in them, zero-terminated. All
-    of it holds for fsspec URLs, too. What does not exist, and a folder that cannot be listed, is passed on, so that it
-    gets its record. Links to folders are not followed, since a stranger's may lead anywhere, but where they are named
-    themselves; ``warn`` is called with a sentence at the end where there were any. ``only`` are
-    patterns, one of which a file found in a folder must match; nothing in ``skip`` (files or folders of results) is
-    taken: ``scan * -o records.jsonl`` goes on with ``--resume``, though the shell names the records too.
+    matches, a folder that it ends at included; ``-`` for the paths on ``listed``, one a line or, with a zero byte
+    anywhere in them, zero-terminated. All of it holds for fsspec URLs, too. What does not exist, and a folder that
+    cannot be listed, is passed on, so that it gets its record. Links to folders are not followed, since a stranger's
+    may lead anywhere, but where they are named themselves; ``warn`` is called with a sentence at the end where there
+    were any. ``only`` are patterns, one of which a file found in a folder must match; nothing in ``skip`` (files or
+    folders of results) is taken: ``scan * -o records.jsonl`` goes on with ``--resume``, though the shell names the
+    records too.
 
     Errors: those of `objects_of`.
     """
@@ -54,11 +55,62 @@ def _expanded(
         elif os.path.isdir(name):
             yield from _files_below(name, only, left_out, links)
         elif glob.has_magic(name) and not os.path.lexists(name):
-            found = sorted(glob.iglob(name, recursive=True))
-            files = [path for path in found if not os.path.isdir(path) and os.path.realpath(path) not in left_out]
-            yield from files or [name]
+            yield from _matches(name, only, left_out, links) or [name]
         elif os.path.realpath(name) not in left_out:
             yield name
+
+
+def _matches(pattern: str, only: Sequence[str], left_out: set[str], links: list[str]) -> list[str]:
+    """The files that a pattern stands for, and the folders on its way that cannot be listed, sorted."""
+    parts = pattern.replace(os.altsep or os.sep, os.sep).split(os.sep)
+    named = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    found: set[str] = set()
+    for path in _matched(os.sep.join([*parts[:named], ""]), parts[named:], left_out, links):
+        if os.path.isdir(path):
+            found.update(_files_below(path, only, left_out, links))
+        elif os.path.realpath(path) not in left_out:
+            found.add(path)
+    return sorted(found)
+
+
+def _matched(head: str, parts: Sequence[str], left_out: set[str], links: list[str]) -> Iterator[str]:
+    """What the ``parts`` of a pattern match below ``head`` (empty, or with a separator at its end). `glob.glob` would
+    pass over folders that cannot be listed, and follow links round in circles."""
+    part, rest = parts[0], parts[1:]
+    if not glob.has_magic(part):
+        path = head + part
+        if rest and os.path.isdir(path):
+            yield from _matched(path + os.sep, rest, left_out, links)
+        elif not rest and os.path.lexists(path):
+            yield path
+        return
+    deep = part == "**"
+    if deep and rest:
+        yield from _matched(head, rest, left_out, links)  # it stands for no folder, too
+    folder = os.path.dirname(head) or os.curdir
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:
+        yield folder
+        return
+    for name in names:
+        if (name.startswith(".") and not part.startswith(".")) or not (deep or fnmatch(name, part)):
+            continue
+        path = head + name
+        if not os.path.isdir(path):
+            if not rest:
+                yield path
+        elif os.path.realpath(path) in left_out:
+            continue
+        elif os.path.islink(path):
+            links.append(path)
+        elif deep or rest:
+            yield from _matched(path + os.sep, parts if deep else rest, left_out, links)
+        else:
+            yield path
 
 
 def _files_below(folder: str, only: Sequence[str], left_out: set[str], links: list[str]) -> Iterator[str]:

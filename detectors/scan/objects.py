@@ -47,32 +47,36 @@ def filesystem_of(url: str) -> tuple[Any, str]:
 
 def objects_of(url: str, only: Sequence[str] = (), skip: Sequence[str] = ()) -> Iterator[str]:
     """The objects that a URL stands for, in a stable order: all below a folder but hidden ones, those that a pattern
-    matches, else the URL itself. ``only`` are patterns for the names of files in a folder; nothing below the URLs in
-    ``skip`` is taken.
+    matches and those below folders that it ends at, else the URL itself. ``only`` are patterns for the names of files
+    in a folder; nothing below the URLs in ``skip`` is taken.
 
     Errors: MissingExtraError, FetchError (the store cannot be listed).
     """
     filesystem, inside = filesystem_of(url)
     try:
         pattern = any(character in inside for character in "*?[") and not filesystem.exists(inside)
-        folder = not pattern and filesystem.isdir(inside)
-        found = sorted(filesystem.glob(inside) if pattern else filesystem.find(inside) if folder else ())
-        if pattern:
-            found = [name for name in found if filesystem.isfile(name)]
+        found: dict[str, str] = {}  # objects, and where each lies below the folder that stands for it
+        folders = [inside.rstrip("/")] if not pattern and filesystem.isdir(inside) else []
+        for name, about in filesystem.glob(inside, detail=True).items() if pattern else ():
+            if about["type"] != "directory":
+                found[name] = ""
+            elif not inside.endswith("**"):  # which matches what lies in them, too
+                folders.append(name.rstrip("/"))
+        for folder in folders:
+            found.update((name, name[len(folder) :]) for name in filesystem.find(folder))
     except Exception as error:
         raise FetchError(f"Expected to list {url}, got '{_told(error)}'; check the address and the credentials"
                          ) from None
     if not found:
-        if not folder:
+        if not folders or pattern:
             yield url
         return
     protocol = url.split("://", 1)[0]
-    for name in found:
-        below = name[len(inside.rstrip("/")) :] if folder else ""
+    for name, below in sorted(found.items()):
         whole = f"{protocol}://{name}"
         if any(part.startswith(".") for part in below.split("/")) or any(_is_below(whole, other) for other in skip):
             continue
-        if not folder or not only or any(fnmatch(Path(name).name, one) for one in only):
+        if not below or not only or any(fnmatch(Path(name).name, one) for one in only):
             yield whole
 
 

@@ -80,6 +80,36 @@ def test_patterns(folder: Path) -> None:
     assert list(expand(["up/we[1]rd.mp4"])) == ["up/we[1]rd.mp4"]
 
 
+def test_a_pattern_that_ends_at_a_folder_stands_for_its_files(folder: Path) -> None:
+    every = list(expand(["up"]))
+    for pattern in ("u*", "up/**", "up/*", f"{folder}/u[p]"):
+        assert sorted(os.path.relpath(path, folder) for path in expand([pattern])) == sorted(every)
+    assert list(expand(["up/*/"])) == ["up/deep/d.txt", "up/deep/er/c.mp4"]
+    assert list(expand(["u*"], only=["*.txt"])) == ["up/deep/d.txt"]
+    assert list(expand(["up/*/er/c.mp4", "up/*/none.mp4"])) == ["up/deep/er/c.mp4", "up/*/none.mp4"]
+    assert list(expand(["up/.h*"])) == ["up/.hidden.mp4"]
+    assert list(expand(["up/**"], skip=["up/deep", "up/b.mp4"])) == ["up/a.mkv", "up/we[1]rd.mp4"]
+
+
+@pytest.mark.parametrize("pattern", ["up/**/*.mp4", "up/*/*", "up/**", "up/d*/*.mp4"])
+def test_patterns_pass_on_folders_that_cannot_be_listed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    monkeypatch.setattr(os, "scandir", refusing("up/deep"))
+    assert "up/deep" in list(expand([pattern]))
+
+
+def test_patterns_follow_no_links_to_folders(folder: Path) -> None:
+    (folder / "up" / "loop").symlink_to(".")
+    (folder / "up" / "deep" / "away").symlink_to("/")
+    said: list[str] = []
+    assert list(expand(["up/**/*.mp4"], warn=said.append)) == ["up/b.mp4", "up/deep/er/c.mp4", "up/we[1]rd.mp4"]
+    assert said == ["2 links to folders were not followed (up/deep/away, ...); name the folders to scan what they hold"]
+    assert list(expand(["up/l*/*.mkv"])) == ["up/l*/*.mkv"]
+    (folder / "named").symlink_to("up")
+    assert list(expand(["named/*.mkv", "up/*/../loop/a.mkv"])) == ["named/a.mkv", "up/deep/../loop/a.mkv"]
+
+
 def test_what_is_not_there_is_passed_on(folder: Path) -> None:
     assert list(expand(["none.mp4", "up/*.avi", ".hidden.mp4"])) == ["none.mp4", "up/*.avi", ".hidden.mp4"]
 

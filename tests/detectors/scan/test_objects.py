@@ -59,6 +59,8 @@ def test_what_a_url_stands_for(memory: str) -> None:
     assert list(objects_of(f"{memory}/*.mp4")) == [every[0], every[3]]
     assert list(objects_of(f"{memory}/we[[]1]*")) == [every[3]]
     assert list(objects_of(f"{memory}/we[1]rd?.mp4")) == [f"{memory}/we[1]rd?.mp4"]
+    assert list(objects_of(f"{memory}/d*")) == list(objects_of(f"{memory}/deep/**")) == every[1:3]
+    assert list(objects_of(f"{memory}/d*", only=["*.txt"])) == [every[2]]
     assert list(objects_of(f"{memory}/none*")) == [f"{memory}/none*"]
     assert list(expand([f"{memory}/a.mp4", f"{memory}/a.mp4", skip])) == [f"{memory}/a.mp4",
                                                                          "memory:///up/records/records-1.jsonl"]

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -100,7 +100,7 @@ def scan(
         if place is not None and is_url(place):
             raise click.UsageError(f"Expected a path of this machine for {option}, got {place}; only --output with "
                                    "--engine ray takes a URL.")
-    _check_apart(output, table, pages, shared=engine == "ray")
+    _check_apart(paths, output, table, pages, shared=engine == "ray")
     settings = Settings.load(
         key_names=names, policy=policy, model=model, trust=trust,
         timeline=timeline or pages is not None, pictures=6 if pages else 0,
@@ -116,9 +116,11 @@ def scan(
     ctx.exit(EXIT_SOME_FAILED if tally.errors else 0)
 
 
-def _check_apart(output: str | None, table: str | None, pages: str | None, *, shared: bool) -> None:
-    """Raises UsageError where two results would take the same place, however it is written; ``shared``: shards of
-    records and pages may lie in one folder."""
+def _check_apart(
+    paths: tuple[str, ...], output: str | None, table: str | None, pages: str | None, *, shared: bool
+) -> None:
+    """Raises UsageError where two results would take the same place, however it is written, or pages or shards a folder
+    to scan, which would be uploads to the next run; ``shared``: shards of records and pages may lie in one folder."""
     named = {"--output": output, "--csv": table, "--html": pages,
              "the index of --html": None if pages is None else os.path.join(pages, "index.html")}
     places = {option: os.path.realpath(place) for option, place in named.items() if place is not None}
@@ -126,6 +128,11 @@ def _check_apart(output: str | None, table: str | None, pages: str | None, *, sh
         if places[one] == places[other] and not (shared and (one, other) == ("--output", "--html")):
             raise click.UsageError(f"Expected different places for {one} and {other}, got {places[one]} for both; "
                                    "choose another name for one of them.")
+    scanned = {os.path.realpath(path): path for path in paths}
+    for option in ("--html", "--output") if shared else ("--html",):
+        if (path := scanned.get(places.get(option, ""))) is not None:
+            raise click.UsageError(f"Expected another folder for {option} than one to scan, got {path} for both; "
+                                   "choose another name for the results.")
 
 
 def _local(
@@ -139,7 +146,6 @@ def _local(
     table: str | None,
     as_json: bool,
 ) -> Tally:
-    from detectors.scan.inputs import expand
     from detectors.scan.journal import Journal
     from detectors.scan.pages import Pages
     from detectors.scan.pool import Pool
@@ -150,7 +156,7 @@ def _local(
     if table is not None:
         check_table(Path(table))
     results = [Path(name) for name in (output, pages, table) if name is not None]
-    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results, warn=_warn))
+    files = _files(paths, only, results)
     tally = Tally()
     with ExitStack() as stack:
         evidence = Pages(Path(pages), settings) if pages is not None else None
@@ -185,7 +191,6 @@ def _on_ray(
     as_json: bool,
 ) -> Tally:
     from detectors.scan.distributed import newest_records, scan_distributed
-    from detectors.scan.inputs import expand
     from detectors.scan.table import check_table, write_table
 
     assert output is not None  # checked with the options
@@ -193,13 +198,23 @@ def _on_ray(
     if table is not None:
         check_table(Path(table))
     results = [name for name in (output, pages, table) if name is not None]
-    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results, warn=_warn))
+    files = _files(paths, only, results)
     tally = scan_distributed(files, settings, output, workers=workers, shards=shards, resume=resume, pages=pages,
                              progress=sys.stderr.isatty())
     if table is not None:
         write_table(Path(table), newest_records(output))
     _summarise(tally, time.monotonic() - started, output, as_json)
     return tally
+
+
+def _files(paths: tuple[str, ...], only: tuple[str, ...], results: Sequence[str | Path]) -> list[str]:
+    """What to scan, in order; told on stderr where that is nothing, for a run without files ends well."""
+    from detectors.scan.inputs import expand
+
+    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results, warn=_warn))
+    if not files:
+        _warn("there is no file to scan" + (", or none whose name --only matches" if only else ""))
+    return files
 
 
 def _warn(words: str) -> None:
@@ -251,7 +266,8 @@ def _summarise(tally: Tally, seconds: float, output: str | None, as_json: bool) 
             "skipped": tally.skipped, "duplicates": tally.duplicates, "verdicts": dict(sorted(tally.verdicts.items())),
             "errors": dict(sorted(tally.errors.items())), "seconds": round(seconds, 3),
         }))  # fmt: skip
-    parts = [f"{scanned} files in {seconds:.1f} s ({scanned / max(seconds, 1e-9):.1f} a second)", _counts(tally)]
+    count = f"{scanned} file{'' if scanned == 1 else 's'}"
+    parts = [f"{count} in {seconds:.1f} s ({scanned / max(seconds, 1e-9):.1f} a second)", _counts(tally)]
     if tally.duplicates:
         parts.append(f"{tally.duplicates} with the bytes of another")
     if tally.skipped:

@@ -251,6 +251,8 @@ def test_a_killed_run_goes_on_without_loss_or_repeat(uploads: Path, originals: P
         (["uploads", "-o", "out", "--csv", "./out", "--engine", "ray"], "different places for --output and --csv"),
         (["uploads", "--html", "site", "--csv", "site/index.html"], "the index of --html"),
         (["uploads", "--html", "new", "--csv", "new"], "different places for --csv and --html"),
+        (["uploads", "-o", "out.jsonl", "--html", "uploads/"], "another folder for --html than one to scan"),
+        (["uploads", "-o", "./uploads", "--engine", "ray"], "another folder for --output than one to scan"),
         (["uploads", "-o", "out.jsonl", "--csv", "uploads/notes.txt/t.csv"], "folder for --csv"),
         (["uploads", "-o", "out.jsonl", "--csv", "pipe"], "choose another name for --csv"),
         (["uploads", "--trust", "uploads/notes.txt"], "PEM"),
@@ -271,6 +273,14 @@ def test_wrong_calls_are_one_sentence(
     assert not Path("out.jsonl").exists()
     assert not Path("same").exists()
     assert (uploads / "notes.txt").read_text() == "no video"
+
+
+def test_a_run_without_files_says_so(uploads: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    assert run("empty", "-o", "none.jsonl") == 0
+    assert "Warning: there is no file to scan." in capsys.readouterr().err
+    assert run("uploads", "--only", "*.avi", "-o", "none.jsonl") == 0
+    assert "no file to scan, or none whose name --only matches" in capsys.readouterr().err
 
 
 def test_an_empty_keyring(uploads: Path, own_keyring: Path, capsys: pytest.CaptureFixture[str]) -> None:

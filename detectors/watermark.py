@@ -58,6 +58,8 @@ FRAMED, WARPED_BESIDE = 6.0, 2.0
 GLIMPSE_LOG10_P = -0.7
 #: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
 DECODABLE_Z = 5.5
+#: How the warning of a file whose end cannot be read begins.
+_UNREAD = "nothing could be read from"
 #: Payloads decoded in one search at most: a few where no mark has shown yet, many where one has and is to be read.
 _FEW_DECODES, _MANY_DECODES = 8, 64
 
@@ -76,7 +78,7 @@ class Reading:
         perspective: whether the picture stands in perspective; geometry is then that of the picture made straight.
         negative: whether the picture is the marked one with light and dark, and all hues, inverted.
         segments: marked stretches of time, filled by ``timeline=True``; a still image has none.
-        frames_read: frames that were decoded and used.
+        frames_read: frames that were decoded and used, each counted once.
         warnings: plain sentences.
         timing: seconds of 'decode' (reading and summing), 'search' and 'total'.
         info: what the file says about its video.
@@ -235,6 +237,7 @@ def read_watermark(
             f"the picture is over {LONGEST_ASPECT} times as long as wide; a mark that was cut or turned may be missed"
         )
     decided = False
+    used: set[float] = set()  # times of frames
     if not info.is_still:
         keyed = key_collector()
         for frame in keyed_frames:
@@ -247,6 +250,7 @@ def read_watermark(
         evidence: list[Evidence] = []
         for frame in stretches(source, info, threads, max_frames, warnings, tap):
             collected.add(frame)
+            used.add(frame.time_s)
             frames += 1
             if frames == FIRST_LOOK_FRAMES and search.glimpsed:
                 evidence = collected.take()
@@ -258,7 +262,8 @@ def read_watermark(
             decided = search.look(evidence, thorough=True)
     finding, looks = search.best, EARLY_LOOK / search.share  # the strictest look
     if everywhere and not info.is_still and finding.log10_p > THRESHOLD_LOG10_P:
-        other, other_looks = _elsewhere(source, search, info, threads, warnings)
+        other, other_looks = _elsewhere(source, search, info, threads, warnings, used)
+        frames = max(frames, len(used))
         if other.log10_p < finding.log10_p:
             finding, looks = other, other_looks
     status: Status = (
@@ -295,17 +300,18 @@ def read_watermark(
     )
 
 
-def _elsewhere(source: Source, earlier: Search, info: VideoInfo, threads: int, warnings: list[str]
+def _elsewhere(source: Source, earlier: Search, info: VideoInfo, threads: int, warnings: list[str], used: set[float]
                ) -> tuple[Finding, float]:
     """What a search of the file stretch by stretch finds first, or the best that it finds; and as one of how many looks
-    that counts."""
+    that counts. Adds the times of the frames that it looks at to ``used``."""
     every = stretches_of(0.0, info.duration_s or 0.0)
     chosen = spread_over(every, MOST_STRETCHES)
     if len(chosen) < len(every):
         warnings.append(f"{len(chosen)} of {len(every)} stretches of the file were searched")
     best = Finding()
     for start_s, stop_s in chosen:
-        found = _search_part(source, earlier, info, threads, start_s, stop_s, share=EVERYWHERE / len(chosen))
+        found = _search_part(source, earlier, info, threads, start_s, stop_s, share=EVERYWHERE / len(chosen),
+                             used=used)
         best = min(best, found, key=lambda each: each.log10_p)
         if best.log10_p <= THRESHOLD_LOG10_P:
             break
@@ -322,10 +328,12 @@ def _look_again(source: Source, earlier: Search, info: VideoInfo, threads: int, 
 
 
 def _search_part(source: Source, earlier: Search, info: VideoInfo, threads: int, start_s: float, stop_s: float, *,
-                 share: float = 1.0) -> Finding:
+                 share: float = 1.0, used: set[float] | None = None) -> Finding:
     collected = collector(info, FRAME_BUDGET)
     for frame in _frames(source, [], select="all", span=Span(start_s, stop_s, FRAME_BUDGET), threads=threads):
         collected.add(frame)
+        if used is not None:
+            used.add(frame.time_s)
     search = Search(earlier.keys, earlier.signs, earlier.size, share)
     search.look(collected.take(), thorough=True)
     earlier.seconds += search.seconds
@@ -447,7 +455,8 @@ def _frames(source: Source, warnings: list[str], *, select: Select, span: Span |
         except InputError as error:
             if start_s <= 0:
                 raise
-            warnings.append(f"nothing could be read from {start_s:.1f} s on: {error}")
+            if not any(text.startswith(_UNREAD) for text in warnings):  # which holds for all that comes later
+                warnings.append(f"{_UNREAD} {start_s:.1f} s on: {error}")
         finally:
             warnings.extend(text for text in reader.warnings if text not in warnings)
 

@@ -104,6 +104,10 @@ def test_of_a_long_file_stretches_spread_over_it_are_searched(
     reading = read_watermark(tmp_path / "clip.mp4", keys=[KEY], everywhere=True)
     assert reading.status == "not_detected"
     assert reading.warnings == ("2 of 4 stretches of the file were searched",)
+    sampled = read_watermark(tmp_path / "clip.mp4", keys=[KEY], max_frames=16)
+    reading = read_watermark(tmp_path / "clip.mp4", keys=[KEY], everywhere=True, max_frames=16)
+    assert sampled.frames_read <= 16
+    assert 2 * 4 * FPS <= reading.frames_read <= 2 * 5 * FPS + 16  # two stretches of five seconds, each frame once
 
 
 def test_an_unmarked_clip_has_no_segments(tmp_path: Path, parts: dict[str, Frames]) -> None:

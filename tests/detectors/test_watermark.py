@@ -310,6 +310,13 @@ def test_a_truncated_clip_is_read_as_far_as_it_goes(tmp_path: Path, clip: Frames
     assert read_watermark(path, keys=[KEY]).payload == PAYLOAD
 
 
+def test_the_lost_end_of_a_long_file_is_told_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "clip.mp4", scene(96, 64, 80), fps=1, gop=5)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    lost = [text for text in read_watermark(path, keys=[KEY]).warnings if "could be read from" in text]
+    assert len(lost) == 1
+
+
 def test_public_names() -> None:
     assert sorted(detectors.__all__) == detectors.__all__
     for name in detectors.__all__:

@@ -395,16 +395,17 @@ def newest_records(folder: str) -> Iterator[Record]:
     def name(record: Record) -> bytes:
         return name_in_journal(record.input.path, None, record.settings or "")
 
-    tried = {name(record) for record in read_shards(folder) if is_transient(record)}
-    settled = {known for record in read_shards(folder) if not is_transient(record) and (known := name(record)) in tried
-               } if tried else set()
-    last: dict[bytes, Record] = {}
+    failed: dict[bytes, Record] = {}
     for record in read_shards(folder):
-        if not is_transient(record):
+        if is_transient(record):
+            failed[name(record)] = record
+        else:
             yield record
-        elif name(record) not in settled:
-            last[name(record)] = record
-    yield from last.values()
+    if failed:  # the shard with the record of another try may come before
+        for record in read_shards(folder):
+            if not is_transient(record):
+                failed.pop(name(record), None)
+    yield from failed.values()
 
 
 def _shards(filesystem: Any, inside: str) -> list[str]:

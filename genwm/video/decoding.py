@@ -38,6 +38,7 @@ def decoded(
                 if number == 0:
                     raise
                 opened.warnings.append(f"nothing could be read from {each.start_s:.1f} s on: {error}")
+                return  # nor of what comes later
 
 
 class _Tape(ExitStack):

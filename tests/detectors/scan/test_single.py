@@ -186,6 +186,17 @@ def test_pictures_are_the_first_frames_at_their_moments(clip: Path) -> None:
     assert len({picture.jpeg for picture in pictures}) == 4
 
 
+def test_a_file_that_ends_early_has_a_picture(tmp_path: Path, clip: Path) -> None:
+    """Its header claims half a second, and the first moment to look at is behind its only frame."""
+    with av.open(str(clip)) as source:
+        first = next(packet for packet in source.demux(video=0))
+        end = first.pos + first.size
+    (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:end])
+    scanned = examine(tmp_path / "cut.mp4", Settings(keys=(KEY,), detectors=("watermark",), pictures=4))
+    assert [picture.time_s for picture in scanned.pictures] == [0.0]
+    assert any("stops at" in text or "ends after" in text for text in scanned.record.warnings)
+
+
 def test_pictures_show_different_moments() -> None:
     parts = [SuspectRecord(start=start, end=start + 2, probability=score) for start, score in ((4, 0.2), (0, 0.9))]
     score = SyntheticRecord(status="no_evidence", probability=0.5, model="m", segments=tuple(parts))

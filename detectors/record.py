@@ -51,6 +51,16 @@ class GeometryRecord(_Model):
     flip: bool
     aspect: float
 
+    def in_words(self) -> str:
+        """What was done, as far as it can be seen."""
+        sized = f"mark {self.scale:.2f} times as large as in an uncut copy"
+        changes = [sized] if abs(self.scale - 1) > 0.005 else []
+        way = "clockwise" if self.rotation > 0 else "counter-clockwise"
+        changes += [f"turned by {abs(self.rotation):.1f} degrees {way}"] if abs(self.rotation) > 0.1 else []
+        changes += [f"stretched {self.aspect:.2f} times in width"] if abs(self.aspect - 1) > 0.01 else []
+        changes += ["mirrored"] if self.flip else []
+        return ", ".join(changes) or "size and orientation unchanged"
+
 
 class SegmentRecord(_Model):
     """A marked stretch of time in seconds; ``payload`` is null where it is too weak to read."""
@@ -96,6 +106,11 @@ class SyntheticRecord(_Model):
     calibration: str | None = None
     channels: dict[str, float] = Field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> bool:
+        """Whether the classifier could judge the file; else ``probability`` says nothing."""
+        return self.false_positive_rate is not None
 
 
 class ProvenanceRecord(_Model):

@@ -217,7 +217,7 @@ def _of_mark(mark: WatermarkRecord | None, policy: Policy, keys: int) -> tuple[V
 
 def _power(log10: float) -> str:
     """A chance as people read it: 10^-12.3; 0.18 where it is a fair one."""
-    return f"10^{log10:g}" if log10 < -2 else f"{10**log10:.2g}"
+    return f"10^{log10:.4g}" if log10 < -2 else f"{10**log10:.2g}"
 
 
 def _of_score(score: SyntheticRecord | None, policy: Policy) -> tuple[Verdict, str] | None:

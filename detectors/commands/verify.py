@@ -65,14 +65,7 @@ def describe(record: Record) -> list[str]:
     mark = record.watermark
     assert mark is not None  # every record without an error has one
     if mark.geometry is not None:
-        place = mark.geometry
-        sized = f"mark {place.scale:.2f} times as large as in an uncut copy"
-        changes = [sized] if abs(place.scale - 1) > 0.005 else []
-        way = "clockwise" if place.rotation > 0 else "counter-clockwise"
-        changes += [f"turned by {abs(place.rotation):.1f} degrees {way}"] if abs(place.rotation) > 0.1 else []
-        changes += [f"stretched {place.aspect:.2f} times in width"] if abs(place.aspect - 1) > 0.01 else []
-        changes += ["mirrored"] if place.flip else []
-        lines.append(f"  Picture: {', '.join(changes) or 'size and orientation unchanged'}.")
+        lines.append(f"  Picture: {mark.geometry.in_words()}.")
     digits = 1 if all(part.end - part.start >= 0.1 for part in mark.segments) else 3  # a video may be one frame
     lines += [f"  {part.start:.{digits}f} - {part.end:.{digits}f} s: key {part.key}, "
               f"payload {part.payload or 'too weak to read'}" for part in mark.segments]

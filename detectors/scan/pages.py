@@ -93,7 +93,8 @@ def page(record: Record, pictures: Sequence[Picture], settings: Settings) -> str
         parts.append('<div class="against"><strong>This evidence speaks against itself.</strong> '
                      f"{' '.join(map(_text, record.contradictions))}</div>")
     if record.warnings:
-        parts.append(f'<p class="soft">Warnings: {_text("; ".join(record.warnings))}.</p>')
+        parts.append(f'<p class="soft">Warnings: {_text("; ".join(text.rstrip(".") for text in record.warnings))}.'
+                     "</p>")
     if pictures:
         heat = "" if record.synthetic is None else ('<input type="checkbox" id="heat" checked> <label for="heat">Parts '
                                                     "that the classifier looked at, the more filled the more "
@@ -157,15 +158,13 @@ def _evidence(record: Record) -> list[tuple[str, str]]:
         if mark.key:
             facts += [("Key", mark.key), ("Payload", mark.payload or "too weak to read")]
         if mark.geometry is not None:
-            place = mark.geometry
-            facts.append(("Picture", f"mark at {place.scale:g} times its size, turned by {place.rotation:g} degrees, "
-                                     f"stretched {place.aspect:g} times{', mirrored' if place.flip else ''}"))
+            facts.append(("Picture", mark.geometry.in_words()))
     facts.append(("Registry", provenance.registry.replace("_", " ")))
     if score is None:
         facts.append(("Classifier", "not asked"))
     else:
-        facts += [("Classifier", f"{score.status.replace('_', ' ')}: probability {score.probability:.3f}"),
-                  ("Model", score.model)]
+        says = f"{score.status.replace('_', ' ')}: probability {score.probability:.3f}"
+        facts += [("Classifier", says if score.judged else "could not judge the file"), ("Model", score.model)]
         if score.false_positive_rate is not None:
             facts.append(("Camera footage that scores as high", f"{100 * score.false_positive_rate:.2g} %"))
         if score.channels:
@@ -262,7 +261,7 @@ def _row(record: Record) -> str:
         f'<span class="verdict {record.verdict}">{WORDS[record.verdict]}</span>',
         "" if mark is None else f"{mark.log10_p:.1f}",
         f"<code>{mark.payload}</code>" if mark and mark.payload else "",
-        "" if score is None else f"{score.probability:.2f}",
+        "" if score is None else f"{score.probability:.2f}" if score.judged else "not judged",
         f"{record.input.duration:.1f}" if record.input.duration else "",
         _text(says),
     )

@@ -421,8 +421,8 @@ def _spread(duration_s: float | None, count: int) -> list[float]:
 def _glimpses(
     path: str | os.PathLike[str], moments: Sequence[float], threads: int
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment (in order); the first of a file that
-    ends before all of them."""
+    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment (in order); the first of a file
+    that ends before all of them."""
     # A picture less is no reason to lose the record: some files are damaged only where a picture would be.
     found = False
     for spans in ([Span(time_s, None, 1) for time_s in moments], [Span(max_frames=1)]):

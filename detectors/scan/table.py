@@ -52,12 +52,13 @@ def write_table(path: Path, records: Iterable[Record]) -> None:
 
 
 def row(record: Record) -> tuple[object, ...]:
-    """The cells of one record, in the order of ``COLUMNS``; None is empty."""
+    """The cells of one record, in the order of ``COLUMNS``; None is empty, as is the probability of a file that the
+    classifier could not judge."""
     source, mark, score = record.input, record.watermark, record.synthetic
     return (
         source.path, source.sha256, source.bytes, record.verdict,
         mark and mark.status, mark and mark.key, mark and mark.payload, mark and mark.log10_p,
-        score and score.status, score and score.probability, score and score.model,
+        score and score.status, score.probability if score and score.judged else None, score and score.model,
         record.provenance.c2pa, record.provenance.registry,
         source.container, source.codec, source.width, source.height, source.fps, source.duration,
         record.error and record.error.code, record.duplicate_of,

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from detectors.record import Record
-from detectors.scan.pages import page, page_name, timeline
+from detectors.scan.pages import Pages, page, page_name, timeline
 from detectors.scan.settings import MIB, Limits, Settings, available
 from detectors.scan.single import Picture
 from detectors.scan.table import COLUMNS, check_table, write_table
@@ -304,16 +304,16 @@ def test_a_page_tells_everything(tmp_path: Path) -> None:
     mark = {"status": "detected", "key": "studio", "payload": HEX, "log10_p": -20.5,
             "geometry": {"scale": 1.25, "rotation": 0, "flip": True, "aspect": 1},
             "segments": [{"start": 1.0, "end": 3.0, "key": "studio", "payload": HEX, "log10_p": -9}]}  # fmt: skip
-    score = {"status": "likely_synthetic", "probability": 0.97, "model": "small-1",
+    score = {"status": "likely_synthetic", "probability": 0.97, "model": "small-1", "false_positive_rate": 0.01,
              "segments": [{"start": 0.0, "end": 2.0, "probability": 0.5, "place": [1, 2, 3, 4]}]}  # fmt: skip
     source = {"path": "</title><script>x</script>.mp4", "sha256": "0" * 64, "bytes": 5, "container": "mp4",
               "codec": "h264", "width": 8, "height": 6, "fps": 25.0, "duration": 4.0}  # fmt: skip
     record = record_of("x", input=source, watermark=mark, synthetic=score, verdict="inconclusive",
-                       contradictions=("The mark is another clip's.",), reasons=("One.", "Two."), warnings=("dark",))
+                       contradictions=("The mark is another clip's.",), reasons=("One.", "Two."), warnings=("dark", "short."))
     document = page(record, [Picture(1.5, b"\xff\xd8")], Settings(keys=(KEY,)))
     assert "<script>x" not in document
-    for words in ("The mark is another clip&#x27;s.", "<li>One.</li><li>Two.</li>", "dark", HEX, "small-1", "0.970",
-                  "mirrored", KEY.id, "sha256sum", "frame at 1.5 s", "key studio"):
+    for words in ("The mark is another clip&#x27;s.", "<li>One.</li><li>Two.</li>", "dark; short.</p>", HEX, "small-1", "0.970",
+                  "scale 1.25, mirrored", KEY.id, "sha256sum", "frame at 1.5 s", "key studio"):
         assert words in document
     assert KEY.secret.hex() not in document
     assert '<rect x="2" y="1" width="4" height="3" fill-opacity="0.30">' in document
@@ -322,6 +322,19 @@ def test_a_page_tells_everything(tmp_path: Path) -> None:
     assert re.findall(r'fill-opacity="([\d.]+)"', drawn) == ["1.00", "0.50"]
     assert [(kind, float(x), float(width)) for kind, x, width in bars] == [
         ("marked", 25.0, 50.0), ("suspect", 0.0, 50.0)]  # fmt: skip
+
+
+def test_the_half_of_a_file_that_cannot_be_judged_is_no_probability(tmp_path: Path) -> None:
+    score = {"status": "inconclusive", "probability": 0.5, "model": "small-1"}
+    record = record_of("still.png", synthetic=score)
+    assert "<td>could not judge the file</td>" in page(record, (), Settings(keys=(KEY,)))
+    pages = Pages(tmp_path, Settings(keys=(KEY,)))
+    pages.write_index([record.model_copy(update={"settings": Settings(keys=(KEY,)).digest})])
+    assert ">not judged</td>" in (tmp_path / "index.html").read_text()
+    write_table(tmp_path / "t.csv", [record])
+    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["synthetic"], row["probability"]) == ("inconclusive", "")
 
 
 def test_a_page_names_every_option_that_is_not_usual() -> None:

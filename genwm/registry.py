@@ -118,6 +118,17 @@ class Registry:
             return Path(named).expanduser()
         return Keyring.default_path().with_name("registry.sqlite3")
 
+    @classmethod
+    def writable(cls) -> Registry:
+        """The user's registry, which is known to take entries; makes the file. Errors: InputError, OutputError."""
+        registry = cls()
+        registry.check()
+        return registry
+
+    def add_clip(self, entry: Entry, path: str | os.PathLike[str]) -> None:
+        """`add` of an entry whose clip is the file at ``path``. Errors: those of `fingerprint_of`, too."""
+        self.add(entry, fingerprint_of(path))
+
     def add(self, entry: Entry, prints: Frames) -> None:
         """Adds an entry with the fingerprint of its clip; several processes may do so at once."""
         if prints.dtype != np.uint8 or prints.ndim != 3 or prints.shape[1:] != (_SIDE, _SIDE) or not len(prints):

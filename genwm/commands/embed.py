@@ -82,7 +82,11 @@ def embed(
     from genwm.marking import Mark
 
     mark = Mark(key, number, strength, profile)
-    registry = _registry() if register else None
+    registry = None
+    if register:
+        from genwm.registry import Registry
+
+        registry = Registry.writable()
     warnings: list[str] = []
     with _progress(as_json) as progress:
         info, frames, found = mark_file(
@@ -107,15 +111,6 @@ def embed(
         f"payload {number:016x}{chosen}, strength {strength}")
     checked = "not read back" if log10_p is None else f"read back: chance 10^{log10_p:g}"
     say(f"wrote {info.path} ({info.codec}, {info.width}x{info.height}); {checked}{', registered' if register else ''}")
-
-
-def _registry() -> Registry:
-    """The user's, which is known to take entries. Errors: OutputError."""
-    from genwm.registry import Registry
-
-    registry = Registry()
-    registry.check()
-    return registry
 
 
 def parse_payload(text: str) -> int:
@@ -165,10 +160,10 @@ def mark_file(
             found = read_back(info.path, mark.key)
             _check(found, mark, info)
         if registry is not None:
-            from genwm.registry import Entry, fingerprint_of
+            from genwm.registry import Entry
 
             entry = Entry(payload=mark.payload, key_id=mark.key.id, file=escaped(os.path.basename(os.fspath(target))))
-            registry.add(entry, fingerprint_of(info.path))
+            registry.add_clip(entry, info.path)
 
     if still:
         info = edit_image(source, target, edit, quality=quality, overwrite=overwrite, warn=warn, approve=approve)

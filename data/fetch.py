@@ -33,6 +33,7 @@ from genwm.errors import (
     OutputError,
     is_disk_full,
 )
+from genwm.hashing import sha256_of
 
 DOWNLOAD_TIMEOUT_S = 600
 _BLOCK = 1 << 20
@@ -121,7 +122,7 @@ def fetch_clips(clips: Sequence[Clip], folder: Path, *, download: Downloader | N
     for clip in clips:
         path = folder / clip.filename
         with _writing(path):
-            present = path.is_file() and path.stat().st_size == clip.size and _sha256(path) == clip.sha256
+            present = path.is_file() and path.stat().st_size == clip.size and sha256_of(path) == clip.sha256
         if present:
             yield Outcome(clip=clip, path=path, status="present")
         else:
@@ -258,11 +259,6 @@ def _member(archive: Path, member: str) -> Iterator[IO[bytes]]:
             raise KeyError(member)
         with found:
             yield found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ of one clip never end up in two splits: they look too much alike to measure anyt
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genwm.errors import InputError, NotFoundError, OutputError, OutputExistsError
+from genwm.hashing import sha256_of
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -228,8 +228,7 @@ def _tracked(where: str, document: Mapping[str, Any], count: int) -> tuple[Label
     if not Path(path).is_file():
         raise NotFoundError(f"Expected the clip of {where} at {path}, got none; run from the folder it was analysed in")
     try:
-        with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(path)
     except OSError as error:
         raise InputError(f"Expected a readable clip of {where} at {path}, got '{error.strerror}'; check its permissions"
                          ) from None

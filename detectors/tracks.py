@@ -7,7 +7,6 @@ loading one runs what it says: take them from those you trust.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from genwm.errors import FetchError, InputError
 from genwm.extras import require
+from genwm.hashing import sha256_of
 from genwm.video import VideoInfo, read_rgb, write_video
 
 if TYPE_CHECKING:
@@ -348,6 +348,6 @@ def _drawn(rgb: Frame, boxes: Sequence[tuple[Track, Box]]) -> Frame:
 
 
 def _sha256(path: str) -> str | None:
-    with suppress(OSError), open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with suppress(OSError):
+        return sha256_of(path)
     return None

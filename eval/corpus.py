@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from genwm.errors import GenwmError, InputError, NotFoundError
+from genwm.hashing import sha256_of
 from genwm.scenes import scene
 from genwm.video import probe, write_video
 
@@ -46,8 +47,7 @@ class Video:
         """The first 16 hex digits of the file's SHA-256 as it is now, whatever a manifest says; '' where it cannot be
         read: whoever measures it says why."""
         try:
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            return sha256_of(self.path)[:16]
         except OSError:
             return ""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from detectors.synthetic.features import CHANNELS, Networks
 from detectors.synthetic.fusion import Fusion
 from detectors.synthetic.networks import Network
 from genwm.errors import InputError, NotFoundError
+from genwm.hashing import sha256_of
 
 SCHEMA = "genwm.classifier/1"
 MANIFEST = "manifest.json"
@@ -131,8 +131,7 @@ def fitted(model: Model) -> dict[str, str]:
 def _checked(folder: Path, entry: dict[str, str]) -> Path:
     path = folder / entry["name"]
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
     except OSError as error:
         raise InputError(f"Expected a readable {path}, got '{error.strerror}'; install the model again") from None
     if found != entry["sha256"]:

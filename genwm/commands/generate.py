@@ -24,6 +24,7 @@ from genwm import __version__
 from genwm.commands.embed import parse_payload
 from genwm.commands.telling import say
 from genwm.errors import GenwmError, InputError, OutputExistsError, SameFileError, UnsupportedFormatError
+from genwm.hashing import sha256_of
 from genwm.keys import Keyring
 from genwm.output import atomic_output, told_as
 from genwm.provenance import DIGITAL_SOURCE_TYPE, METADATA
@@ -169,9 +170,7 @@ def generate(
     if model is None and revision is not None:
         raise InputError(f"Expected --model with --revision, got revision {revision} alone; leave it out or add "
                          "--model.")
-    registry = None if no_registry else Registry()
-    if registry is not None:
-        registry.check()
+    registry = None if no_registry else Registry.writable()
     if sign is not None:
         check_signer(out, *sign)
     with ExitStack() as stack:
@@ -255,7 +254,8 @@ def make(
         "scheduler": type(getattr(loaded.pipe, "scheduler", None)).__name__, "seed": request.seed,
         "prompt": request.prompt if keep_prompt else None, "prompt_sha256": _sha256(request.prompt),
         "negative_prompt_sha256": None if request.negative_prompt is None else _sha256(request.negative_prompt),
-        "image_sha256": _file_sha256(request.image), "video_sha256": _file_sha256(request.video),
+        "image_sha256": request.image and sha256_of(request.image),
+        "video_sha256": request.video and sha256_of(request.video),
         "key": mark.key.name, "key_id": mark.key.id, "payload": f"{mark.payload:016x}", "strength": mark.strength,
         "log10_p": round(found.log10_p, 2), "width": info.width, "height": info.height,
         "scaled_from": None if request.shown is None else [request.width, request.height], "frames": counted.frames,
@@ -365,11 +365,11 @@ class _Counted:
 
 
 def _register(registry: Registry, record: Mapping[str, Any], video: str) -> None:
-    from genwm.registry import Entry, fingerprint_of
+    from genwm.registry import Entry
 
     entry = Entry(payload=int(record["payload"], 16), key_id=record["key_id"], model=record["model"],
                   prompt_sha256=record["prompt_sha256"], file=record["file"])
-    registry.add(entry, fingerprint_of(video))
+    registry.add_clip(entry, video)
 
 
 def _write_report(video: str, target: str) -> None:
@@ -387,13 +387,6 @@ def _write_report(video: str, target: str) -> None:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _file_sha256(path: str | Path | None) -> str | None:
-    if path is None:
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(package: str) -> str | None:

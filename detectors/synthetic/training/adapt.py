@@ -4,7 +4,6 @@ under a minute of its clips and the features that the model keeps of the clips i
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from detectors.synthetic.training.fit import Data, Recipe, calibration
 from detectors.synthetic.training.likeness import Known
 from detectors.synthetic.training.recipe import threshold, write_model
 from genwm.errors import InputError, NotVerifiedError, OutputError
+from genwm.hashing import sha256_of
 from genwm.video import probe
 
 Floats = NDArray[np.float64]
@@ -134,8 +134,7 @@ def _named(paths: Sequence[str | os.PathLike[str]]) -> list[Named]:
     found = []
     for path in map(Path, paths):
         probe(path)
-        with path.open("rb") as file:
-            found.append((hashlib.file_digest(file, "sha256").hexdigest(), path))
+        found.append((sha256_of(path), path))
     return found
 
 

@@ -309,11 +309,12 @@ def test_a_page_tells_everything(tmp_path: Path) -> None:
     source = {"path": "</title><script>x</script>.mp4", "sha256": "0" * 64, "bytes": 5, "container": "mp4",
               "codec": "h264", "width": 8, "height": 6, "fps": 25.0, "duration": 4.0}  # fmt: skip
     record = record_of("x", input=source, watermark=mark, synthetic=score, verdict="inconclusive",
-                       contradictions=("The mark is another clip's.",), reasons=("One.", "Two."), warnings=("dark", "short."))
+                       contradictions=("The mark is another clip's.",), reasons=("One.", "Two."),
+                       warnings=("dark", "short."))
     document = page(record, [Picture(1.5, b"\xff\xd8")], Settings(keys=(KEY,)))
     assert "<script>x" not in document
-    for words in ("The mark is another clip&#x27;s.", "<li>One.</li><li>Two.</li>", "dark; short.</p>", HEX, "small-1", "0.970",
-                  "scale 1.25, mirrored", KEY.id, "sha256sum", "frame at 1.5 s", "key studio"):
+    for words in ("The mark is another clip&#x27;s.", "<li>One.</li><li>Two.</li>", "dark; short.</p>", HEX, "small-1",
+                  "0.970", "scale 1.25, mirrored", KEY.id, "sha256sum", "frame at 1.5 s", "key studio"):
         assert words in document
     assert KEY.secret.hex() not in document
     assert '<rect x="2" y="1" width="4" height="3" fill-opacity="0.30">' in document

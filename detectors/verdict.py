@@ -159,7 +159,8 @@ def judge(
     keys: int,
 ) -> Judgement:
     """Weighs what the detectors read; ``keys`` is how many keys the mark was looked for with."""
-    found = [_of_manifest(provenance, policy), _of_mark(watermark, policy, keys), _of_score(synthetic, policy)]
+    found = [_of_manifest(provenance, policy), _of_mark(watermark, provenance, policy, keys),
+             _of_score(synthetic, policy)]
     said = [part for part in found if part is not None]
     against = _contradictions(watermark, synthetic, provenance, policy)
     verdict: Verdict = next(
@@ -195,7 +196,9 @@ def _of_manifest(provenance: ProvenanceRecord, policy: Policy) -> tuple[Verdict,
             return None
 
 
-def _of_mark(mark: WatermarkRecord | None, policy: Policy, keys: int) -> tuple[Verdict, str] | None:
+def _of_mark(
+    mark: WatermarkRecord | None, provenance: ProvenanceRecord, policy: Policy, keys: int
+) -> tuple[Verdict, str] | None:
     if mark is None:
         return None
     chance, target = _power(mark.log10_p), policy.watermark.false_positive_rate
@@ -207,6 +210,8 @@ def _of_mark(mark: WatermarkRecord | None, policy: Policy, keys: int) -> tuple[V
         payloads = {mark.payload, *(part.payload for part in mark.segments)} - {None}
         if len(payloads) > 1:
             sentence += f" It was put together from {len(payloads)} marked clips: their payloads differ."
+        if provenance.registry == "match":
+            sentence += " The registry has this payload for a clip that looks like this one."
         return "watermark_detected", sentence
     if mark.log10_p <= math.log10(policy.watermark.hint_rate):
         return "inconclusive", (f"There is a hint of a mark, which chance explains with p = {chance}: too likely to "

@@ -452,11 +452,12 @@ def _frames(source: Source, warnings: list[str], *, select: Select, span: Span |
     with reader:
         try:
             yield from reader
-        except InputError as error:
+        except InputError:
             if start_s <= 0:
                 raise
-            if not any(text.startswith(_UNREAD) for text in warnings):  # which holds for all that comes later
-                warnings.append(f"{_UNREAD} {start_s:.1f} s on: {error}")
+            # Which holds for all that comes later. What names the file stays out: others with its bytes get the words.
+            if not any(text.startswith(_UNREAD) for text in warnings):
+                warnings.append(f"{_UNREAD} {start_s:.1f} s on")
         finally:
             warnings.extend(text for text in reader.warnings if text not in warnings)
 

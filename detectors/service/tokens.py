@@ -103,8 +103,8 @@ def check_token(database: Database, text: str) -> Token:
             row = connection.execute(select(tokens).where(tokens.c.id == match[1])).one_or_none()
         if row is not None and hmac.compare_digest(row.digest, _digest(text)) and row.revoked is None:
             return _token(row)
-    raise UnauthorisedError("Expected a valid API token, got none; send 'Authorization: Bearer TOKEN' with a token "
-                            "from 'genwm serve token new'")
+    raise UnauthorisedError("Expected a valid API token, got none, or one that is unknown or revoked; send "
+                            "'Authorization: Bearer TOKEN' with a token from 'genwm serve token new'")
 
 
 def check_bearer(database: Database, header: str | None) -> Token:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +17,7 @@ import click
 from genwm.commands.telling import say
 
 if TYPE_CHECKING:
+    from detectors.record import Record
     from detectors.scan import Scanned, Settings
     from detectors.scan.run import Tally
 
@@ -173,7 +174,7 @@ def _local(
         if evidence is not None:
             evidence.write_index(journal)
         if table is not None:
-            write_table(Path(table), journal)
+            write_table(Path(table), _under(settings, journal))
         _summarise(tally, time.monotonic() - started, output, as_json)
     return tally
 
@@ -202,7 +203,7 @@ def _on_ray(
     tally = scan_distributed(files, settings, output, workers=workers, shards=shards, resume=resume, pages=pages,
                              progress=sys.stderr.isatty())
     if table is not None:
-        write_table(Path(table), newest_records(output))
+        write_table(Path(table), _under(settings, newest_records(output)))
     _summarise(tally, time.monotonic() - started, output, as_json)
     return tally
 
@@ -215,6 +216,12 @@ def _files(paths: tuple[str, ...], only: tuple[str, ...], results: Sequence[str 
     if not files:
         _warn("there is no file to scan" + (", or none whose name --only matches" if only else ""))
     return files
+
+
+def _under(settings: Settings, records: Iterable[Record]) -> Iterator[Record]:
+    """The records under these settings: a journal may hold others of the same files, which would count twice."""
+    digest = settings.digest
+    return (record for record in records if record.settings == digest)
 
 
 def _warn(words: str) -> None:

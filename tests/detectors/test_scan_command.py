@@ -275,6 +275,16 @@ def test_wrong_calls_are_one_sentence(
     assert (uploads / "notes.txt").read_text() == "no video"
 
 
+def test_a_table_holds_each_file_once_though_the_journal_has_it_under_other_settings_too(uploads: Path) -> None:
+    for more in ((), ("--resume", "--time-limit", "60")):
+        run("uploads/empty.mp4", "uploads/notes.txt", "-o", "r.jsonl", "--csv", "t.csv", *more)
+        with open("t.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert sorted(row["path"] for row in rows) == ["uploads/empty.mp4", "uploads/notes.txt"]
+        assert len({row["settings"] for row in rows}) == 1
+    assert len(Path("r.jsonl").read_text().splitlines()) == 4
+
+
 def test_a_run_without_files_says_so(uploads: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     assert run("empty", "-o", "none.jsonl") == 0

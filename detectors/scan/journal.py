@@ -26,7 +26,7 @@ from genwm.errors import DiskFullError, GenwmError, JournalError, OutputError, O
 #: Bytes of a line that no record reaches: a foreign file of one endless line must not fill the memory.
 _LONGEST_LINE = 64 * 1024 * 1024
 #: Codes of errors that the machine's state brought about, not the file's content.
-TRANSIENT = {"worker-killed", "worker-failed", "changed-while-read", "internal"}
+TRANSIENT = {"worker-killed", "worker-failed", "changed-while-read", "fetch-failed", "internal"}
 
 
 class Journal:

@@ -105,6 +105,24 @@ def test_one_machine_scans_objects(memory: str, tmp_path: Path) -> None:
     assert not os.listdir(tempfile.gettempdir())
 
 
+def test_an_object_that_the_store_did_not_give_is_tried_again(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("slow down")
+
+    found = []
+    for refuse in (True, True, False):
+        with monkeypatch.context() as patch, Pool(Settings(keys=(KEY,), detectors=("watermark",)), 1) as pool:
+            if refuse:
+                patch.setattr(fsspec.filesystem("memory"), "get_file", refused)
+            with Journal(tmp_path / "records.jsonl", resume=True) as journal:
+                list(scan_all([f"{memory}/a.mp4"], pool, journal, tally := Tally()))
+                found.append([record.error.code if record.error else record.verdict for record in journal])
+        assert (tally.files, tally.skipped) == (1, 0)
+    assert found == [["fetch-failed"], ["fetch-failed"], ["watermark_detected"]]
+
+
 def test_results_of_one_machine_are_files(capsys: pytest.CaptureFixture[str]) -> None:
     for option in ("--output", "--html", "--csv"):
         assert cli.run(["scan", "a.mp4", option, "s3://bucket/results"]) == 2

@@ -14,9 +14,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BufferedRandom
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from pydantic import ValidationError
 
@@ -62,17 +63,24 @@ class Journal:
         """Adds a record and waits until it is on the disk; nothing of it stays where that fails."""
         line = record.to_json().encode() + b"\n"
         try:
-            self._file.seek(self._end)
-            self._file.write(line)
-            self._file.flush()
+            self._write(line)
             if self.path is not None:
                 os.fsync(self._file.fileno())
         except OSError as error:
             with suppress(OSError):
-                self._file.truncate(self._end)
+                self._file.raw.truncate(self._end)
             raise _explained(error, self.path) from None
         self._enter(record, self._end)
         self._end += len(line)
+
+    def _write(self, line: bytes) -> None:
+        """Writes behind the last record, past the buffer: that would keep what a full disk refused, write some of it
+        when it is closed, and fail anew."""
+        rest = memoryview(line)
+        self._file.raw.seek(self._end)
+        while rest:
+            rest = rest[self._file.raw.write(rest) :]
+        self._file.seek(0, os.SEEK_END)  # from here on the buffer knows where the file is
 
     def outcome(self, path: str, sha256: str | None, settings: str) -> str | None:
         """`outcome_of` the record that this file, with these bytes, has under these settings; None without one, and
@@ -173,7 +181,7 @@ def _starts_as_record(line: bytes) -> bool:
     return start.startswith(line[: len(start)])
 
 
-def _opened(path: Path | None) -> BinaryIO:
+def _opened(path: Path | None) -> BufferedRandom:
     if path is None:
         return tempfile.TemporaryFile("w+b")
     try:
@@ -211,13 +219,13 @@ def _explained(error: OSError, path: Path | None) -> GenwmError:
 
 if sys.platform == "win32":
 
-    def _lock(file: BinaryIO, path: Path) -> None:
+    def _lock(file: BufferedRandom, path: Path) -> None:
         pass
 
 else:
     import fcntl
 
-    def _lock(file: BinaryIO, path: Path) -> None:
+    def _lock(file: BufferedRandom, path: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -174,6 +174,21 @@ def test_a_full_disk_leaves_no_half_record(path: Path, monkeypatch: pytest.Monke
     assert json.loads(path.read_bytes().splitlines()[-1])["input"]["path"] == "e"
 
 
+def test_what_a_disk_has_no_room_for_is_not_tried_again_when_the_journal_is_closed(path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    journal = Journal(path, resume=True)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))  # room for a part of a record
+        with pytest.raises(DiskFullError, match="--resume"):
+            journal.append(record_of("d"))
+        journal.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="choose another"):

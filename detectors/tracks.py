@@ -139,8 +139,9 @@ def load_weights(weights: str | os.PathLike[str]) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         if not known and Path(name).suffix == ".pt":
-            raise FetchError(f"Expected to download the weights {name!r}, got '{reason}'; download them where there "
-                             "is a network, and give their path") from None
+            raise FetchError(f"Expected weights in the file {name!r}, or a model of that name that can be downloaded, "
+                             f"got neither ('{reason}'); check the path, or download them where there is a network"
+                             ) from None
         raise InputError(f"Expected YOLO weights (.pt, .onnx) or a model (.yaml) at {name!r}, got '{reason}'; check "
                          "the path") from None
 

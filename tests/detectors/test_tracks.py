@@ -146,7 +146,7 @@ def test_weights_that_cannot_be_had_are_one_sentence(tmp_path: Path, monkeypatch
         raise ConnectionError("no network")
 
     monkeypatch.setattr(tracks, "require", lambda *_: SimpleNamespace(YOLO=unreachable))
-    with pytest.raises(FetchError, match="give their path"):
+    with pytest.raises(FetchError, match=r"file .yolo26n.pt., or a model of that name"):
         load_weights("yolo26n.pt")
     (tmp_path / "broken.pt").write_bytes(b"not weights")
     with pytest.raises(InputError, match="check the path"):

@@ -6,7 +6,7 @@ older table does not say, because it lacks the column, agrees with anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from eval.corpus import Video
@@ -26,19 +26,33 @@ def check_settings(out: Path, asked: Mapping[str, object], rows: Iterable[Mappin
                 )
 
 
-def check_clips(out: Path, videos: Iterable[Video], known: Iterable[tuple[str, str]]) -> None:
+def check_clips(
+    out: Path,
+    videos: Iterable[Video],
+    known: Iterable[tuple[str, str]],
+    *,
+    retried: Collection[str] = (),
+    progress: Callable[[int, int, str], None] | None = None,
+) -> None:
     """Errors: OutputError where one of the videos is not the clip that the table has under its name. ``known``: the
-    clips of the table and the `Video.content` that they had, '' where unknown."""
+    clips of the table and the `Video.content` that they had, '' where unknown. ``retried``: clips that ended in nothing
+    but errors, which --retry-errors measures again. ``progress``: called with the clips compared, the clips to
+    compare, and the name; each is read as a whole."""
     contents = dict[str, set[str]]()
     for clip, content in known:
-        contents.setdefault(clip, set()).add(content)
-    for video in videos:
-        others = contents.get(video.id, set()) - {""}
-        if others and video.content and others != {video.content}:
+        if content:
+            contents.setdefault(clip, set()).add(content)
+    there = [video for video in videos if video.id in contents]
+    for count, video in enumerate(there, start=1):
+        others = contents[video.id]
+        if video.content and others != {video.content}:
+            way = "give --retry-errors to measure it again, or choose" if video.id in retried else "choose"
             raise OutputError(
                 f"Expected the clip {video.id} that {out} was measured on (sha256 {min(others)}...), got another of "
-                f"that name (sha256 {video.content}...); choose another name for the table"
+                f"that name (sha256 {video.content}...); {way} another name for the table"
             )
+        if progress:
+            progress(count, len(there), video.id)
 
 
 def mended(videos: Iterable[Video], failed: Iterable[tuple[str, str]]) -> set[str]:

@@ -38,15 +38,27 @@ def told(command: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     return wrapped
 
 
-def reporter(what: str = "clips") -> Callable[[int, int, str], None]:
-    """Prints a line for each thing that is done, with the time left at the pace so far."""
-    start = time.monotonic()
+def reporter(
+    what: str = "clips", *, every_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+) -> Callable[[int, int, str], None]:
+    """Prints a line for each thing that is done, with the time left at the pace so far; with ``every_s`` seconds, none
+    before these are over and then one in each such time, for what is mostly quick."""
+    start = said = clock()
 
     def report(done: int, total: int, name: str) -> None:
-        left = (time.monotonic() - start) / done * (total - done)
-        say(f"{done}/{total} {what}, {duration(left)} left: {name}")
+        nonlocal said
+        now = clock()
+        if now - said < every_s:
+            return
+        said = now
+        say(f"{done}/{total} {what}, {duration((now - start) / done * (total - done))} left: {name}")
 
     return report
+
+
+def comparing() -> Callable[[int, int, str], None]:
+    """Tells of clips that are compared with those of a table: of large folders only."""
+    return reporter("clips compared with the table", every_s=5.0)
 
 
 def duration(seconds: float) -> str:

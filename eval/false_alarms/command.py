@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from eval.commands.telling import check_measured, check_pages, duration, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, comparing, duration, show_json, told, write_html
 from eval.corpus import default_videos
 from eval.false_alarms.summary import markdown, summarize, write_summary
 from eval.false_alarms.table import run
@@ -53,7 +53,7 @@ def false_alarms(
         say(f"{done}/{total} clips, {duration(left)} left: {result.clip}: {outcome}")
 
     if not summary_only:
-        run(videos or default_videos(say), out, progress=report, **options)
+        run(videos or default_videos(say), out, progress=report, checking=comparing(), **options)
     summary = summarize(out)
     text = markdown(summary)
     write_summary(summary, out.with_suffix(".summary.csv"))

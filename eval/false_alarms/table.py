@@ -38,6 +38,7 @@ def run(
     processes: int = 1,
     seed: int = 0,
     progress: Callable[[int, int, ClipResult], None] | None = None,
+    checking: Callable[[int, int, str], None] | None = None,
 ) -> list[ClipResult]:
     """Tries random keys on every clip of a folder and returns the results of all clips in the tables, old and new.
 
@@ -49,6 +50,8 @@ def run(
         max_frames: the detector's frame budget.
         labels: only clips with one of these labels in the manifest; empty: all.
         processes: workers, a clip each.
+        progress: called with the clips done, the clips to do and what came out.
+        checking: the same with a clip's name, while the clips of the tables are compared with the files.
 
     Errors: those of list_videos; OutputError (the tables are of another run, or cannot be written), DiskFullError.
     """
@@ -60,7 +63,7 @@ def run(
         raise InputError(f"Expected clips with label {' or '.join(labels)} in {videos}, got none; choose another label")
     rows, clips = Path(out), _clips_path(Path(out))
     settings = {"keys": keys, "search_keys": search_keys, "max_frames": max_frames, "seed": seed}
-    done = {result.clip for result in prepare(rows, clips, settings, listed)}
+    done = {result.clip for result in prepare(rows, clips, settings, listed, checking)}
     left = [video for video in listed if video.id not in done]
     jobs = [partial(measure, video, **settings) for video in left]
     for count, (result, trials) in enumerate(finished(jobs, processes), start=1):
@@ -76,7 +79,13 @@ def _clips_path(rows: Path) -> Path:
     return rows.with_suffix(".clips.csv")
 
 
-def prepare(rows: Path, clips: Path, settings: dict[str, int], videos: Sequence[Video] = ()) -> list[ClipResult]:
+def prepare(
+    rows: Path,
+    clips: Path,
+    settings: dict[str, int],
+    videos: Sequence[Video] = (),
+    checking: Callable[[int, int, str], None] | None = None,
+) -> list[ClipResult]:
     """Makes the tables, or takes out what a kill has left unfinished; returns the clips that are done.
 
     A clip without rows is not: a checkout has the table of the clips, but not that of the rows, which is too large. Nor
@@ -87,7 +96,7 @@ def prepare(rows: Path, clips: Path, settings: dict[str, int], videos: Sequence[
     again = mended(videos, ((result.clip, result.sha256) for result in known if result.error))
     done = [result for result in known if result.clip not in again and (result.error or result.clip in there)]
     check_settings(clips, settings, map(asdict, done))
-    check_clips(clips, videos, ((result.clip, result.sha256) for result in done))
+    check_clips(clips, videos, ((result.clip, result.sha256) for result in done), progress=checking)
     names = {result.clip for result in done}
     kept = (line.values() for line in _read_rows(rows) or () if line["clip"] in names)
     tables.rewrite(rows, COLUMNS, kept)

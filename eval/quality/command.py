@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eval.baselines import BASELINES
-from eval.commands.telling import check_measured, check_pages, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, comparing, show_json, told, write_html
 from eval.corpus import default_videos, list_videos
 from eval.quality.measures import METRICS, USUAL, Metric
 from eval.quality.reporting import DIGITS, summary
@@ -112,7 +112,8 @@ def quality(
         videos=str(videos),
     )
     use_one_thread()
-    run(clips, out, methods=methods, settings=settings, processes=processes, retry=retry, on_row=_show)
+    run(clips, out, methods=methods, settings=settings, processes=processes, retry=retry, on_row=_show,
+        checking=comparing())
     rows = read_rows(out)
     text = summary(rows)
     summary_path = summary_path or out.with_suffix(".md")

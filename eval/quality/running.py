@@ -96,6 +96,7 @@ def run(
     processes: int = 1,
     retry: bool = False,
     on_row: Callable[[Row], None] | None = None,
+    checking: Callable[[int, int, str], None] | None = None,
 ) -> int:
     """Measures every method on every clip, in the order given, and appends one row each to the CSV file ``out``.
 
@@ -113,7 +114,7 @@ def run(
     kept = [row for row in rows if not (row["error"] and (retry or row["clip"] in again))]
     asked = {"seed": settings.seed, "frames": settings.frames}
     check_settings(out, asked, ({"seed": row["seed"], "frames": _options(row).get("--frames")} for row in kept))
-    check_clips(out, videos, ((row["clip"], row["sha256"]) for row in kept))
+    check_clips(out, videos, ((row["clip"], row["sha256"]) for row in kept), progress=checking)
     there = {_identity(row): _metrics(row) for row in kept}
     good = {_identity(row) for row in kept if not row["error"]}
     jobs, needed = [], set[str](settings.metrics)

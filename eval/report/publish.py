@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from eval.commands.telling import check_pages, reporter, told
+from eval.commands.telling import check_pages, comparing, reporter, told
 from eval.corpus import Video, default_videos, list_videos
 from eval.methods import methods_named, read_published
 from eval.report.beside import measure_beside, read_quality
@@ -80,6 +80,7 @@ def publish(
             limit=limit,
             processes=processes,
             progress=reporter("clips x methods"),
+            checking=comparing(),
         )
         span = span or span_of(max_frames, None, lines)
         rows = of_span(rows, span)

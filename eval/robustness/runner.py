@@ -54,6 +54,11 @@ class _Job:
     def span(self) -> str:
         return span_of(self.max_frames, self.max_seconds, self.lines)
 
+    def key(self, attack: str) -> tuple[str, ...]:
+        """`Row.key` of the row that one attack will give, without reading the file."""
+        watermark = self.watermark
+        return self.video.id, attack, watermark.name, watermark.strength, watermark.profile, self.span
+
     def blank(self, attack: str) -> Row:
         video, watermark = self.video, self.watermark
         return Row(
@@ -114,6 +119,7 @@ def run(
     seed: int = 0,
     retry_errors: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
+    checking: Callable[[int, int, str], None] | None = None,
 ) -> list[Row]:
     """Measures every attack on every clip of a folder and returns all rows of ``out_csv``, old and new.
 
@@ -129,6 +135,7 @@ def run(
         limit: only the first so many clips of the interleaved order.
         retry_errors: measures again what ended in an error.
         progress: called with the clips done, the clips to do and what was done last.
+        checking: the same, while the clips that ``out_csv`` has are compared with the files.
 
     Rows that ``out_csv`` has are not measured again; a line that a kill has torn is dropped. What fails on one clip is
     a row with an error, never the end of the run. Errors: those of list_videos; InputError (an unknown attack);
@@ -144,7 +151,8 @@ def run(
     out = Path(out_csv)
     kept = [row for row in rows_so_far(out) if not (retry_errors and row.error)]
     check_settings(out, {"seed": seed}, ({"seed": row.seed} for row in kept))
-    check_clips(out, listed, ((row.clip, row.sha256) for row in kept))
+    failed = {row.clip for row in kept} - {row.clip for row in kept if not row.error}
+    check_clips(out, listed, ((row.clip, row.sha256) for row in kept), retried=failed, progress=checking)
     if retry_errors:
         drop_errors(out)
     done = {row.key for row in prepare(out)}
@@ -162,7 +170,7 @@ def run(
                 out=out,
                 command=f"genwm eval robustness --videos {shlex.quote(os.fspath(videos))} --min-short-side 0",
             )
-            left = tuple(attack for attack in wanted if job.blank(attack).key not in done)
+            left = tuple(attack for attack in wanted if job.key(attack) not in done)
             if left:
                 jobs.append(replace(job, attacks=left))
     for count, name in enumerate(finished([partial(_measure, job) for job in jobs], processes), start=1):

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from data import fetch
 from eval.commands import COMMANDS, group
-from eval.commands.telling import check_measured, duration, show_json, told
+from eval.commands.telling import check_measured, duration, reporter, show_json, told
 from eval.corpus import default_videos, list_videos
 from genwm.cli import run
 from genwm.errors import FetchError, InputError
@@ -54,6 +54,14 @@ def test_errors_are_one_line_and_an_object(tmp_path: Path, capsys: pytest.Captur
     output = capsys.readouterr()
     assert output.err.startswith("error[not-found]: Expected a folder of videos")
     assert json.loads(output.out)["error"]["code"] == "not-found"
+
+
+def test_what_is_mostly_quick_is_told_of_when_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    times = iter([0.0, 1.0, 5.0, 6.0, 10.0])
+    report = reporter("clips", every_s=5.0, clock=lambda: next(times))
+    for count in range(1, 5):
+        report(count, 8, f"{count}.mp4")
+    assert capsys.readouterr().err.splitlines() == ["2/8 clips, 15 s left: 2.mp4", "4/8 clips, 10 s left: 4.mp4"]
 
 
 def test_told_passes_results_and_ends_on_errors() -> None:

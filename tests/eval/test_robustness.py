@@ -211,6 +211,41 @@ def test_errors_are_rows_and_can_be_tried_again(videos: Path, tmp_path: Path) ->
     assert [one.error for one in again] == ["", ""]
 
 
+def test_a_clip_that_was_mended_is_measured_with_retry_errors(videos: Path, tmp_path: Path) -> None:
+    folder, out, log = tmp_path / "mended", tmp_path / "out.csv", tmp_path / "log"
+    folder.mkdir()
+    (folder / "three.mp4").write_bytes(b"no video")
+    assert {one.error for one in measure(folder, out)} == {"not-media"}
+    (folder / "three.mp4").write_bytes((videos / "three.mp4").read_bytes())
+    with pytest.raises(OutputError, match=r"; give --retry-errors to measure it again, or choose another name for "):
+        measure(folder, out)
+    assert {one.error for one in measure(folder, out, Toy(log=log), retry_errors=True)} == {""}
+    (folder / "three.mp4").write_bytes((videos / "a" / "one.mp4").read_bytes())
+    with pytest.raises(OutputError, match=r"\.\.\.\); choose another name for the table$"):  # figures of two clips
+        measure(folder, out)
+
+
+def test_clips_are_read_as_they_are_measured_and_compared_with_word(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large folder would be silent while all its clips are hashed."""
+    out, events = tmp_path / "out.csv", list[str]()
+    content = Video.content.func  # type: ignore[attr-defined]
+
+    def read(video: Video) -> str:
+        events.append(f"read {video.id}")
+        return str(content(video))
+
+    monkeypatch.setattr(Video, "content", property(read))
+    told = {"progress": lambda done, total, name: events.append(f"measured {done}/{total}"),
+            "checking": lambda done, total, name: events.append(f"compared {done}/{total}")}  # fmt: skip
+    measure(videos, out, attacks=["none"], **told)
+    assert [event.split()[0] for event in dict.fromkeys(events)] == ["read", "measured"] * 3
+    events.clear()
+    measure(videos, out, attacks=["none"], **told)
+    assert [event for event in events if "compared" in event] == [f"compared {place}/3" for place in (1, 2, 3)]
+
+
 def test_a_clip_that_cannot_be_read_does_not_stop_the_others(videos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     folder.mkdir()

@@ -11,7 +11,7 @@ from eval.baselines import BASELINES
 from eval.commands.telling import check_measured, check_pages, comparing, show_json, told, write_html
 from eval.corpus import default_videos, list_videos
 from eval.quality.measures import METRICS, USUAL, Metric
-from eval.quality.reporting import DIGITS, summary
+from eval.quality.reporting import DIGITS, failures_said, summary
 from eval.quality.running import FRAMES, OURS, VALUES, Row, Settings, read_rows, run, typed
 from eval.tables import put
 from eval.workers import use_one_thread
@@ -128,4 +128,5 @@ def quality(
 
 def _show(row: Row) -> None:
     values = ", ".join(f"{name} {float(row[name]):.{DIGITS[name]}f}" for name in VALUES if row.get(name))
-    say(f"{row['method']} {row['clip']} ({row['seconds']} s): {row['error'] or values}")
+    told = "; ".join(filter(None, ["" if row["error"] else values, *failures_said(row)]))
+    say(f"{row['method']} {row['clip']} ({row['seconds']} s): {told}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from eval.methods import is_foreign
 from eval.quality.measures import JOD_FRAMES
-from eval.quality.running import OURS, VALUES, Row
+from eval.quality.running import OURS, VALUES, Row, failures
 from eval.tables import versions_said
 
 # What each strength must reach (at least): (mean, every clip).
@@ -25,7 +25,7 @@ DIGITS = {
 
 def summary(rows: Sequence[Row]) -> str:
     """Markdown: each measure's mean and worst by method; bars with what misses them; the same over the clips that all
-    methods share; failures. Rows as of `read_rows`."""
+    methods share with nothing failed; failures. Rows as of `read_rows`."""
     good = [row for row in rows if not row["error"]]
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in good:
@@ -36,17 +36,22 @@ def summary(rows: Sequence[Row]) -> str:
     parts = ["# Quality of marked frames\n", _conditions(good), f"\n{mixed}\n" if mixed else ""]
     parts += ["\n## All clips measured\n", _table(groups)]
     if len(groups) > 1:
-        shared = set.intersection(*({row["clip"] for row in members} for members in groups.values()))
+        whole = ({row["clip"] for row in members if not row["failed"]} for members in groups.values())
+        shared = set.intersection(*whole)
         common = {name: [row for row in members if row["clip"] in shared] for name, members in groups.items()}
         if shared and any(len(common[name]) < len(members) for name, members in groups.items()):
             parts += [f"\n## The {len(shared)} clips that all of them were measured on\n", _table(common)]
     for (method, strength, profile, size), members in groups.items():
         if method == OURS and profile == "colour" and strength in BARS:
             parts += [f"\n## Bars of `{strength}`{f', {size}' if size else ''}\n", _bars(members, BARS[strength])]
-    if failed := [row for row in rows if row["error"]]:
-        parts += ["\n## Not measured\n"]
-        parts += [f"- {row['clip']} ({row['method']}): {row['error']}: {row['message']}\n" for row in failed]
-    return "".join(parts)
+    failed = [f"- {row['clip']} ({row['method']}): {told}\n" for row in rows for told in failures_said(row)]
+    return "".join([*parts, "\n## Not measured\n", *failed] if failed else parts)
+
+
+def failures_said(row: Row) -> list[str]:
+    """What of a row could not be measured: each metric that failed, or the error that came before any."""
+    told = [f"{metric}: {what}" for metric, what in failures(row).items()]
+    return told or ([f"{row['error']}: {row['message']}"] if row["error"] else [])
 
 
 def _conditions(rows: Sequence[Row]) -> str:
@@ -72,7 +77,8 @@ def _table(groups: Mapping[tuple[str, ...], Sequence[Row]]) -> str:
             found = _numbers(members, column)
             digits = DIGITS[column]
             worst = max if column in ("flicker", "bdrate") else min
-            cells.append(f"{_mean(found):.{digits}f} / {worst(found):.{digits}f}" if found else "")
+            count = "" if len(found) == len(members) else f" ({len(found)} clips)"
+            cells.append(f"{_mean(found):.{digits}f} / {worst(found):.{digits}f}{count}" if found else "")
         lines.append(cells)
     return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -41,7 +42,7 @@ FRAMES = 72
 
 _FIRST = ("luma_psnr", "rgb_psnr", "ssim", "vmaf", "vmaf_identity", "jod_fhd", "jod_4k")
 VALUES = (*_FIRST, "msssim", "flicker", "bdrate")
-ADDED = ("lines", "msssim", "flicker", "bdrate", "command", "sha256")  # since the first tables
+ADDED = ("lines", "msssim", "flicker", "bdrate", "command", "sha256", "failed")  # since the first tables
 COLUMNS = (
     *("clip", "label", "group", "family", "width", "height", "short_side", "fps", "frames", "rgb_frames"),
     *("method", "strength", "profile", "seed"),
@@ -101,11 +102,13 @@ def run(
     """Measures every method on every clip, in the order given, and appends one row each to the CSV file ``out``.
 
     Rows that are there already are not measured again, but for those with an error where the file is another by now, or
-    with ``retry``; a line torn by a kill is dropped; each row is on the disk before the next is written. A row that
-    lacks a metric that is asked for is measured anew, with those that it has; where that fails, it stays as it is, and
-    only ``on_row`` is told. What goes wrong with another clip is a row with ``error``. Returns the number of rows
-    added. Raises InputError (unknown method, a file of other columns), DiskFullError, OutputError (also where the rows
-    are of another seed, another number of frames, or other clips of the same names), MissingExtraError.
+    with ``retry``; a line torn by a kill is dropped; each row is on the disk before the next is written. Of a row that
+    lacks metrics that are asked for, these are measured; all that it has too, where it is by other versions of the
+    code; it never loses a figure. A metric that fails is named in the row's ``failed``, and measured again with
+    ``retry``; a row in which nothing could be measured has ``error``. ``on_row`` gets what was measured, ``checking``
+    the clips of ``out`` while they are compared with the files, as in `eval.resuming.check_clips`. Returns the number
+    of rows added. Raises InputError (unknown method, a file of other columns), DiskFullError, OutputError (also where
+    the rows are of another seed, another number of frames, or other clips of the same names), MissingExtraError.
     """
     settings = settings or Settings()
     _check_names(methods, settings.metrics)
@@ -115,17 +118,15 @@ def run(
     asked = {"seed": settings.seed, "frames": settings.frames}
     check_settings(out, asked, ({"seed": row["seed"], "frames": _options(row).get("--frames")} for row in kept))
     check_clips(out, videos, ((row["clip"], row["sha256"]) for row in kept), progress=checking)
-    there = {_identity(row): _metrics(row) for row in kept}
-    good = {_identity(row) for row in kept if not row["error"]}
+    there = {_identity(row): row for row in kept}
     jobs, needed = [], set[str](settings.metrics)
     for video in videos:
-        measured = {method: there.get(settings.identity(video.id, method), frozenset()) for method in methods}
-        missing = tuple(method for method, metrics in measured.items() if not metrics >= set(settings.metrics))
-        if missing:
-            wanted = frozenset(settings.metrics).union(*(measured[method] for method in missing))
-            needed |= wanted
-            metrics = tuple(metric for metric in METRICS if metric in wanted)
-            jobs.append(partial(_measure_clip, video, missing, replace(settings, metrics=metrics)))
+        lacking = {method: _lacking(there.get(settings.identity(video.id, method)), settings.metrics, retry=retry)
+                   for method in methods}  # fmt: skip
+        left = {method: metrics for method, metrics in lacking.items() if metrics}
+        if left:
+            needed = needed.union(*left.values())
+            jobs.append(partial(_measure_clip, video, left, settings))
     _require_packages(methods, needed)
     if out.exists() and not tables.has_columns(out, COLUMNS):
         tables.rewrite(out, COLUMNS, ([row[name] for name in COLUMNS] for row in read_rows(out)))
@@ -133,8 +134,9 @@ def run(
     added = 0
     for measured_rows in finished(jobs, processes):
         for row in measured_rows:
-            if not (row["error"] and _identity(row) in good):
-                tables.append(out, [[row[name] for name in COLUMNS]])
+            whole = _joined(there.get(_identity(row)), row, settings)
+            if whole:
+                tables.append(out, [[whole[name] for name in COLUMNS]])
                 added += 1
             if on_row:
                 on_row(row)
@@ -153,22 +155,65 @@ def _options(row: Row) -> dict[str, str]:
 
 
 def _metrics(row: Row) -> frozenset[str]:
-    """What was measured for a row, or ended in its error: all, where that is not known."""
+    """What was measured for a row, or failed: all, where that is not known."""
     if told := _options(row).get("--metrics"):
         return frozenset(told.split(","))
     return frozenset(METRICS if row["error"] else (metric for metric, column in _COLUMN_OF.items() if row[column]))
 
 
-def _measure_clip(video: Video, methods: tuple[str, ...], settings: Settings) -> list[Row]:
+def failures(row: Row) -> dict[str, str]:
+    """The metrics that failed in a row that has others: what each says, 'code: message'."""
+    with suppress(ValueError):
+        return dict(json.loads(row["failed"]))
+    return {}
+
+
+def _lacking(row: Row | None, asked: Sequence[Metric], *, retry: bool) -> tuple[Metric, ...]:
+    """The metrics that are to be measured so that a row has those asked for: what it lacks, and with ``retry`` what
+    failed in it; all that it has too, where nothing can be added to it."""
+    if row is None:
+        return tuple(asked)
+    wanted = set(asked) - _metrics(row).difference(failures(row) if retry else ())
+    if wanted and not _can_grow(row, tables.versions(*_PACKAGES)):
+        wanted |= _metrics(row)  # type: ignore[arg-type]
+    return tuple(metric for metric in METRICS if metric in wanted)
+
+
+def _can_grow(row: Row, versions: str) -> bool:
+    """Whether figures by those versions, of the clip as it is, may stand in a row beside those that it has."""
+    return not row["error"] and row["versions"] == versions and row["sha256"] != ""
+
+
+def _joined(before: Row | None, row: Row, settings: Settings) -> Row | None:
+    """What a table is to say of a clip and method once ``row`` was measured; None where it is to stay as it is."""
+    if before is None or before["error"]:
+        return row
+    if not _can_grow(before, row["versions"]):
+        return None if row["error"] or any(before[name] and not row[name] for name in VALUES) else row
+    if row["error"] and not row["failed"]:  # not one metric was tried
+        return None
+    measured = _metrics(row)
+    failed = {metric: text for metric, text in failures(before).items() if metric not in measured} | failures(row)
+    metrics = tuple(metric for metric in METRICS if metric in _metrics(before) | measured)
+    return before | {
+        **{name: row[name] or before[name] for name in VALUES},
+        "failed": json.dumps(failed) if failed else "",
+        "command": replace(settings, metrics=metrics).command(row["clip"], row["method"]),
+        "seconds": f"{float(before['seconds']) + float(row['seconds']):.2f}",
+    }
+
+
+def _measure_clip(video: Video, left: Mapping[str, tuple[Metric, ...]], settings: Settings) -> list[Row]:
+    """One row for each method of ``left``, with the metrics that are named there."""
     rows = []
     clip = _Clip(video, settings)
-    for method in methods:
+    for method, metrics in left.items():
         started = time.perf_counter()
         identity = dict(zip(_IDENTITY, settings.identity(video.id, method), strict=True))
-        command = settings.command(video.id, method)
+        command = replace(settings, metrics=metrics).command(video.id, method)
         row = clip.facts | identity | {"versions": tables.versions(*_PACKAGES), "command": command}
         try:
-            row |= clip.measured(method)
+            row |= clip.measured(method, metrics)
         except Exception as error:  # one clip never stops the others
             row["error"], row["message"] = tables.failure(error)
         rows.append({**dict.fromkeys(COLUMNS, ""), **row, "seconds": f"{time.perf_counter() - started:.2f}"})
@@ -213,8 +258,9 @@ class _Clip:
     def _as_rgb(self) -> _Reference:
         return _Reference(Footage.from_rgb(self._own.footage.rgb, space=self._read[0][0].color_space))
 
-    def measured(self, method: str) -> Row:
-        """The columns of one method, once its frames are made and measured."""
+    def measured(self, method: str, metrics: Sequence[Metric]) -> Row:
+        """The columns of one method, once its frames are made and measured. A metric that fails takes nothing from the
+        others; where all do, the first one's error is the row's."""
         (planes, info), settings = self._read, self._settings
         if method not in BASELINES:
             reference = self._own
@@ -231,18 +277,24 @@ class _Clip:
             marked = baseline(method).embed(reference.footage.rgb, bits)
             test = Footage.from_rgb(marked, space=planes[0].color_space)
             marked_planes = [planes_of(one, like) for one, like in zip(marked, planes, strict=False)]
-        values = measure(
-            reference.footage, test, fps=_fps(info), metrics=settings.metrics, device=settings.device
-        )
-        if "vmaf" in settings.metrics:
-            values["vmaf_identity"] = reference.vmaf_identity
-        if "bdrate" in settings.metrics:
-            fps = Fraction(_fps(info)).limit_denominator(1001)
-            shown = [cut_even(one) for one in planes[: len(marked_planes)]]
-            curves = [rate_points(frames, fps) for frames in (shown, [cut_even(one) for one in marked_planes])]
-            values["bdrate"] = bd_rate(*curves)
-        counts = {"frames": str(len(test.luma)), "rgb_frames": str(len(test.rgb))}
-        return self.facts | counts | {name: f"{value:.4f}" for name, value in values.items()}
+        values: dict[str, float] = {}
+        failed: dict[str, tuple[str, str]] = {}
+        for metric in metrics:
+            try:
+                values |= measure(reference.footage, test, fps=_fps(info), metrics=[metric], device=settings.device)
+                if metric == "vmaf":
+                    values["vmaf_identity"] = reference.vmaf_identity
+                elif metric == "bdrate":
+                    values["bdrate"] = _bd_rate(planes[: len(marked_planes)], marked_planes, _fps(info))
+            except Exception as error:
+                failed[metric] = tables.failure(error)
+        row = self.facts | {"frames": str(len(test.luma)), "rgb_frames": str(len(test.rgb))}
+        row |= {name: f"{value:.4f}" for name, value in values.items()}
+        if failed:
+            row["failed"] = json.dumps({metric: ": ".join(told) for metric, told in failed.items()})
+        if failed and not values:
+            row["error"], row["message"] = next(iter(failed.values()))
+        return row
 
 
 @dataclass(frozen=True)
@@ -259,6 +311,12 @@ class _Reference:
 
 def _fps(info: VideoInfo) -> float:
     return info.fps or 25.0
+
+
+def _bd_rate(planes: Sequence[Planes], marked: Sequence[Planes], fps: float) -> float:
+    """How much more rate x264 needs for marked frames, in percent; both cut to even sizes."""
+    rate = Fraction(fps).limit_denominator(1001)
+    return bd_rate(*(rate_points([cut_even(one) for one in frames], rate) for frames in (planes, marked)))
 
 
 def mark_planes(planes: Sequence[Planes], info: VideoInfo, clip: str, settings: Settings) -> list[Planes]:
@@ -304,10 +362,13 @@ def _require_packages(methods: Sequence[str], metrics: Collection[str]) -> None:
         require("onnxruntime", "baselines")
 
 
-def typed(row: Row) -> dict[str, str | float | None]:
-    """The row with its numbers as numbers; one that is not there is None."""
+def typed(row: Row) -> dict[str, object]:
+    """The row with its numbers as numbers, one that is not there as None, and with its `failures`."""
     numbers = dict.fromkeys(_COUNTS, int) | dict.fromkeys((*VALUES, "fps", "seconds"), float)
-    return {name: cell if name not in numbers else numbers[name](cell) if cell else None for name, cell in row.items()}
+    found: dict[str, object] = {
+        name: cell if name not in numbers else numbers[name](cell) if cell else None for name, cell in row.items()
+    }
+    return found | {"failed": failures(row)}
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -31,7 +31,8 @@ def quality_by_method(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, Val
 
 
 def _quality(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, ByClip]]:
-    """Each measure by method and by clip."""
+    """Each measure by method and by clip, of the clips that every method has it of, but for those that have it of
+    none."""
     groups: defaultdict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     for row in rows:
         if not row["error"]:
@@ -39,11 +40,12 @@ def _quality(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, ByClip]]:
             profile = row["profile"] or "soft"
             groups[method_id(name, row["strength"], profile)][row["clip"]] = row
     clips = set.intersection(*(set(members) for members in groups.values())) if groups else set()
-    result: dict[str, dict[str, ByClip]] = {}
-    for method, members in groups.items():
-        result[method] = {}
-        for column in COLUMNS:
-            values = {clip: float(members[clip][column]) for clip in sorted(clips) if members[clip].get(column)}
+    result: dict[str, dict[str, ByClip]] = {method: {} for method in groups}
+    for column in COLUMNS:
+        having = {method: {clip for clip in clips if members[clip].get(column)} for method, members in groups.items()}
+        common = sorted(set.intersection(*(some for some in having.values() if some))) if any(having.values()) else []
+        for method, members in groups.items():
+            values = {clip: float(members[clip][column]) for clip in common if having[method]}
             if values and all(math.isfinite(value) for value in values.values()):
                 result[method][column] = values
     return result

@@ -43,7 +43,7 @@ from eval.quality import (
 )  # fmt: skip
 from eval.quality import running as running_module
 from eval.quality.command import quality
-from eval.quality.running import COLUMNS
+from eval.quality.running import COLUMNS, failures
 from genwm.errors import DiskFullError, InputError, MissingExtraError, OutputError
 from genwm.video import Planes, VideoInfo, read_planes, read_rgb, write_video
 from tests.clips import scene
@@ -405,11 +405,85 @@ def test_a_metric_that_fails_takes_nothing_from_a_row(
     out, told = tmp_path / "rows.csv", list[str]()
     good = [clip for clip in clips if clip.id != "bad.mp4"]
     run(good, out, settings=QUICK)
-    before = out.read_bytes()
+    before = {row["clip"]: row for row in read_rows(out)}
     more = replace(QUICK, metrics=("msssim",))
-    assert run(good, out, settings=more, on_row=lambda row: told.append(row["error"])) == 0
+    assert run(good, out, settings=more, on_row=lambda row: told.append(row["error"])) == 2
     assert told == ["bad-input", "bad-input"]
-    assert out.read_bytes() == before
+    for one in read_rows(out):
+        same = before[one["clip"]]
+        assert (one["luma_psnr"], one["rgb_psnr"], one["error"]) == (same["luma_psnr"], same["rgb_psnr"], "")
+        assert failures(one)["msssim"].startswith("bad-input: Expected frames of 176 x 176 or more for MS-SSIM")
+        assert "--metrics psnr,msssim " in one["command"]
+    assert run(good, out, settings=more) == 0
+
+
+def test_a_metric_that_fails_is_named_and_alone_measured_again(
+    clips: list[Video], marked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, tried = tmp_path / "rows.csv", list[str]()
+    good = [clip for clip in clips if clip.id == "one.mkv"]
+    settings = replace(QUICK, metrics=("psnr", "ssim", "flicker"))
+    measure = running_module.measure
+
+    def noted(*frames: Footage, metrics: Sequence[str], **options: object) -> dict[str, float]:
+        tried.extend(metrics)
+        return measure(*frames, metrics=metrics, **options)  # type: ignore[arg-type]
+
+    def broken(*frames: Footage, metrics: Sequence[str], **options: object) -> dict[str, float]:
+        if metrics[0] == "ssim":
+            raise MemoryError("no room; none")
+        return noted(*frames, metrics=metrics, **options)
+
+    monkeypatch.setattr(running_module, "measure", broken)
+    assert run(good, out, settings=settings) == 1
+    (row,) = read_rows(out)
+    assert (row["error"], row["ssim"], failures(row)) == ("", "", {"ssim": "internal: MemoryError: no room; none"})
+    assert row["luma_psnr"]
+    assert row["flicker"]
+    assert "- one.mkv (genwm): ssim: internal: MemoryError: no room; none" in summary([row])
+    monkeypatch.setattr(running_module, "measure", noted)
+    tried.clear()
+    assert run(good, out, settings=settings) == 0
+    assert run(good, out, settings=settings, retry=True) == 1
+    assert tried == ["ssim"]  # the others are there
+    (again,) = read_rows(out)
+    assert again["ssim"]
+    assert again["failed"] == ""
+    assert [again[name] for name in ("luma_psnr", "flicker", "command")] == [
+        row[name] for name in ("luma_psnr", "flicker", "command")
+    ]
+    assert run(good, out, settings=settings, retry=True) == 0
+
+
+def test_where_every_metric_fails_the_row_has_the_error(
+    clips: list[Video], marked: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "rows.csv"
+    good = [clip for clip in clips if clip.id == "one.mkv"]
+    assert run(good, out, settings=replace(QUICK, metrics=("msssim",))) == 1
+    assert [row["error"] for row in read_rows(out)] == ["bad-input"]
+    assert "- one.mkv (genwm): msssim: bad-input: Expected frames of 176" in summary(read_rows(out))
+    assert run(good, out, settings=QUICK) == 1  # another metric is another matter
+    (row,) = read_rows(out)
+    assert row["luma_psnr"]
+    assert set(failures(row)) == {"msssim"}
+
+
+def test_rows_by_other_versions_are_measured_anew(clips: list[Video], marked: list[str], tmp_path: Path) -> None:
+    """Figures by two versions of the code are no row."""
+    out = tmp_path / "rows.csv"
+    run(clips, out, settings=QUICK)
+    old = {row["clip"]: row | {"versions": "genwm 0"} for row in read_rows(out)}
+    old["one.mkv"] |= {"luma_psnr": "1.0"}
+    # A figure that cannot be had again, as MS-SSIM needs frames of 176 lines.
+    old["two.mkv"] |= {"msssim": "0.5", "command": old["two.mkv"]["command"].replace("psnr", "psnr,msssim")}
+    tables.rewrite(out, COLUMNS, ([row[name] for name in COLUMNS] for row in old.values()))
+    assert run(clips, out, settings=replace(QUICK, metrics=("ssim",))) == 2
+    new = {row["clip"]: row for row in read_rows(out)}
+    assert float(new["one.mkv"]["luma_psnr"]) > 40
+    assert new["one.mkv"]["ssim"]
+    assert new["one.mkv"]["versions"] != "genwm 0"
+    assert new["two.mkv"] == old["two.mkv"]
 
 
 def test_packages_of_metrics_that_a_row_has_are_needed_too(
@@ -417,7 +491,8 @@ def test_packages_of_metrics_that_a_row_has_are_needed_too(
 ) -> None:
     out = tmp_path / "rows.csv"
     run(clips, out, settings=QUICK)
-    with_vmaf = [row | {"command": row["command"].replace("psnr", "psnr,vmaf")} for row in read_rows(out)]
+    with_vmaf = [row | {"command": row["command"].replace("psnr", "psnr,vmaf"), "versions": "genwm 0"}
+                 for row in read_rows(out)]  # fmt: skip
     tables.rewrite(out, COLUMNS, ([row[name] for name in COLUMNS] for row in with_vmaf))
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(MissingExtraError):
@@ -570,6 +645,13 @@ def test_summary_compares_methods_on_shared_clips_and_lists_failures() -> None:
     assert "9.500 / 9.500" in shared
     assert "9.600 / 9.600" in shared
     assert "- c (rivaGan): not-media: Expected a video" in text
+
+
+def test_summary_says_of_how_many_clips_a_mean_is() -> None:
+    failed = json.dumps({"jod": "internal: MemoryError: none"})
+    text = summary([row("a", jod_fhd="9.9", ssim=".9"), row("b", ssim=".8", failed=failed)])
+    assert "| genwm balanced colour | 2 | 0.8500 / 0.8000 | 9.900 / 9.900 (1 clips) |" in text
+    assert "- b (genwm): jod: internal: MemoryError: none" in text
 
 
 def test_summary_of_nothing_is_still_a_page() -> None:

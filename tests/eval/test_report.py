@@ -278,6 +278,20 @@ def test_quality_is_of_the_clips_that_all_have() -> None:
     assert quality_by_method([]) == {}
 
 
+def test_a_measure_is_of_the_clips_on_which_it_failed_for_no_method() -> None:
+    quality = quality_by_method([
+        quality_row("a", "lattice.balanced", jod_fhd="9.8", rgb_psnr="40"),
+        quality_row("b", "lattice.balanced", jod_fhd="9.0", rgb_psnr="44"),
+        quality_row("a", "dwtDct", jod_fhd="9.7", rgb_psnr="30"),
+        quality_row("b", "dwtDct", rgb_psnr="34"),
+        *(quality_row(clip, "dwtDctSvd", rgb_psnr="20") for clip in "ab"),  # never asked for its JOD
+    ])  # fmt: skip
+    assert {name: values["jod_fhd"].value for name, values in quality.items() if "jod_fhd" in values} == {
+        "lattice.balanced": 9.8, "dwtDct": 9.7,
+    }  # fmt: skip
+    assert [values["rgb_psnr"].value for values in quality.values()] == [42, 32, 20]
+
+
 def shares(method: str, by_clip: dict[str, int]) -> list[Row]:
     """Rows of which so many of ten are found, by clip."""
     names = [f"made.{number}" for number in range(10)]

@@ -36,6 +36,7 @@ from eval.attacks.geometry import cut, cut_even, scaled
 from eval.corpus import Video, list_videos
 from eval.quality import Footage, jod, psnr
 from eval.quality.colorvideovdp import load_package
+from eval.resuming import check_clips
 from eval.robustness.runner import secrets_of
 from eval.workers import finished
 from genwm.commands.telling import say
@@ -68,7 +69,9 @@ COLUMNS = (
     *("config", "clip", "label", "family", "width", "height", "fps", "frames", "max_frames", "seed"),
     *VALUES,
     *("seconds", "constants", "versions", "error", "message"),
+    "sha256",
 )
+ADDED = ("sha256",)  # since the first tables
 _IDENTITY = ("config", "constants", "clip", "max_frames", "seed")
 
 Row = dict[str, str]
@@ -235,6 +238,7 @@ def measure(video: Video, configs: Sequence[Config], *, frames: int = FRAMES, se
         "family": video.family,
         "max_frames": str(frames),
         "seed": str(seed),
+        "sha256": video.content,
         "versions": tables.versions("av", "numpy", "torch", "cvvdp"),
     }
     rows = []
@@ -296,20 +300,25 @@ def run(
     A worker takes one clip at a time, and its rows are on the disk before the next are written. Rows that ``out`` has
     already, of the same constants, are not measured again, unless they hold an error; a line torn by a kill is dropped.
     ``frames``: how many from the clip's start are marked and attacked. Errors: MissingExtraError (extra 'quality'),
-    InputError (a file of other columns), DiskFullError, OutputError, BudgetError (a worker was killed).
+    InputError (a file of other columns), DiskFullError, OutputError (also where rows are of other clips of the same
+    names), BudgetError (a worker was killed).
     """
     load_package()  # fails at once, rather than on every clip
     asked = [(config, constants(config)) for config in configs]
-    done = {_identity(row) for row in read_rows(out) if not row["error"]}
+    rows = read_rows(out)
+    check_clips(out, videos, ((row["clip"], row["sha256"]) for row in rows if not row["error"]))
+    done = {_identity(row) for row in rows if not row["error"]}
     jobs = []
     for video in videos:
         left = [config for config, text in asked if (config.name, text, video.id, str(frames), str(seed)) not in done]
         if left:
             jobs.append(partial(measure, video, left, frames=frames, seed=seed))
+    if out.exists() and not tables.has_columns(out, COLUMNS):
+        tables.rewrite(out, COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
     tables.prepare(out, COLUMNS)
     added = 0
-    for rows in finished(jobs, processes):
-        for row in rows:
+    for measured in finished(jobs, processes):
+        for row in measured:
             tables.append(out, [[row[name] for name in COLUMNS]])
             added += 1
             if on_row:
@@ -325,7 +334,7 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of a results file, the last one of each (config, constants, clip, max_frames, seed); none where there is
     no file. Torn and damaged lines are left out. Raises InputError for a file of other columns."""
     other = InputError(f"Expected the columns of a tuning run in {path}, got others; choose another file")
-    rows = tables.read(path, COLUMNS, refusal=other) or ()
+    rows = tables.read(path, COLUMNS, refusal=other, added=ADDED) or ()
     return list({_identity(row): row for row in rows}.values())
 
 

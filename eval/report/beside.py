@@ -81,7 +81,7 @@ def _quality(
 class Cost:
     """What one step of a method took in a process of its own, over one clip: seconds by the wall clock and of
     processor time (the start of the process and reading or writing the frames without loss included), and the largest
-    resident memory in MB (10^6 bytes)."""
+    resident memory in MB (10^6 bytes). ``sha256`` is the clip's `Video.content`, empty where unknown."""
 
     method: str
     step: str
@@ -92,17 +92,24 @@ class Cost:
     memory_mb: float
     versions: str = ""
     error: str = ""
+    sha256: str = ""
+
+
+COST_COLUMNS = tuple(field.name for field in fields(Cost))
+_COST_ADDED = ("sha256",)  # since the first tables
 
 
 def cost(out: Path, videos: Sequence[Video], rows: Sequence[Row]) -> list[Cost]:
     """The costs in ``OUT.cost.csv`` of the methods in the rows: each measured on the first clip that the method could
     be measured on, where it is not there yet."""
     path = cost_path(out)
-    tables.prepare(path, [field.name for field in fields(Cost)])
+    if path.exists() and not tables.has_columns(path, COST_COLUMNS):
+        tables.rewrite(path, COST_COLUMNS, (asdict(one).values() for one in read_costs(out)))
+    tables.prepare(path, COST_COLUMNS)
     done = {(one.method, one.step) for one in measured_costs(out, rows) if not one.error}
     for method in dict.fromkeys(map(of, rows)):
         good = _without_error(rows, method)
-        video = next((video for video in videos if video.id in good), None)
+        video = next((video for video in videos if video.id in good and good[video.id] in ("", video.content)), None)
         if video is None or known_method(method) is None or all((method, step) in done for step in STEPS):
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -113,19 +120,25 @@ def cost(out: Path, videos: Sequence[Video], rows: Sequence[Row]) -> list[Cost]:
 
 def measured_costs(out: Path, rows: Sequence[Row]) -> list[Cost]:
     """The costs in ``OUT.cost.csv`` of methods in the rows, on clips that these could be measured on: what stops at a
-    clip costs nothing that is worth knowing."""
+    clip costs nothing that is worth knowing. Another file of the same name is another clip."""
     good = {name: _without_error(rows, name) for name in dict.fromkeys(map(of, rows))}
-    return [one for one in read_costs(out) if one.clip in good.get(one.method, ())]
+
+    def is_good(one: Cost) -> bool:
+        clips = good.get(one.method, {})
+        return one.clip in clips and (not one.sha256 or clips[one.clip] in ("", one.sha256))
+
+    return [one for one in read_costs(out) if is_good(one)]
 
 
-def _without_error(rows: Sequence[Row], method: str) -> set[str]:
-    """The clips on which a method has a row without an error."""
-    return {row.clip for row in rows if not row.error and of(row) == method}
+def _without_error(rows: Sequence[Row], method: str) -> dict[str, str]:
+    """The clips on which a method has a row without an error, each with its `Row.sha256`."""
+    return {row.clip: row.sha256 for row in rows if not row.error and of(row) == method}
 
 
 def _cost(method: str, step: str, video: Video, store: Path) -> Cost:
     arguments = [sys.executable, "-m", "eval.methods.step", step, method, str(video.path), str(store), str(COST_FRAMES)]
-    blank = Cost(method=method, step=step, clip=video.id, frames=COST_FRAMES, wall_s=0, cpu_s=0, memory_mb=0)
+    blank = Cost(method=method, step=step, clip=video.id, frames=COST_FRAMES, wall_s=0, cpu_s=0, memory_mb=0,
+                 sha256=video.content)  # fmt: skip
     try:
         child = run_child(arguments, env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
     except GenwmError as error:
@@ -143,10 +156,10 @@ def _cost(method: str, step: str, video: Video, store: Path) -> Cost:
 
 def read_costs(out: Path) -> list[Cost]:
     """The costs in ``OUT.cost.csv``, the last of each method and step. Errors: InputError (another table)."""
-    path, columns = cost_path(out), [field.name for field in fields(Cost)]
+    path = cost_path(out)
     refusal = InputError(f"Expected the columns of costs in {path}, got others; choose another name for the run")
     rows = {}
-    for line in tables.read(path, columns, refusal=refusal) or ():
+    for line in tables.read(path, COST_COLUMNS, refusal=refusal, added=_COST_ADDED) or ():
         numbers = {name: float(line[name]) for name in ("wall_s", "cpu_s", "memory_mb")}
         one = Cost(**line | numbers | {"frames": int(line["frames"])})  # type: ignore[arg-type]
         rows[(one.method, one.step)] = one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from eval.methods import methods_named
 from eval.quality import read_rows as read_quality_rows
 from eval.quality.reporting import summary
 from eval.quality.running import COLUMNS
-from eval.report.beside import STEPS, Cost, cost, cost_path, measured_costs, read_costs
+from eval.report.beside import COST_COLUMNS, STEPS, Cost, cost, cost_path, measured_costs, read_costs
 from eval.robustness import read_rows, run
 from eval.robustness.command import robustness
 from tests.clips import audio_only, make_clip
@@ -33,7 +33,7 @@ def test_costs_are_those_of_a_clip_that_could_be_measured(tmp_path: Path) -> Non
     rows = run(videos, out, attacks=["none"], methods=methods_named([FOREIGN]), min_short_side=0, processes=1)
     assert {row.clip: row.error for row in rows} == {"a.mp4": "no-video-stream", "b.mp4": ""}
     stale = [Cost(method=FOREIGN, step=step, clip="a.mp4", frames=8, wall_s=2, cpu_s=1, memory_mb=91) for step in STEPS]
-    tables.prepare(cost_path(out), [field.name for field in fields(Cost)])
+    tables.prepare(cost_path(out), COST_COLUMNS)
     tables.append(cost_path(out), [asdict(one).values() for one in stale])
     assert measured_costs(out, rows) == []
     found = cost(out, listed, rows)
@@ -52,10 +52,33 @@ def test_a_step_that_stops_has_no_cost(tmp_path: Path) -> None:
     make_clip(videos / "b.mp4", width=128, height=128, frames=3)
     listed = list_videos(videos)
     rows = run(videos, out, attacks=["none"], methods=methods_named([FOREIGN]), min_short_side=0, processes=1)
+    rows = [replace(row, sha256="") for row in rows]  # as of an older table, which any file of the name fits
     (videos / "b.mp4").write_bytes(b"no video")
     assert [(one.error, one.memory_mb) for one in cost(out, listed, rows)] == [("error", 0), ("error", 0)]
     make_clip(videos / "b.mp4", width=128, height=128, frames=3)
     assert [one.error for one in cost(out, listed, rows)] == ["", ""]  # measured again
+
+
+def test_costs_of_another_file_of_the_name_are_not_the_clips(tmp_path: Path) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "out.csv"
+    videos.mkdir()
+    make_clip(videos / "b.mp4", width=128, height=128, frames=3)
+    listed = list_videos(videos)
+    rows = run(videos, out, attacks=["none"], methods=methods_named([FOREIGN]), min_short_side=0, processes=1)
+    old = [Cost(method=FOREIGN, step=step, clip="b.mp4", frames=8, wall_s=2, cpu_s=1, memory_mb=91) for step in STEPS]
+    names = [field.name for field in fields(Cost) if field.name != "sha256"]
+    tables.rewrite(cost_path(out), names, ([getattr(one, name) for name in names] for one in old))
+    assert cost(out, listed, rows) == old  # of a table without hashes nothing is known
+    other = [replace(one, sha256="0" * 16) for one in old]
+    tables.rewrite(cost_path(out), COST_COLUMNS, (asdict(one).values() for one in other))
+    assert measured_costs(out, rows) == []
+    found = cost(out, listed, rows)
+    assert [(one.step, one.sha256, one.memory_mb == 91) for one in found] == [
+        (step, rows[0].sha256, False) for step in STEPS
+    ]
+    make_clip(videos / "b.mp4", width=128, height=128, frames=4)
+    cost_path(out).unlink()
+    assert cost(out, list_videos(videos), rows) == []  # that file is in none of the rows
 
 
 def test_a_foreign_watermark_has_quality_cost_pictures_and_commands(tmp_path: Path) -> None:

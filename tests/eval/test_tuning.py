@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from eval import tables, tuning
 from eval.corpus import Video, list_videos
 from eval.tuning import COLUMNS, CONFIGS, Config, Row, at_equal_visibility, centre, constants, known_z, overridden
-from genwm.errors import InputError
+from genwm.errors import InputError, OutputError
 from genwm.lattice import embed, pilots, tile
 from genwm.marking import Mark, Marker
 from genwm.video import Planes, read_planes, write_video
@@ -211,6 +211,32 @@ def test_a_run_resumes(folder: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0, again.output
     assert out.read_bytes() == before
     assert page.read_text() == first.stdout.removesuffix("\n")
+
+
+def test_a_table_is_of_one_clip_under_each_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pycvvdp", reason="a run is not tested: it needs the extra 'quality'")
+    out, one, other = tmp_path / "out.csv", folder / "clip.mp4", tmp_path / "clip.mp4"
+
+    def measured(video: Video, configs: list[Config], *, frames: int, seed: int) -> list[Row]:
+        same = {"max_frames": str(frames), "seed": str(seed), "sha256": video.content}
+        return [row(config.name, video.id, constants=constants(config), **same) for config in configs]
+
+    monkeypatch.setattr(tuning, "measure", measured)
+    first, second = (CONFIGS[name] for name in ("current", "luma only"))
+
+    def run(path: Path, config: Config) -> int:
+        return tuning.run([Video(path=path, id="clip.mp4")], out, configs=[config], processes=1)
+
+    assert run(one, first) == 1
+    other.write_bytes(b"another")
+    with pytest.raises(OutputError, match=r"^Expected the clip clip\.mp4 that "):
+        run(other, second)
+    names = [name for name in COLUMNS if name != "sha256"]  # as the first tables were
+    tables.rewrite(out, names, ([cells[name] for name in names] for cells in tuning.read_rows(out)))
+    assert [run(other, config) for config in (first, second)] == [0, 1]
+    assert sorted(cells["sha256"] for cells in tuning.read_rows(out)) == ["", Video(path=other, id="").content]
 
 
 @pytest.mark.parametrize("names", ["currant", ","])

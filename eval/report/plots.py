@@ -94,22 +94,34 @@ def against_quality(
             axes.plot([x.low, x.high], [100 * y.value] * 2, color=shown, alpha=0.4, linewidth=2)
             axes.plot([x.value] * 2, [100 * y.low, 100 * y.high], color=shown, alpha=0.4, linewidth=2)
             axes.plot(x.value, 100 * y.value, "o", color=shown, markersize=6.5)
-            axes.annotate(
-                one.method,
-                (x.value, 100 * y.value),
-                xytext=(7, 7),
-                textcoords="offset points",
-                color="#30343b",
-                fontsize=9,
-            )
         axes.set_ylim(-3, 103)
         left, right = axes.get_xlim()
         axes.set_xlim(left, right + 0.22 * (right - left))  # room for the names
+        places = [(x.value, 100 * one.present.value) for x, one in points]
+        offsets = label_offsets(places, near=(0.3 * 1.22 * (right - left), 7.0))  # a name's width and height
+        for (_, one), place, offset in zip(points, places, offsets, strict=True):
+            axes.annotate(
+                one.method, place, xytext=(7, offset), textcoords="offset points", color="#30343b", fontsize=9
+            )
         axes.set_xlabel(label)
         axes.set_ylabel("found, mean over attacks, %")
         axes.grid(True, color="#dfe3e8", linewidth=0.7)
         axes.set_axisbelow(True)
         return _svg(figure, f"Detection against {label}")
+
+
+def label_offsets(points: Sequence[tuple[float, float]], *, near: tuple[float, float]) -> list[int]:
+    """How far above its point each name begins, in typographic points, so that names of neighbours do not lie on each
+    other: of points that are no further apart than ``near``, across and up, in the units of the points. Names go to 7,
+    and on to the free place next below or above."""
+    places = (7, -15, 19, -27, 31)
+    chosen: dict[int, int] = {}
+    for index in sorted(range(len(points)), key=lambda index: points[index]):
+        x, y = points[index]
+        taken = {place for other, place in chosen.items()
+                 if abs(points[other][0] - x) <= near[0] and abs(points[other][1] - y) <= near[1]}  # fmt: skip
+        chosen[index] = next((place for place in places if place not in taken), places[0])
+    return [chosen[index] for index in range(len(points))]
 
 
 def heat_map(measures: Sequence[Measure], method: str) -> str | None:

@@ -448,6 +448,14 @@ def test_json_and_csv_stand_beside_the_page(page: Path) -> None:
     assert len(lines) == 3 * len(ATTACKS)
 
 
+def test_names_of_neighbours_do_not_lie_on_each_other() -> None:
+    apart = plots.label_offsets([(40.3, 75.0), (36.8, 75.0), (38.4, 25.0), (52.0, 75.0)], near=(6.0, 7.0))
+    assert apart == [-15, 7, 7, 7]
+    crowd = plots.label_offsets([(10.0, 1.0), (10.0, 2.0), (10.0, 3.0), (10.0, 90.0)], near=(1.0, 7.0))
+    assert len(set(crowd[:3])) == 3
+    assert crowd[3] == 7
+
+
 def test_plots_are_drawn_where_there_is_something_to_draw(rows: list[Row]) -> None:
     pytest.importorskip("matplotlib", reason="plots are not tested: they need the extra 'report'")
     found_measures = measures(rows)

@@ -182,6 +182,11 @@ def _section(setting: tuple[str, str, str, str], cells: Sequence[Cell]) -> Itera
         f"{sum(cell.wrong_key for cell in cells)}; errors: {sum(cell.errors for cell in cells)}; "
         f"of {sum(cell.clips for cell in cells)}.\n"
     )
+    forging = [cell for cell in cells if cell.attack in ATTACKS and ATTACKS[cell.attack].forges]
+    if forging:
+        names = ", ".join(dict.fromkeys(cell.attack for cell in forging))
+        hits, count = sum(cell.present for cell in forging), sum(cell.clips for cell in forging)
+        yield f"False marks, in copies of clips that nobody marked ({names}): {hits} of {count}.\n"
     missed = [
         f"- {cell.attack}, {cell.size} lines: {what} {rate:.1f} % of {cell.clips}, floor {floor:g} %"
         for cell in cells

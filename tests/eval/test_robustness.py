@@ -435,6 +435,14 @@ def test_cells_count_by_attack_and_size() -> None:
     assert cells[("h264.crf23", "720+")].present_met
 
 
+def test_marks_in_what_nobody_marked_are_told_as_false() -> None:
+    forged = [row(clip=clip, attack="transplant.16+h264.crf23", present=1, right_key=1) for clip in "ab"]
+    clean = row(clip="a", attack="unmarked+h264.crf23")
+    text = markdown(summarize([*forged, clean, row(clip="a", present=1, right_key=1)]))
+    assert "nobody marked (transplant.16+h264.crf23, unmarked+h264.crf23): 2 of 3.\n" in text
+    assert "nobody marked" not in markdown(summarize([row(clip="a", present=1, right_key=1)]))
+
+
 def test_clips_of_unknown_size_are_a_class_of_their_own() -> None:
     unread = row(clip="a", short_side=0, error="not-media")
     cells = summarize([unread, row(clip="b", short_side=100), row(clip="c", short_side=500)])

@@ -27,7 +27,7 @@ from eval.resuming import check_clips, check_settings
 from eval.robustness.table import Row, append_row, drop_errors, prepare, read_rows, rows_so_far
 from eval.tables import failure, one_line, versions
 from eval.workers import finished
-from genwm.errors import DiskFullError, InputError, MissingExtraError, NotFoundError, OutputError
+from genwm.errors import DiskFullError, InputError, MissingExtraError, NotFoundError, OutputError, is_disk_full
 from genwm.keys import Key
 from genwm.video import Planes, Span, read_planes
 
@@ -190,6 +190,11 @@ def _measure(job: _Job) -> str:
         name = job.watermark.name
         raise MissingExtraError(f"Expected the packages of {name}, got '{one_line(error)}'; install them") from None
     except Exception as error:
+        if is_disk_full(error):  # rows that say so would keep the clip from being measured once there is room
+            raise DiskFullError(
+                f"Expected room on the disk for temporary files in {tempfile.gettempdir()}, got none left; free some "
+                "space, or name another folder in TMPDIR, and run again"
+            ) from None
         for attack in job.attacks:
             append_row(job.out, _failed(job.blank(attack), error))
     watermark = job.watermark
@@ -213,9 +218,11 @@ def _attack_all(job: _Job, store: IO[bytes]) -> None:
         row = replace(job.blank(name), frames=len(frames), short_side=short_side, mark_ms_per_frame=round(mark_ms, 3))
         try:
             row = _attacked(row, clip, attack_named(name), job, keys, key, payload)
-        except (ImportError, MissingExtraError):
+        except (ImportError, MissingExtraError, DiskFullError):
             raise
         except Exception as error:
+            if is_disk_full(error):
+                raise
             row = _failed(row, error)
         append_row(job.out, row)
 

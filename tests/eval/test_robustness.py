@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,12 +22,12 @@ from eval import tables
 from eval.attacks import DEFAULT
 from eval.corpus import Video, interleaved, list_videos, size_class
 from eval.methods import Outcome
-from eval.robustness import FLOORS, Row, markdown, read_rows, run, summarize, wilson
+from eval.robustness import FLOORS, Row, markdown, read_rows, run, runner, summarize, wilson
 from eval.robustness.command import robustness
 from eval.robustness.runner import secrets_of
 from eval.robustness.table import COLUMNS, prepare
 from eval.tables import versions_said
-from genwm.errors import InputError, MissingExtraError, NotFoundError, OutputError, TruncatedError
+from genwm.errors import DiskFullError, InputError, MissingExtraError, NotFoundError, OutputError, TruncatedError
 from genwm.keys import Key
 from genwm.video import Planes, read_planes
 from tests.clips import make_clip
@@ -272,6 +274,24 @@ def test_a_missing_package_stops_the_run(videos: Path, tmp_path: Path) -> None:
         measure(videos, tmp_path / "out.csv", Missing())
     with pytest.raises(MissingExtraError, match=r"^Expected the packages of toy, got 'No module named 'nothing''; "):
         measure(videos, tmp_path / "out.csv", Importing())
+
+
+@pytest.mark.parametrize("where", ["marking", "reading"])
+def test_no_room_for_temporary_files_stops_the_run_and_leaves_no_row(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Its rows would count as not found, and would keep the clips from being measured once there is room."""
+    out, toy = tmp_path / "out.csv", Toy()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runner, "_kept" if where == "marking" else "_judged", full)
+    with pytest.raises(DiskFullError, match=r"^Expected room on the disk for temporary files in .* TMPDIR, and run ag"):
+        measure(videos, out, toy, limit=1)
+    assert read_rows(out) == []
+    monkeypatch.undo()
+    assert [one.error for one in measure(videos, out, toy, limit=1)] == ["", ""]
 
 
 def test_odd_sizes_and_oblong_pixels_become_even_and_square(tmp_path: Path) -> None:

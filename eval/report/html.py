@@ -34,13 +34,12 @@ def percent(value: Value) -> Any:
     return _marked(f"{100 * value.value:.0f}", f"{100 * value.low:.0f}-{100 * value.high:.0f}")
 
 
-def shown(value: Value | None, digits: int = 2) -> Any:
+def shown(value: Value | None, digits: int = 2, factor: float = 1) -> Any:
     """A figure with its interval, for the page."""
     if value is None:
         return ""
-    if value.low == value.high:
-        return _marked(f"{value.value:.{digits}f}")
-    return _marked(f"{value.value:.{digits}f}", f"{value.low:.{digits}f} to {value.high:.{digits}f}")
+    figure, low, high = (f"{factor * end:.{digits}f}" for end in (value.value, value.low, value.high))
+    return _marked(figure) if value.low == value.high else _marked(figure, f"{low} to {high}")
 
 
 def signed(value: Value, digits: int = 0, factor: float = 1) -> Any:

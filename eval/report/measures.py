@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.attacks import Attack, attack_named
 from eval.attacks.registry import ATTACKS
@@ -33,8 +33,9 @@ class Measure:
 
     ``present`` and ``exact`` are shares in [0, 1] (Wilson), ``bit_accuracy`` a mean in which an unread message counts
     as one half, ``log10_p`` a median (see `eval.intervals`). ``scale_error`` is the mean of abs(found / true - 1),
-    ``rotation_error`` that of the degrees, over found marks; None where the attack has no such truth. ``wrong_payload``
-    counts messages that were given and not embedded, ``wrong_key`` marks found under another key.
+    ``rotation_error`` that of the degrees, over found marks (Student); None where the attack has no such truth.
+    ``wrong_payload`` counts messages that were given and not embedded, ``wrong_payload_rate`` is their share of the
+    clips (Wilson); ``wrong_key`` counts marks found under another key.
     """
 
     method: str
@@ -49,11 +50,12 @@ class Measure:
     log10_p: Value | None
     wrong_payload: int
     wrong_key: int
-    scale_error: float | None
-    rotation_error: float | None
+    scale_error: Value | None
+    rotation_error: Value | None
     flip_errors: int | None
     mark_ms: float | None
     read_s: float | None
+    wrong_payload_rate: Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ class Overall:
     mark_ms: float | None
     read_s: float | None
     bits: int | None
+    wrong_payload_rate: Value
 
 
 def of(row: Row) -> str:
@@ -136,11 +139,12 @@ def _measure(method: str, name: str, rows: Sequence[Row]) -> Measure:
         log10_p=median(levels) if levels else None,
         wrong_payload=sum(row.wrong_payload for row in rows),
         wrong_key=sum(row.present and not row.right_key for row in rows),
-        scale_error=statistics.fmean(scales) if scales else None,
-        rotation_error=statistics.fmean(turns) if turns else None,
+        scale_error=_mean_error(scales) if scales else None,
+        rotation_error=_mean_error(turns) if turns else None,
         flip_errors=sum(flips) if flips else None,
         mark_ms=_mean(row.mark_ms_per_frame for row in rows),
         read_s=_mean(row.read_s for row in rows),
+        wrong_payload_rate=share(sum(row.wrong_payload for row in rows), len(rows)),
     )
 
 
@@ -185,6 +189,7 @@ def _overall(method: str, rows: Sequence[Row]) -> Overall:
         mark_ms=_mean(row.mark_ms_per_frame for row in rows),
         read_s=_mean(row.read_s for row in rows),
         bits=next((row.bits for row in rows if row.bits), None),
+        wrong_payload_rate=over_clips(lambda row: row.wrong_payload),
     )
 
 
@@ -221,6 +226,12 @@ def mean(values: Sequence[float]) -> Value:
     """The mean of figures without bounds, one a clip."""
     low, high = of_mean(values)
     return Value(value=statistics.fmean(values), low=low, high=high)
+
+
+def _mean_error(values: Sequence[float]) -> Value:
+    """The mean of errors without a sign, one a clip."""
+    found = mean(values)
+    return replace(found, low=max(0.0, found.low))
 
 
 def median(values: Sequence[float]) -> Value:

@@ -240,7 +240,7 @@ def _csv(all_measures: Sequence[Measure]) -> str:
                     f"{name}_low": _short(value.low),
                     f"{name}_high": _short(value.high),
                 }
-            elif name == "log10_p":
+            elif name in ("log10_p", "scale_error", "rotation_error"):
                 line |= {name: "", f"{name}_low": "", f"{name}_high": ""}
             else:
                 line[name] = _short(value) if isinstance(value, float) else value

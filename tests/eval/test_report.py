@@ -171,6 +171,7 @@ def test_measures_count_what_was_found(rows: list[Row]) -> None:
     assert lost.log10_p.value == -20
     other = by_name[("dwtDct", "h264.crf23")]
     assert (other.wrong_payload, other.present.value, other.exact.value) == (3, 0, 0)
+    assert (other.wrong_payload_rate.low, other.wrong_payload_rate.high) == wilson(3, 3)
 
 
 def test_the_order_is_that_of_methods_and_of_the_registry(rows: list[Row]) -> None:
@@ -186,8 +187,11 @@ def test_geometry_is_compared_with_what_the_attack_did() -> None:
         row("c", "crop.55+h264.crf30"),
     ]
     (one,) = measures(rows)
-    assert one.scale_error == pytest.approx(0.02)
-    assert one.rotation_error == pytest.approx(0.3)
+    assert one.scale_error is not None
+    assert one.scale_error.value == pytest.approx(0.02)
+    assert (one.scale_error.low, one.scale_error.high) == (0, pytest.approx(0.02 + 12.706 * 0.01, abs=1e-4))
+    assert one.rotation_error is not None
+    assert one.rotation_error.value == pytest.approx(0.3)
     assert one.flip_errors == 1
     (free,) = measures([found("a", "h264.crf30", scale=1.3)])
     assert (free.scale_error, free.flip_errors) == (None, None)

@@ -113,8 +113,9 @@ def cost(out: Path, videos: Sequence[Video], rows: Sequence[Row]) -> list[Cost]:
         if video is None or known_method(method) is None or all((method, step) in done for step in STEPS):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            for step in STEPS:  # reading needs what marking has written
-                tables.append(path, [asdict(_cost(method, step, video, Path(folder) / "marked.mkv")).values()])
+            # Reading needs what marking has written, so a kill leaves rows of both steps or of none.
+            measured = [_cost(method, step, video, Path(folder) / "marked.mkv") for step in STEPS]
+        tables.append(path, (asdict(one).values() for one in measured))
     return measured_costs(out, rows)
 
 

@@ -15,6 +15,7 @@ from eval.methods import methods_named
 from eval.quality import read_rows as read_quality_rows
 from eval.quality.reporting import summary
 from eval.quality.running import COLUMNS
+from eval.report import beside
 from eval.report.beside import COST_COLUMNS, STEPS, Cost, cost, cost_path, measured_costs, read_costs
 from eval.robustness import read_rows, run
 from eval.robustness.command import robustness
@@ -57,6 +58,28 @@ def test_a_step_that_stops_has_no_cost(tmp_path: Path) -> None:
     assert [(one.error, one.memory_mb) for one in cost(out, listed, rows)] == [("error", 0), ("error", 0)]
     make_clip(videos / "b.mp4", width=128, height=128, frames=3)
     assert [one.error for one in cost(out, listed, rows)] == ["", ""]  # measured again
+
+
+def test_a_kill_between_the_steps_leaves_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "out.csv"
+    videos.mkdir()
+    make_clip(videos / "b.mp4", width=128, height=128, frames=3)
+    listed = list_videos(videos)
+    rows = run(videos, out, attacks=["none"], methods=methods_named([FOREIGN]), min_short_side=0, processes=1)
+
+    def measured(method: str, step: str, *_: object) -> Cost:
+        if step == killed:
+            raise KeyboardInterrupt
+        return Cost(method=method, step=step, clip="b.mp4", frames=8, wall_s=2, cpu_s=1, memory_mb=91)
+
+    monkeypatch.setattr(beside, "_cost", measured)
+    killed = "read"
+    with pytest.raises(KeyboardInterrupt):
+        cost(out, listed, rows)
+    assert read_costs(out) == []
+    killed = ""
+    assert len(cost(out, listed, rows)) == 2
+    assert len(cost_path(out).read_text().splitlines()) == 3
 
 
 def test_costs_of_another_file_of_the_name_are_not_the_clips(tmp_path: Path) -> None:

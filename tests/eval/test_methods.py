@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -46,6 +47,14 @@ from tests.eval.foreign import Corner
 FOREIGN = "tests.eval.foreign"
 
 
+def need_baselines() -> None:
+    """Skips a test where other people's marks are not installed."""
+    pytest.importorskip("imwatermark", reason="other people's marks are not tested: they need the extra 'baselines'")
+    # It sets the start method of the whole process when it is imported, which a test before this one may have done.
+    with patch("multiprocessing.set_start_method"):
+        pytest.importorskip("blind_watermark", reason="blind_watermark is not tested: it needs the extra 'baselines'")
+
+
 @pytest.fixture(scope="module")
 def frames() -> list[Planes]:
     file = BytesIO()
@@ -72,8 +81,7 @@ def test_ids_name_methods_and_rows_find_their_ids() -> None:
 
 
 def test_every_method_marks_and_reads_what_it_marked(frames: list[Planes]) -> None:
-    pytest.importorskip("imwatermark", reason="other people's marks are not tested: they need the extra 'baselines'")
-    pytest.importorskip("blind_watermark", reason="blind_watermark is not tested: it needs the extra 'baselines'")
+    need_baselines()
     for name in ("lattice.strong", "dwtDctSvd", "dwtDctSvd.majority", "blind"):
         method = METHODS[name]
         marked = list(method.mark(frames[:1], KEY, PAYLOAD))
@@ -128,8 +136,7 @@ def test_a_soft_vote_weighs_what_frames_say(monkeypatch: pytest.MonkeyPatch, fra
 
 
 def test_scores_decide_as_the_packages_do() -> None:
-    pytest.importorskip("imwatermark", reason="other people's marks are not tested: they need the extra 'baselines'")
-    pytest.importorskip("blind_watermark", reason="blind_watermark is not tested: it needs the extra 'baselines'")
+    need_baselines()
     frame = scene(288, 256, 1)
     message = np.random.default_rng(3).integers(0, 2, BITS)
     for name in ("dwtDct", "dwtDctSvd", "blind"):

@@ -141,7 +141,7 @@ def test_a_transplanted_mark_is_a_contradiction(tmp_path: Path) -> None:
 def test_a_mark_on_its_own_clip_says_so() -> None:
     (said,) = verdict_of(mark(), provenance=ProvenanceRecord(registry="match")).reasons
     assert said.endswith("The registry has this payload for a clip that looks like this one.")
-    assert "the policy asks for 10^-6." in said
+    assert "the policy asks for 10^-6 or less." in said
 
 
 @pytest.mark.parametrize("evidence", [{"watermark": mark()}, {"synthetic": score(0.001)}])

@@ -324,7 +324,8 @@ def test_a_page_tells_everything(tmp_path: Path) -> None:
     document = page(record, [Picture(1.5, b"\xff\xd8")], Settings(keys=(KEY,)))
     assert "<script>x" not in document
     for words in ("The mark is another clip&#x27;s.", "<li>One.</li><li>Two.</li>", "dark; short.</p>", HEX, "small-1",
-                  "0.970", "1.25 times as large as in an uncut copy, mirrored", KEY.id, "sha256sum", "frame at 1.5 s", "key studio"):
+                  "0.970", "1.25 times as large as in an uncut copy, mirrored",
+                  KEY.id, "sha256sum", "frame at 1.5 s", "key studio"):
         assert words in document
     assert KEY.secret.hex() not in document
     assert '<rect x="2" y="1" width="4" height="3" fill-opacity="0.30">' in document

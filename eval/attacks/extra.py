@@ -6,14 +6,14 @@ from fractions import Fraction
 from functools import partial
 
 from eval.attacks.chains import CHAINS
-from eval.attacks.geometry import crop, mirrored, resize, zoom
+from eval.attacks.geometry import crop, mirrored, resize, upside_down, zoom
 from eval.attacks.insiders import overwrite, subtract_collected, subtract_own, transplant, unmarked
 from eval.attacks.making import LOSSLESS, SEAL, codec, combined, edited, encoded, inside, lossless
 from eval.attacks.model import Attack, Encode, Still, each
 from eval.attacks.overlays import blur_box, border, emoji, logo
-from eval.attacks.photometry import blur, brightness, contrast, hue, saturation
+from eval.attacks.photometry import blur, brightness, contrast, hue, inverted, saturation
 from eval.attacks.regeneration import denoise, jpeg_frames, median, resharpen
-from eval.attacks.temporal import double_rate, reorder, repeat, reverse, splice, to_rate, window_average
+from eval.attacks.temporal import double_rate, reorder, repeat, reverse, speed, splice, to_rate, window_average
 from eval.attacks.warps import on_blur, pan, perspective, picture_in_picture, quarter_turned, spin, upright
 
 _CODECS = (
@@ -110,6 +110,7 @@ _GEOMETRY = (
     ),
     _shape("resize.0.35", resize(0.35, 0.35), "0.35 times the width and height", truth={"scale": 1, "rotation": 0}),
     _shape("stretch.1.33", resize(4 / 3, 1), "width times 4/3", truth={"aspect": 4 / 3}),
+    _shape("vflip", each(upside_down), "top and bottom exchanged", truth={"scale": 1, "flip": 1}),
     _shape("turn.90", each(quarter_turned), "turned by 90 degrees clockwise, whole"),
     _shape("turn.180", spin(180), "turned by 180 degrees", truth={"scale": 1}),
     _shape("rotate.10.black", spin(10), "turned by 10 degrees at its own size, black corners", truth={"rotation": -10}),
@@ -123,6 +124,7 @@ _GEOMETRY = (
     _shape("zoom.1.3", zoom(1.3), "slow zoom about the centre from 1 to 1.3 over the clip"),
     _shape("pan.1.3", pan(1.3), "a window of 1/1.3 of each side wanders across, enlarged"),
 )
+_LIGHT = (edited("negative", each(inverted), "255 - RGB", kind="photometry"),)
 _OVERLAYS = (
     edited("logo", logo(), "a white disc with a letter in a corner, 70 % opaque", kind="overlay"),
     edited("emoji", emoji(), "three yellow faces, a quarter of the short side wide", kind="overlay"),
@@ -131,6 +133,7 @@ _OVERLAYS = (
 )
 _time = partial(edited, kind="time")
 _TIME = (
+    _time("speed.0.5", speed(0.5), "half as fast at the same rate, nearest frames"),
     _time("fps.60", to_rate(Fraction(60)), "60 frames a second, the nearest frame"),
     _time("interpolate.2", double_rate(), "twice the rate, the mean between any two frames"),
     _time("average.3", window_average(3), "each frame the mean of 3"),
@@ -184,6 +187,7 @@ EXTRA: tuple[Attack, ...] = (
     *_CODECS,
     combined(50),
     *_GEOMETRY,
+    *_LIGHT,
     *_OVERLAYS,
     *_TIME,
     *_CHAINS,

@@ -87,6 +87,11 @@ def mirrored(planes: Planes) -> Planes:
     return replaced(planes, planes.y[:, ::-1], planes.u[:, ::-1], planes.v[:, ::-1])
 
 
+def upside_down(planes: Planes) -> Planes:
+    """The frame with top and bottom exchanged."""
+    return replaced(planes, planes.y[::-1], planes.u[::-1], planes.v[::-1])
+
+
 def letterboxed(planes: Planes, *, share: float) -> Planes:
     """The frame at its own size with a black bar of ``share`` of its height added above and as much below."""
     bar = even(planes.y.shape[0] * share)

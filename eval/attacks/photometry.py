@@ -38,6 +38,11 @@ def brightened(planes: Planes, *, factor: float) -> Planes:
     return planes_of(np.take(_table(_LEVELS * factor), rgb_of(planes)), planes)
 
 
+def inverted(planes: Planes) -> Planes:
+    """A negative: 255 - RGB."""
+    return planes_of(255 - rgb_of(planes), planes)
+
+
 def contrasted(planes: Planes, *, factor: float) -> Planes:
     """RGB's distance from the frame's mean grey times ``factor``, clipped."""
     rgb = rgb_of(planes)

@@ -207,6 +207,12 @@ def hflip(clip: Clip, attack: Attack, said: re.Match[str]) -> None:
     assert np.array_equal(shown(clip, attack)[0].y, clip.frames[0].y[:, ::-1])
 
 
+@CHECKS.ids(r"vflip\+.*")
+def vflip(clip: Clip, attack: Attack, said: re.Match[str]) -> None:
+    assert np.array_equal(shown(clip, attack)[0].y, clip.frames[0].y[::-1])
+    assert np.array_equal(shown(clip, attack)[0].u, clip.frames[0].u[::-1])
+
+
 @CHECKS.ids(r"(?:seal\.)?perspective\.([\d.]+?)(?:\+.*)?")
 def perspective(clip: Clip, attack: Attack, said: re.Match[str]) -> None:
     """A white frame is a white quadrilateral: all of the middle, straight sides, within the bound of each corner."""

@@ -42,6 +42,15 @@ def contrast(clip: Clip, attack: Attack, said: re.Match[str]) -> None:
     assert psnr(after, wanted) > 34
 
 
+@CHECKS.ids(r"negative\+.*")
+def negative(clip: Clip, attack: Attack, said: re.Match[str]) -> None:
+    """Black is white, and each hue lies opposite."""
+    one, frame = shown(clip, attack)[0], clip.frames[0]
+    assert psnr(rgb_of(one), 255 - rgb_of(frame)) > 45
+    assert np.corrcoef(one.y.ravel(), frame.y.ravel())[0, 1] < -0.99
+    assert np.corrcoef(one.u.ravel(), frame.u.ravel())[0, 1] < -0.98
+
+
 @CHECKS.ids(r"(?:seal\.)?(saturation\.|grey)([\d.]*?)(?:\+.*)?")
 def saturation(clip: Clip, attack: Attack, said: re.Match[str]) -> None:
     factor = float(said[2]) if said[2] else 0
@@ -96,6 +105,7 @@ TIMES = {
     "fps.60": (60, 60),
     "interpolate.2": (48, 48),
     "speed.1.25": (19, 24),
+    "speed.0.5": (48, 24),
     "trim.0.5s": (12, 24),
     "drop.0.25": (18, 24),
     "repeat.0.25": (30, 24),

@@ -13,7 +13,7 @@ from eval.commands.telling import check_measured, check_pages, comparing, durati
 from eval.corpus import default_videos
 from eval.false_alarms.summary import markdown, summarize, write_summary
 from eval.false_alarms.table import run
-from eval.false_alarms.trials import ClipResult
+from eval.false_alarms.trials import OURS, ClipResult
 from eval.tables import put
 from genwm.commands.telling import say, say_all
 
@@ -24,6 +24,8 @@ SCHEMA = "genwm.eval.false-alarms/1"
 @click.option("--videos", type=click.Path(path_type=Path),
               help="Folder of unmarked clips, with or without manifest [default: public clips, or scenes].")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="CSV file of results; continued if there.")
+@click.option("--method", default=OURS, show_default=True, help="Ours, or module:object of another watermark that "
+              "decides for itself: its reader is tried with --keys keys a clip.")
 @click.option("--keys", default=1000, show_default=True, type=click.IntRange(1), help="Keys a clip.")
 @click.option("--search-keys", default=20, show_default=True, type=click.IntRange(0), help="Of these, searched fully.")
 @click.option("--max-frames", default=72, show_default=True, type=click.IntRange(1), help="The detector's budget.")
@@ -49,7 +51,8 @@ def false_alarms(
 
     def report(done: int, total: int, result: ClipResult) -> None:
         left = (time.monotonic() - started) / done * (total - done)
-        outcome = result.message or f"least log10 p {result.min_log10_p:.2f}, {result.seconds:.0f} s"
+        found = f"{result.detected} found, least log10 p {result.min_log10_p:.2f}, {result.seconds:.0f} s"
+        outcome = result.message or found
         say(f"{done}/{total} clips, {duration(left)} left: {result.clip}: {outcome}")
 
     if not summary_only:

@@ -16,7 +16,7 @@ from scipy.stats import beta, chi2
 from detectors import watermark as reader
 from eval import tables
 from eval.false_alarms.table import Sample, read_clips, read_sample
-from eval.false_alarms.trials import FAMILIES, KNOWN, ClipResult
+from eval.false_alarms.trials import FAMILIES, KNOWN, OURS, ClipResult
 from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P
 
 
@@ -103,7 +103,8 @@ def calibrations(
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run showed. ``known`` and ``whole`` count decisions: trials, detected, inconclusive, payloads."""
+    """What a run showed. ``known`` and ``whole`` count decisions: trials, detected, inconclusive. ``method`` is whose
+    reader was tried."""
 
     clips: int
     errors: tuple[ClipResult, ...]
@@ -114,13 +115,15 @@ class Summary:
     worst: tuple[tuple[str, int, float, str], ...]
     expected_ratio: float
     mixed: str = ""
+    method: str = OURS
 
 
 def summarize(rows: str | os.PathLike[str], *, worst: int = 10) -> Summary:
     """Sums up the tables of a run."""
     sample = read_sample(rows)
-    tails = tail_rows("decision, whole search", sample.log10_p[sample.whole])
-    tails += tail_rows("decision, known geometries alone", sample.log10_p[~sample.whole])
+    claimed_p = np.isfinite(sample.log10_p)
+    tails = tail_rows("decision, whole search", sample.log10_p[sample.whole & claimed_p])
+    tails += tail_rows("decision, known geometries alone", sample.log10_p[~sample.whole & claimed_p])
     fitted: list[Calibration] = []
     for family in FAMILIES:
         values = sample.family_log10_p(family)
@@ -137,22 +140,19 @@ def summarize(rows: str | os.PathLike[str], *, worst: int = 10) -> Summary:
     return Summary(
         clips=len(sample.clips),
         errors=tuple(result for result in read_clips(rows) if result.error),
-        known=_counts(sample.log10_p[~sample.whole]),
-        whole=_counts(sample.log10_p[sample.whole]),
+        known=_counts(sample.decision[~sample.whole]),
+        whole=_counts(sample.decision[sample.whole]),
         tails=tuple(tails),
         calibration=tuple(fitted),
         worst=listed,
         expected_ratio=_expected_ratio(sample, fitted),
         mixed=tables.versions_said(result.versions for result in sample.clips),
+        method=next((result.method for result in sample.clips if result.method), OURS),
     )
 
 
-def _counts(log10_p: NDArray[np.float64]) -> dict[str, int]:
-    return {
-        "trials": len(log10_p),
-        "detected": int(np.sum(log10_p <= THRESHOLD_LOG10_P)),
-        "inconclusive": int(np.sum((log10_p <= HINT_LOG10_P) & (log10_p > THRESHOLD_LOG10_P))),
-    }
+def _counts(decision: NDArray[np.str_]) -> dict[str, int]:
+    return {"trials": len(decision), **{name: int(np.sum(decision == name)) for name in ("detected", "inconclusive")}}
 
 
 def _loudest(sample: Sample, row: int) -> str:
@@ -185,6 +185,9 @@ def _paragraphs(summary: Summary) -> Iterator[str]:
     trials = known["trials"] + whole["trials"]
     detected = known["detected"] + whole["detected"]
     yield "# False alarms on unmarked clips\n"
+    if summary.method != OURS:
+        yield from _of_another(summary)
+        return
     yield (
         f"{summary.clips} clips x random keys: {whole['trials']} trials of the whole search, {known['trials']} more at "
         f"the known geometries ({', '.join(KNOWN)}). Detections at the default threshold (10^{THRESHOLD_LOG10_P:g}): "
@@ -196,20 +199,7 @@ def _paragraphs(summary: Summary) -> Iterator[str]:
     if trials:
         yield "## What this sample can and cannot show\n"
         yield _limits(summary, trials, detected)
-    yield "## Measured against claimed\n"
-    yield (
-        "Share of trials with p <= 10^-k, 95 % Clopper-Pearson interval (no hit: up to 3/n, rule of three), and "
-        "measured / claimed. Below 1 the p-values are cautious, above 1 they promise too much. A family's row is its "
-        "own p-value on all the evidence, without its share of the error budget.\n"
-    )
-    yield "| p-value of | 10^-k | hits / trials | share [95 %] | measured / claimed [95 %] | within 2x |"
-    yield "|---|---|---|---|---|---|"
-    for row in summary.tails:
-        agrees = "yes" if 0.5 <= row.ratio <= 2 else "open" if row.ratio_low <= 2 and row.ratio_high >= 0.5 else "no"
-        yield (
-            f"| {row.what} | 10^-{row.k} | {row.hits} / {row.tests} | {row.rate:.2g} [{row.low:.2g}, {row.high:.2g}] | "
-            f"{row.ratio:.2f} [{row.ratio_low:.2f}, {row.ratio_high:.2f}] | {agrees} |"
-        )
+    yield from _measured(summary)
     if summary.calibration:
         yield "\n## Effective number of tests\n"
         yield (
@@ -232,6 +222,43 @@ def _paragraphs(summary: Summary) -> Iterator[str]:
     yield "|---|---|---|---|"
     for clip, key, log10_p, family in summary.worst:
         yield f"| {clip} | {key} | {log10_p:.2f} | {family} |"
+    yield from _unread(summary)
+
+
+def _of_another(summary: Summary) -> Iterator[str]:
+    """The reader of another watermark: its own decision, and its p-values if it claims any."""
+    trials, detected = summary.whole["trials"], summary.whole["detected"]
+    low, high = clopper_pearson(detected, trials)
+    yield (
+        f"{summary.clips} clips x random keys, read by {summary.method}: {trials} trials. Marks that it finds where "
+        f"there are none, by its own decision: **{detected}** of {trials}, a rate of {low:.2g} to {high:.2g} (95 %). "
+        f"Clips that could not be read: {len(summary.errors)}.\n"
+    )
+    if summary.mixed:
+        yield f"{summary.mixed}\n"
+    if summary.tails:
+        yield from _measured(summary)
+    yield from _unread(summary)
+
+
+def _measured(summary: Summary) -> Iterator[str]:
+    yield "## Measured against claimed\n"
+    yield (
+        "Share of trials with p <= 10^-k, 95 % Clopper-Pearson interval (no hit: up to 3/n, rule of three), and "
+        "measured / claimed. Below 1 the p-values are cautious, above 1 they promise too much. A family's row is its "
+        "own p-value on all the evidence, without its share of the error budget.\n"
+    )
+    yield "| p-value of | 10^-k | hits / trials | share [95 %] | measured / claimed [95 %] | within 2x |"
+    yield "|---|---|---|---|---|---|"
+    for row in summary.tails:
+        agrees = "yes" if 0.5 <= row.ratio <= 2 else "open" if row.ratio_low <= 2 and row.ratio_high >= 0.5 else "no"
+        yield (
+            f"| {row.what} | 10^-{row.k} | {row.hits} / {row.tests} | {row.rate:.2g} [{row.low:.2g}, {row.high:.2g}] | "
+            f"{row.ratio:.2f} [{row.ratio_low:.2f}, {row.ratio_high:.2f}] | {agrees} |"
+        )
+
+
+def _unread(summary: Summary) -> Iterator[str]:
     if summary.errors:
         yield "\n## Clips that could not be read\n"
         yield from (f"- {result.clip}: {result.error}: {result.message}" for result in summary.errors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,15 @@ from scipy.special import log_ndtr
 
 from eval import tables
 from eval.corpus import Video, list_videos
-from eval.false_alarms.trials import COLUMNS, FAMILIES, ClipResult, Trial, measure
+from eval.false_alarms.others import measure_method
+from eval.false_alarms.trials import COLUMNS, FAMILIES, OURS, ClipResult, Trial, measure
+from eval.methods import method_named
 from eval.resuming import check_clips, check_settings, mended
 from eval.workers import finished
 from genwm.errors import InputError, NotFoundError, OutputError
 
 #: Columns of the table of clips since the first ones.
-ADDED = frozenset({"sha256"})
+ADDED = frozenset({"sha256", "method"})
 
 
 def run(
@@ -37,6 +39,7 @@ def run(
     limit: int | None = None,
     processes: int = 1,
     seed: int = 0,
+    method: str = OURS,
     progress: Callable[[int, int, ClipResult], None] | None = None,
     checking: Callable[[int, int, str], None] | None = None,
 ) -> list[ClipResult]:
@@ -50,22 +53,28 @@ def run(
         max_frames: the detector's frame budget.
         labels: only clips with one of these labels in the manifest; empty: all.
         processes: workers, a clip each.
+        method: id of another watermark that decides for itself, whose reader is tried instead, with all keys.
         progress: called with the clips done, the clips to do and what came out.
         checking: the same with a clip's name, while the clips of the tables are compared with the files.
 
     Errors: those of list_videos; OutputError (the tables are of another run, or cannot be written), DiskFullError.
     """
-    if search_keys > keys:
+    other = method != OURS
+    if other:
+        method_named(method)
+    elif search_keys > keys:
         raise InputError(f"Expected at most {keys} keys for the search, got {search_keys}; raise the number of keys")
     listed = list_videos(videos, min_short_side=min_short_side, seed=seed)
     listed = [video for video in listed if not labels or video.label in labels][:limit]
     if not listed:
         raise InputError(f"Expected clips with label {' or '.join(labels)} in {videos}, got none; choose another label")
     rows, clips = Path(out), _clips_path(Path(out))
-    settings = {"keys": keys, "search_keys": search_keys, "max_frames": max_frames, "seed": seed}
-    done = {result.clip for result in prepare(rows, clips, settings, listed, checking)}
+    settings = {"keys": keys, "seed": seed, "search_keys": keys if other else search_keys,
+                "max_frames": 0 if other else max_frames}
+    done = {result.clip for result in prepare(rows, clips, settings | {"method": method}, listed, checking)}
     left = [video for video in listed if video.id not in done]
-    jobs = [partial(measure, video, **settings) for video in left]
+    jobs = [partial(measure_method, video, method=method, keys=keys, seed=seed) if other
+            else partial(measure, video, **settings) for video in left]
     for count, (result, trials) in enumerate(finished(jobs, processes), start=1):
         # Rows first: a clip whose line is in the table of clips has all its rows.
         tables.append(rows, (values_of(result.clip, trial) for trial in trials))
@@ -82,7 +91,7 @@ def _clips_path(rows: Path) -> Path:
 def prepare(
     rows: Path,
     clips: Path,
-    settings: dict[str, int],
+    settings: Mapping[str, object],
     videos: Sequence[Video] = (),
     checking: Callable[[int, int, str], None] | None = None,
 ) -> list[ClipResult]:
@@ -153,7 +162,8 @@ class Sample:
         key: int ``(n,)``.
         whole: bool ``(n,)``, whether the whole search was run.
         z: float ``(n,)`` by family, nan where not tried.
-        log10_p: float ``(n,)``, of the decision.
+        log10_p: float ``(n,)``, of the decision, nan where it has none.
+        decision: str ``(n,)``: 'detected', 'inconclusive' or 'not_detected'.
     """
 
     clips: tuple[ClipResult, ...]
@@ -162,6 +172,7 @@ class Sample:
     whole: NDArray[np.bool_]
     z: dict[str, NDArray[np.float64]]
     log10_p: NDArray[np.float64]
+    decision: NDArray[np.str_]
 
     def family_log10_p(self, family: str) -> NDArray[np.float64]:
         """p-values of one family by itself, base 10, not capped at 1: tests x tail, without its share of the budget."""
@@ -183,14 +194,15 @@ def read_sample(rows: str | os.PathLike[str]) -> Sample:
     """The trials of ``rows`` that belong to finished clips."""
     clips = tuple(result for result in read_clips(rows) if not result.error)
     index = {result.clip: number for number, result in enumerate(clips)}
-    wanted = ("clip", "key", "level", *(f"z_{name}" for name in FAMILIES), "log10_p")
+    texts = ("clip", "level", "decision")
+    wanted = ("clip", "key", "level", *(f"z_{name}" for name in FAMILIES), "log10_p", "decision")
     table = _read_rows(Path(rows))
     if table is None:
         raise NotFoundError(f"Expected a table of false alarms at {rows}, got none; run the measurement first")
     lines = [[line[name] for name in wanted] for line in table if line["clip"] in index]
     columns = list(zip(*lines, strict=True)) if lines else [()] * len(wanted)
     numbers = {name: np.array([float(text or "nan") for text in column])
-               for name, column in zip(wanted, columns, strict=True) if name not in ("clip", "level")}  # fmt: skip
+               for name, column in zip(wanted, columns, strict=True) if name not in texts}  # fmt: skip
     return Sample(
         clips=clips,
         clip=np.array([index[name] for name in columns[0]], dtype=np.int64),
@@ -198,4 +210,5 @@ def read_sample(rows: str | os.PathLike[str]) -> Sample:
         whole=np.array([level == "all" for level in columns[2]], dtype=np.bool_),
         z={name: numbers[f"z_{name}"] for name in FAMILIES},
         log10_p=numbers["log10_p"],
+        decision=np.array(columns[-1], dtype=np.str_),
     )

@@ -36,6 +36,8 @@ COLUMNS = (
     "clip", "key", "level", *(f"z_{name}" for name in FAMILIES), *(f"log10_p_{name}" for name in FAMILIES),
     "log10_p", "decision", "payload",
 )  # fmt: skip
+#: This project's own method, whatever strength marked.
+OURS = "lattice"
 #: Keys tried at once: bounds the memory.
 BATCH = 100
 #: How far the p-value may be from the one that read_watermark itself reports.
@@ -82,7 +84,7 @@ class Trial:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipResult:
     """One clip: what was tried on it and what came out. ``tests_*`` is the number of tests that each family claims;
-    ``sha256`` the first 16 hex digits of the clip's, empty where unknown."""
+    ``sha256`` the first 16 hex digits of the clip's; ``method`` whose reader it was; both are empty where unknown."""
 
     clip: str
     label: str = ""
@@ -113,6 +115,7 @@ class ClipResult:
     error: str = ""
     message: str = ""
     sha256: str = ""
+    method: str = ""
 
     def tests(self, family: str) -> float:
         return float(getattr(self, f"tests_{family}"))
@@ -266,7 +269,7 @@ def measure(video: Video, *, keys: int, search_keys: int, max_frames: int, seed:
     """Tries ``keys`` random keys on one clip. What fails is a result with an error and no trials."""
     result = ClipResult(
         clip=video.id, label=video.label, group=video.group, short_side=video.short_side, keys=keys,
-        search_keys=search_keys, max_frames=max_frames, seed=seed, versions=tables.versions("av", "numpy"),
+        search_keys=search_keys, max_frames=max_frames, seed=seed, method=OURS, versions=tables.versions("av", "numpy"),
         sha256=video.content,
     )  # fmt: skip
     wall, cpu = time.perf_counter(), time.process_time()

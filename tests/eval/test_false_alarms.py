@@ -214,7 +214,7 @@ def test_a_clip_that_was_mended_is_measured(videos: Path, table: Path, tmp_path:
 def test_a_table_of_clips_without_hashes_goes_on(videos: Path, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "fa.csv"
     out.write_bytes(table.read_bytes())
-    old = [line.rpartition(",")[0] for line in table.with_suffix(".clips.csv").read_text().splitlines()]
+    old = [line.rsplit(",", 2)[0] for line in table.with_suffix(".clips.csv").read_text().splitlines()]
     out.with_suffix(".clips.csv").write_text("\n".join([*old, ""]))
     clips = fa.run(videos, out, **SMALL, progress=lambda *_: pytest.fail("nothing was left to do"))
     assert {one.sha256 for one in clips} == {""}
@@ -300,7 +300,8 @@ def test_summary_of_a_known_sample(tmp_path: Path) -> None:
     z = norm.isf((np.arange(200) + 0.5) / 200)
     z[0] = 6.0
     tried = [
-        fa.Trial(n, "known", {"unchanged": float(v)}, {"unchanged": 0.0}, -7.5 if n == 0 else -0.1, "x")
+        fa.Trial(n, "known", {"unchanged": float(v)}, {"unchanged": 0.0}, -0.1 if n else -7.5,
+                 "not_detected" if n else "detected")
         for n, v in enumerate(z)
     ]
     prepare(out, out.with_suffix(".clips.csv"), {})
@@ -359,3 +360,45 @@ def test_a_folder_without_a_readable_clip_is_an_error(tmp_path: Path) -> None:
     done = CliRunner().invoke(fa.false_alarms, arguments)
     assert done.exit_code == 2
     assert "nothing but errors (1)" in done.stderr.splitlines()[-1]
+
+
+# --- other people's marks
+
+
+def run_on(videos: Path, out: Path, method: str, **options: int) -> fa.Summary:
+    fa.run(videos, out, **{"keys": 400, **options}, method=method)
+    return fa.summarize(out)
+
+
+def test_a_mark_that_is_found_where_there_is_none_is_told(videos: Path, tmp_path: Path) -> None:
+    """It decides by eight bits of the key: one key in 256 is "found"."""
+    summary = run_on(videos, tmp_path / "fa.csv", "tests.eval.foreign:CORNER")
+    assert (summary.clips, len(summary.errors)) == (2, 1)
+    assert summary.whole["trials"] == 800
+    assert 0 < summary.whole["detected"] < 15
+    assert not summary.tails  # it claims no p-values
+    text = fa.markdown(summary)
+    assert f"**{summary.whole['detected']}** of 800" in text
+    assert "read by tests.eval.foreign:CORNER" in text
+    assert "known geometries" not in text
+
+
+def test_without_keys_a_clip_is_read_once(videos: Path, tmp_path: Path) -> None:
+    summary = run_on(videos, tmp_path / "fa.csv", "tests.eval.foreign:KEYLESS")
+    assert summary.whole == {"trials": 2, "detected": 0, "inconclusive": 0}
+
+
+def test_a_method_that_decides_nothing_is_told_so(videos: Path, tmp_path: Path) -> None:
+    summary = run_on(videos, tmp_path / "fa.csv", "dwtDct", keys=2)
+    assert summary.clips == 0
+    assert all("decides whether there is a mark" in one.message for one in summary.errors if "broken" not in one.clip)
+
+
+def test_tables_of_two_methods_are_not_mixed(videos: Path, table: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="Expected rows with"):
+        fa.run(videos, table, keys=6, method="tests.eval.foreign:CORNER")
+    fa.run(videos, tmp_path / "fa.csv", keys=6, method="tests.eval.foreign:CORNER")
+    with pytest.raises(OutputError, match="Expected rows with"):
+        fa.run(videos, tmp_path / "fa.csv", **SMALL)
+    with pytest.raises(InputError, match="module:object"):
+        fa.run(videos, tmp_path / "other.csv", keys=6, method="nothing")

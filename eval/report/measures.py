@@ -32,8 +32,9 @@ class Measure:
     """One method under one attack, over clips. A row with an error counts as not found.
 
     ``present`` and ``exact`` are shares in [0, 1] (Wilson), ``bit_accuracy`` a mean in which an unread message counts
-    as one half, ``log10_p`` a median (see `eval.intervals`). ``scale_error`` is the mean of abs(found / true - 1),
-    ``rotation_error`` that of the degrees, over found marks (Student); None where the attack has no such truth.
+    as one half, ``log10_p`` a median (see `eval.intervals`). ``scale_error`` and ``aspect_error`` are means of
+    abs(found / true - 1), ``rotation_error`` that of the degrees (Student), ``flip_error`` the share that was taken for
+    mirrored, or not, wrongly (Wilson), over found marks; None where the attack has no such truth.
     ``wrong_payload`` counts messages that were given and not embedded, ``wrong_payload_rate`` is their share of the
     clips (Wilson); ``wrong_key`` counts marks found under another key.
     """
@@ -52,7 +53,8 @@ class Measure:
     wrong_key: int
     scale_error: Value | None
     rotation_error: Value | None
-    flip_errors: int | None
+    aspect_error: Value | None
+    flip_error: Value | None
     mark_ms: float | None
     read_s: float | None
     wrong_payload_rate: Value
@@ -124,6 +126,7 @@ def _measure(method: str, name: str, rows: Sequence[Row]) -> Measure:
     found = [row for row in rows if row.right_key]
     scales = [abs(row.scale / truth["scale"] - 1) for row in found if "scale" in truth and row.scale is not None]
     turns = [abs(row.rotation - truth["rotation"]) for row in found if "rotation" in truth and row.rotation is not None]
+    aspects = [abs(row.aspect / truth["aspect"] - 1) for row in found if "aspect" in truth and row.aspect is not None]
     flips = [row.flip != truth["flip"] for row in found if "flip" in truth and row.flip is not None]
     levels = [row.log10_p for row in rows if row.log10_p is not None]
     return Measure(
@@ -141,7 +144,8 @@ def _measure(method: str, name: str, rows: Sequence[Row]) -> Measure:
         wrong_key=sum(row.present and not row.right_key for row in rows),
         scale_error=_mean_error(scales) if scales else None,
         rotation_error=_mean_error(turns) if turns else None,
-        flip_errors=sum(flips) if flips else None,
+        aspect_error=_mean_error(aspects) if aspects else None,
+        flip_error=share(sum(flips), len(flips)) if flips else None,
         mark_ms=_mean(row.mark_ms_per_frame for row in rows),
         read_s=_mean(row.read_s for row in rows),
         wrong_payload_rate=share(sum(row.wrong_payload for row in rows), len(rows)),

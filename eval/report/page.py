@@ -8,7 +8,7 @@ import json
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -230,6 +230,7 @@ def _pictures(
 def _csv(all_measures: Sequence[Measure]) -> str:
     """One line for each method and attack, with the ends of the intervals."""
     text = io.StringIO()
+    measured = {field.name for field in fields(Measure) if "Value" in str(field.type)}
     lines = []
     for one in all_measures:
         line: dict[str, object] = {}
@@ -240,7 +241,7 @@ def _csv(all_measures: Sequence[Measure]) -> str:
                     f"{name}_low": _short(value.low),
                     f"{name}_high": _short(value.high),
                 }
-            elif name in ("log10_p", "scale_error", "rotation_error"):
+            elif name in measured:
                 line |= {name: "", f"{name}_low": "", f"{name}_high": ""}
             else:
                 line[name] = _short(value) if isinstance(value, float) else value

@@ -192,9 +192,14 @@ def test_geometry_is_compared_with_what_the_attack_did() -> None:
     assert (one.scale_error.low, one.scale_error.high) == (0, pytest.approx(0.02 + 12.706 * 0.01, abs=1e-4))
     assert one.rotation_error is not None
     assert one.rotation_error.value == pytest.approx(0.3)
-    assert one.flip_errors == 1
+    assert one.flip_error is not None
+    assert (one.flip_error.value, one.flip_error.low > 0, one.flip_error.high < 1) == (0.5, True, True)
+    assert one.aspect_error is None
+    (squeezed,) = measures([found("a", "squeeze.0.75+h264.crf28", aspect=0.765)])
+    assert squeezed.aspect_error is not None
+    assert squeezed.aspect_error.value == pytest.approx(0.02)
     (free,) = measures([found("a", "h264.crf30", scale=1.3)])
-    assert (free.scale_error, free.flip_errors) == (None, None)
+    assert (free.scale_error, free.flip_error) == (None, None)
 
 
 def test_the_overall_share_is_a_mean_over_attacks_then_clips() -> None:

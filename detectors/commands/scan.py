@@ -44,6 +44,8 @@ EXIT_SOME_FAILED = 1
 @click.option("--trust", metavar="PEM", type=click.Path(dir_okay=False),
               help="Authorities whose manifests (C2PA) count as trusted.")
 @click.option("--timeline", is_flag=True, help="Say which seconds are marked; reads marked files once more.")
+@click.option("--everywhere", is_flag=True, help="Where the sampled frames show no mark, search a file stretch by "
+              "stretch, 60 at most: finds a few marked seconds of a long one, and takes about a second for each 5 s.")
 @click.option("--only", metavar="PATTERN", multiple=True, help="Of folders, take names that match, such as '*.mp4'.")
 @click.option("--html", "pages", metavar="DIR", type=click.Path(file_okay=False),
               help="Write evidence pages for reviewers; includes --timeline.")
@@ -68,6 +70,7 @@ def scan(
     model: str | None,
     trust: str | None,
     timeline: bool,
+    everywhere: bool,
     only: tuple[str, ...],
     pages: str | None,
     table: str | None,
@@ -104,7 +107,7 @@ def scan(
     _check_apart(paths, output, table, pages, shared=engine == "ray")
     settings = Settings.load(
         key_names=names, policy=policy, model=model, trust=trust,
-        timeline=timeline or pages is not None, pictures=6 if pages else 0,
+        timeline=timeline or pages is not None, everywhere=everywhere, pictures=6 if pages else 0,
         limits=Limits(time_s=time_limit, memory_bytes=memory_limit * MIB),
     )
     settings.check()

@@ -42,6 +42,8 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--trust", type=click.Path(exists=True, dir_okay=False), metavar="PEM",
               help="Authorities whose manifests (C2PA) count as trusted.")
 @click.option("--no-timeline", is_flag=True, help="Do not look for which seconds are marked: quicker.")
+@click.option("--everywhere", is_flag=True, help="Where the sampled frames show no mark, search a file stretch by "
+              "stretch: slower.")
 @click.option("--webhook-host", "webhook_hosts", metavar="HOST", multiple=True,
               help="Host that webhooks may go to (hooks.example.com, *.example.com, *); may be given more than once.")
 @click.option("--webhook-private", is_flag=True, help="Allow webhooks to private and loopback addresses.")
@@ -79,8 +81,8 @@ def serve(ctx: click.Context, /, folder: Path | None, database: str | None, **op
         from detectors.service.serving import run
 
         settings = Settings.load(key_names=options["names"], policy=options["policy"],
-                                 timeline=not options["no_timeline"], pictures=PICTURES, model=options["model"],
-                                 trust=options["trust"])
+                                 timeline=not options["no_timeline"], everywhere=options["everywhere"],
+                                 pictures=PICTURES, model=options["model"], trust=options["trust"])
         run(ctx.obj, settings, host, options["port"])
 
 

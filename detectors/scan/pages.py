@@ -205,7 +205,7 @@ def _reproduce(record: Record, settings: Settings) -> str:
 def _options(settings: Settings) -> list[str]:
     """What 'genwm scan' has to be told for these settings. Keys are always named: what is in a keyring changes."""
     limits, usual = settings.limits, Limits()
-    options = ["--timeline"] if settings.timeline else []
+    options = [f"--{name}" for name in ("timeline", "everywhere") if getattr(settings, name)]
     if settings.policy != Policy():
         options += ["--policy", _POLICY]
     for key in settings.keys:

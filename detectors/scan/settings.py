@@ -63,7 +63,8 @@ class Settings:
         trust: PEM file of the authorities whose manifests count as trusted, besides those built into c2pa-python.
         registry: registry file that read payloads are compared with; without one, the user's if there is one.
         timeline: also find which seconds are marked; reads a marked file once more, as a whole.
-        everywhere: where the sampled frames of a file show no mark, search it stretch by stretch: slow.
+        everywhere: where the sampled frames of a file show no mark, search it stretch by stretch, about a second for
+            each 5 s, 60 of them at most.
         pictures: evidence pictures to take of each file, for review pages; changes no verdict.
     """
 
@@ -109,7 +110,7 @@ class Settings:
             "trust": None if self.trust is None else hashlib.sha256(Path(self.trust).read_bytes()).hexdigest(),
             "registry": None if registry is None else str(registry.resolve()),
             "timeline": self.timeline,
-            **({"everywhere": True} if self.everywhere else {}),  # scans never ask for it: theirs stay as they were
+            **({"everywhere": True} if self.everywhere else {}),  # records of scans without it stay as they were
             "versions": versions(self),
         }
 

@@ -349,16 +349,27 @@ def test_the_half_of_a_file_that_cannot_be_judged_is_no_probability(tmp_path: Pa
     assert (row["synthetic"], row["probability"]) == ("inconclusive", "")
 
 
+def test_searching_everywhere_is_another_setting(uploads: Path) -> None:
+    found = []
+    for options in ((), ("--everywhere",)):
+        run("uploads/plain.mp4", "-o", f"{len(options)}.jsonl", *options)
+        (record,) = records(Path(f"{len(options)}.jsonl")).values()
+        found.append((record.verdict, record.settings))
+    assert [verdict for verdict, _ in found] == ["no_evidence", "no_evidence"]
+    assert found[0][1] != found[1][1]
+
+
 def test_a_page_names_every_option_that_is_not_usual() -> None:
     policy = Policy(name="strict", synthetic=SyntheticPolicy(hint_rate=0.02))
-    settings = Settings(keys=(KEY, Key.generate("other")), policy=policy, timeline=True, trust="my trust.pem",
-                        model="my model", limits=Limits(time_s=7.5, memory_bytes=700 * MIB))
+    settings = Settings(keys=(KEY, Key.generate("other")), policy=policy, timeline=True, everywhere=True,
+                        trust="my trust.pem", model="my model", limits=Limits(time_s=7.5, memory_bytes=700 * MIB))
     for changed in (policy, policy.model_copy(update={"name": "default"})):
         document = html.unescape(page(record_of("-a b.mp4"), (), replace(settings, policy=changed)))
         command, text = re.findall(r"<pre>(.*?)</pre>", document, re.DOTALL)[:2]
         assert shlex.split(command.splitlines()[1]) == [
-            "genwm", "scan", "--timeline", "--policy", "policy.toml", "--key", "studio", "--key", "other", "--model",
-            "my model", "--trust", "my trust.pem", "--time-limit", "7.5", "--memory-limit", "700", "./-a b.mp4",
+            "genwm", "scan", "--timeline", "--everywhere", "--policy", "policy.toml", "--key", "studio", "--key",
+            "other", "--model", "my model", "--trust", "my trust.pem", "--time-limit", "7.5", "--memory-limit", "700",
+            "./-a b.mp4",
         ]  # fmt: skip
         assert text == policy_text(changed)
     usual = html.unescape(page(record_of("a.mp4"), (), Settings(keys=(KEY,))))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from detectors import read_watermark
+from detectors import read_watermark, scan
+from detectors.scan import Limits, Settings
 from detectors.timeline import Grid
 from detectors.watermark import EARLY_LOOK, EVERYWHERE, Segment
 from genwm.keys import Key
@@ -77,6 +79,9 @@ def test_a_part_between_the_sampled_frames_is_searched_for(tmp_path: Path, parts
     assert (searched.status, searched.key, searched.payload) == ("detected", KEY.name, PAYLOAD)
     (part,) = searched.segments
     assert (part.start, part.stop) == (pytest.approx(6, abs=0.5), pytest.approx(9, abs=0.5))
+    settings = Settings(keys=(KEY,), detectors=("watermark",), limits=Limits(frames=16))
+    assert [scan(tmp_path / "clip.mp4", replace(settings, everywhere=everywhere)).verdict
+            for everywhere in (False, True)] == ["no_evidence", "watermark_detected"]  # fmt: skip
 
 
 def test_segments_pay_for_every_stretch_that_was_searched(

@@ -33,6 +33,7 @@ from genwm.lattice.perspective import outline, straightened
 from genwm.lattice.spectrum import transform
 from genwm.lattice.zoom import zoomed
 from genwm.video import Planes, Select, Source, Span, VideoInfo, probe, read_planes
+from genwm.video.decoding import UNREAD, unread_from
 
 Status = Literal["detected", "not_detected", "inconclusive"]
 
@@ -58,8 +59,6 @@ FRAMED, WARPED_BESIDE = 6.0, 2.0
 GLIMPSE_LOG10_P = -0.7
 #: A pilot this weak has no decodable payload: the payload carries about twice the pilots' energy and needs z > 10.
 DECODABLE_Z = 5.5
-#: How the warning of a file whose end cannot be read begins.
-_UNREAD = "nothing could be read from"
 #: Payloads decoded in one search at most: a few where no mark has shown yet, many where one has and is to be read.
 _FEW_DECODES, _MANY_DECODES = 8, 64
 
@@ -455,9 +454,8 @@ def _frames(source: Source, warnings: list[str], *, select: Select, span: Span |
         except InputError:
             if start_s <= 0:
                 raise
-            # Which holds for all that comes later. What names the file stays out: others with its bytes get the words.
-            if not any(text.startswith(_UNREAD) for text in warnings):
-                warnings.append(f"{_UNREAD} {start_s:.1f} s on")
+            if not any(text.startswith(UNREAD) for text in warnings):  # which holds for all that comes later
+                warnings.append(unread_from(start_s))
         finally:
             warnings.extend(text for text in reader.warnings if text not in warnings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -16,6 +17,8 @@ from genwm.video.model import WHOLE, Select, Source, Span
 from genwm.video.opening import Opened, lacks_data, open_input, stops_early, unread
 
 _SKIP: dict[Select, Literal["DEFAULT", "NONREF", "NONKEY"]] = {"all": "DEFAULT", "reference": "NONREF", "key": "NONKEY"}
+#: How the warning of a file whose end cannot be read begins.
+UNREAD = "nothing could be read from"
 # Times are compared with the ends of a stretch to this many seconds.
 _SAME_TIME_S = 1e-6
 # How much before a stretch its key frame is sought, where it was not found before.
@@ -34,11 +37,16 @@ def decoded(
         for number, each in enumerate([span] if isinstance(span, Span) else span):
             try:
                 yield from tape.frames(each)
-            except InputError as error:
+            except InputError:
                 if number == 0:
                     raise
-                opened.warnings.append(f"nothing could be read from {each.start_s:.1f} s on: {error}")
+                opened.warnings.append(unread_from(each.start_s))
                 return  # nor of what comes later
+
+
+def unread_from(start_s: float) -> str:
+    """A warning: of a file and of copies with its bytes, so it does not name the file."""
+    return f"{UNREAD} {start_s:.1f} s on"
 
 
 class _Tape(ExitStack):
@@ -69,9 +77,7 @@ class _Tape(ExitStack):
         opened, name = self._opened, self._opened.name
         if span.max_frames is not None and span.max_frames <= 0:
             return
-        for told in (unread(opened), lacks_data(opened)):
-            if told and told not in opened.warnings:
-                opened.warnings.append(told)
+        self._tell(unread(opened), lacks_data(opened))
         count, failures, shown_s = 0, 0, self._step_s
         for frame in self._from(span.start_s):
             if frame is None:
@@ -80,6 +86,7 @@ class _Tape(ExitStack):
             self._any_frame = True
             shown_s = max(self._step_s, float(frame.duration or 0) * float(opened.time_base))
             if self._time_s < span.start_s - _SAME_TIME_S:
+                self._passed_s = self._time_s + 2 * _SAME_TIME_S
                 continue
             if span.stop_s is not None and self._time_s >= span.stop_s - _SAME_TIME_S:
                 self._ahead, self._passed_s = frame, span.stop_s
@@ -100,10 +107,13 @@ class _Tape(ExitStack):
             raise TruncatedError(f"Expected frames in {name}, got a header without any; copy or download the file "
                                  "again")
         if failures:
-            opened.warnings.append(f"{failures} damaged piece(s) of the video were skipped")
-        lost = stops_early(opened, self._time_s + shown_s) if self._select == "all" else None
-        if lost:
-            opened.warnings.append(lost)
+            self._tell(f"{failures} damaged piece(s) of the video were skipped")
+        if self._select == "all":
+            self._tell(stops_early(opened, self._time_s + shown_s))
+
+    def _tell(self, *texts: str | None) -> None:
+        """Adds warnings, each once: several stretches may meet with the same."""
+        self._opened.warnings.extend(text for text in texts if text and text not in self._opened.warnings)
 
     def _from(self, start_s: float) -> Iterator[VideoFrame | None]:
         """Frames from the last key frame before ``start_s`` on, or from where the tape is if that is nearer; sets the
@@ -186,8 +196,15 @@ def _up_to_a_frame(frames: Iterator[VideoFrame | None]) -> list[VideoFrame | Non
     return taken
 
 
-def _seek(opened: Opened, start_s: float) -> None:
-    opened.container.seek(round((start_s + opened.start_s) / opened.time_base), stream=opened.stream)
+def _seek(opened: Opened, time_s: float) -> None:
+    """Goes to the last key frame that is not behind a time: ticks are coarse in some formats, and are rounded down."""
+    ticks = math.floor((time_s + _SAME_TIME_S + opened.start_s) / float(opened.time_base))
+    try:
+        opened.container.seek(ticks, stream=opened.stream)
+    except av.FFmpegError:
+        if time_s >= 0:
+            raise
+        _seek(opened, 0.0)  # AVI has no place before its first frame; others begin a little before the time 0
 
 
 def _frames(opened: Opened, keys_only: bool) -> Iterator[VideoFrame | None]:

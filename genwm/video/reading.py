@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
@@ -101,10 +102,12 @@ def read_planes(
     """
 
     def frames(reader: FrameReader[Planes]) -> Generator[Planes]:
-        with open_input(source, threads=threads) as opened:
+        with (
+            open_input(source, threads=threads) as opened,
+            closing(decoded(opened, source=source, select=select, span=span)) as found,
+        ):
             opened.warnings = reader.warnings
             scaler, full_scaler = VideoReformatter(), VideoReformatter()
-            found = decoded(opened, source=source, select=select, span=span)
             for index, (time_s, frame) in enumerate(islice(found, max_frames)):
                 if index == 0:
                     reader.info = describe(opened, frame)
@@ -129,10 +132,13 @@ def read_rgb(
     stream's own matrix and range. Options and errors as of :func:`read_planes`."""
 
     def frames(reader: FrameReader[tuple[float, NDArray[np.uint8]]]) -> Generator[tuple[float, NDArray[np.uint8]]]:
-        with open_input(source, threads=threads) as opened:
+        with (
+            open_input(source, threads=threads) as opened,
+            closing(decoded(opened, source=source, span=span)) as found,
+        ):
             opened.warnings = reader.warnings
             shape: tuple[int, int, str] | None = None
-            for time_s, frame in islice(decoded(opened, source=source, span=span), max_frames):
+            for time_s, frame in islice(found, max_frames):
                 if reader.info is None:
                     reader.info = describe(opened, frame)
                     orientation = orientation_of(frame)

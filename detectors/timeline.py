@@ -178,9 +178,10 @@ def spread_over(stretches: Sequence[tuple[float, float]], most: int) -> list[tup
 
 
 def _same(one: Candidate, other: Candidate) -> bool:
-    """Whether two places are one lattice: less than a pixel apart where the picture ends."""
+    """Whether two places are one lattice, read from the same planes: less than a pixel apart where the picture ends."""
     shift = np.abs(np.subtract(one.shift, other.shift))
-    return bool(one.corners == other.corners and np.abs(one.matrix - other.matrix).max() < 1 / tile.SHORT_SIDE
+    return bool((one.corners, one.planes) == (other.corners, other.planes)
+                and np.abs(one.matrix - other.matrix).max() < 1 / tile.SHORT_SIDE
                 and np.minimum(shift, tile.TILE - shift).max() < 1)  # fmt: skip
 
 

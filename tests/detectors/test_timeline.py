@@ -68,6 +68,13 @@ def test_a_clip_that_was_cut_and_enlarged_is_found_beside_one_that_was_not(
     ]
 
 
+def test_a_negative_is_found_beside_a_clip_in_the_same_place(tmp_path: Path, parts: dict[str, Frames]) -> None:
+    for order in ("AN", "NA"):
+        found = segments(tmp_path, {**parts, "N": 255 - parts["B"]}, order)
+        assert [part.payload for part in found] == [{"A": PAYLOAD, "N": SECOND}[name] for name in order]
+        assert [edge for part in found for edge in (part.start, part.stop)] == pytest.approx([0, 3, 3, 6], abs=0.5)
+
+
 def test_a_part_between_the_sampled_frames_is_searched_for(tmp_path: Path, parts: dict[str, Frames]) -> None:
     frames = np.concatenate([parts[name] for name in "--A---"])
     write_video(tmp_path / "clip.mp4", frames, fps=FPS, crf=20, preset="veryfast", gop=1000)

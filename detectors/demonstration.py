@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genwm.keys import Key
+from genwm.text import chance
 
 if TYPE_CHECKING:
     from detectors.record import Record
@@ -137,11 +138,9 @@ def _facts(record: Record, payload: str) -> str:
     facts = [("verdict", record.verdict), ("payload written", payload)]
     if mark is not None:
         facts += [("payload read", mark.payload or "none"), ("key", mark.key or "none"),
-                  ("p-value", f"10^{mark.log10_p:.1f}: chance of such a fit without a mark, after all that was tried")]
+                  ("p-value", f"{chance(mark.log10_p)}: chance of such a fit without a mark, after all that was tried")]
         if mark.geometry is not None:
-            shape = mark.geometry
-            facts.append(("geometry", f"the mark is {shape.scale:.3f} times as large as in an uncut copy, turned by "
-                                      f"{shape.rotation:.2f} degrees{', mirrored' if shape.flip else ''}"))
+            facts.append(("geometry", mark.geometry.in_words()))
     if record.synthetic is not None:
         seen = record.synthetic
         facts.append(("classifier", f"{seen.status}: probability {seen.probability:.2f} that a generator made it, from "

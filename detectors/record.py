@@ -71,6 +71,10 @@ class SegmentRecord(_Model):
     payload: str | None
     log10_p: float
 
+    def in_words(self) -> str:
+        """What marks it."""
+        return f"key {self.key}, payload {self.payload or 'too weak to read'}"
+
 
 class WatermarkRecord(_Model):
     """The watermark; ``payload`` is 16 hex digits, null where the mark is present but too weak to read."""

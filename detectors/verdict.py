@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from detectors.record import ProvenanceRecord, SyntheticRecord, Verdict, WatermarkRecord
 from genwm.errors import PolicyError
+from genwm.text import chance
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 #: What the detectors themselves ask for before they say something; a policy can only ask for more.
@@ -201,11 +202,11 @@ def _of_mark(
 ) -> tuple[Verdict, str] | None:
     if mark is None:
         return None
-    chance, target = _power(mark.log10_p), policy.watermark.false_positive_rate
-    asked = _power(math.log10(target))
+    p, target = chance(mark.log10_p), policy.watermark.false_positive_rate
+    asked = chance(math.log10(target))
     if mark.status == "detected" and mark.log10_p <= math.log10(target):
         payload = "its payload is too weak to read" if mark.payload is None else f"payload {mark.payload}"
-        sentence = (f"The mark of key {mark.key} is in the picture, {payload}; chance explains it with p = {chance}, "
+        sentence = (f"The mark of key {mark.key} is in the picture, {payload}; chance explains it with p = {p}, "
                     f"and the policy asks for {asked} or less.")
         payloads = {mark.payload, *(part.payload for part in mark.segments)} - {None}
         if len(payloads) > 1:
@@ -214,15 +215,10 @@ def _of_mark(
             sentence += " The registry has this payload for a clip that looks like this one."
         return "watermark_detected", sentence
     if mark.log10_p <= math.log10(policy.watermark.hint_rate):
-        return "inconclusive", (f"There is a hint of a mark, which chance explains with p = {chance}: too likely to "
+        return "inconclusive", (f"There is a hint of a mark, which chance explains with p = {p}: too likely to "
                                 f"call it detected (the policy asks for {asked} or less); try a longer or better copy.")
     tried = "the key" if keys == 1 else f"the {keys} keys"
-    return "no_evidence", f"No mark of {tried} tried was found (p = {chance})."
-
-
-def _power(log10: float) -> str:
-    """A chance as people read it: 10^-12.3; 0.18 where it is a fair one."""
-    return f"10^{log10:.4g}" if log10 < -2 else f"{10**log10:.2g}"
+    return "no_evidence", f"No mark of {tried} tried was found (p = {p})."
 
 
 def _of_score(score: SyntheticRecord | None, policy: Policy) -> tuple[Verdict, str] | None:

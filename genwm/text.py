@@ -1,4 +1,4 @@
-"""Text that comes from outside, such as the names of files, made fit to be written."""
+"""What people read: text that comes from outside, such as the names of files, made fit to be written; and chances."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def shown(text: str) -> str:
     r"""`escaped`, with nothing in it that a terminal would obey: control characters, ends of lines and marks that turn
     the direction of writing become ``\x1b``, ``\u202e``."""
     return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), escaped(text))
+
+
+def chance(log10_p: float) -> str:
+    """A probability, given by its base-10 logarithm: ``10^-12.3``; ``0.18`` where it is a fair one."""
+    return f"10^{log10_p:.4g}" if log10_p < -2 else f"{10**log10_p:.2g}"

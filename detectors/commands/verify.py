@@ -67,6 +67,5 @@ def describe(record: Record) -> list[str]:
     if mark.geometry is not None:
         lines.append(f"  Picture: {mark.geometry.in_words()}.")
     digits = 1 if all(part.end - part.start >= 0.1 for part in mark.segments) else 3  # a video may be one frame
-    lines += [f"  {part.start:.{digits}f} - {part.end:.{digits}f} s: key {part.key}, "
-              f"payload {part.payload or 'too weak to read'}" for part in mark.segments]
+    lines += [f"  {part.start:.{digits}f} - {part.end:.{digits}f} s: {part.in_words()}" for part in mark.segments]
     return lines + [f"  Warning: {text}" for text in record.warnings]

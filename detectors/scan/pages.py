@@ -24,6 +24,7 @@ from detectors.scan.settings import MIB, Limits, Settings
 from detectors.scan.single import Picture
 from detectors.verdict import Policy, policy_text
 from genwm.errors import OutputError, OutputExistsError
+from genwm.text import chance
 
 WORDS = {
     "watermark_detected": "watermark detected",
@@ -115,8 +116,7 @@ def timeline(record: Record) -> str:
     lanes: list[tuple[str, str, list[tuple[float, float, float, str]]]] = []
     if record.watermark is not None:
         lanes.append(("marked", "marked", [
-            (part.start, part.end, 1.0, f"key {part.key}, payload {part.payload or 'too weak to read'}, "
-                                        f"p = 10^{part.log10_p:g}")
+            (part.start, part.end, 1.0, f"{part.in_words()}, p = {chance(part.log10_p)}")
             for part in record.watermark.segments
         ]))
     if record.synthetic is not None:
@@ -154,7 +154,8 @@ def _evidence(record: Record) -> list[tuple[str, str]]:
     if mark is None:
         facts.append(("Watermark", "not looked for"))
     else:
-        facts += [("Watermark", mark.status.replace("_", " ")), ("Chance explains it with", f"p = 10^{mark.log10_p:g}")]
+        facts += [("Watermark", mark.status.replace("_", " ")),
+                  ("Chance explains it with", f"p = {chance(mark.log10_p)}")]
         if mark.key:
             facts += [("Key", mark.key), ("Payload", mark.payload or "too weak to read")]
         if mark.geometry is not None:

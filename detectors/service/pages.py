@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from detectors.record import Record
+from genwm.text import chance
 
 HERE = Path(__file__).parent
 _VERDICTS = {
@@ -52,9 +53,7 @@ class Timeline:
             return None
         mark, score = record.watermark, record.synthetic
         marked = tuple(
-            _span(part.start, part.end, length, f"key {part.key}, " + (
-                "payload too weak to read" if part.payload is None else f"payload {part.payload}")
-                + f", p = 10^{part.log10_p:g}")
+            _span(part.start, part.end, length, f"{part.in_words()}, p = {chance(part.log10_p)}")
             for part in (mark.segments if mark else ()))
         looked_at = tuple(_span(part.start, part.end, length, f"probability {part.probability:.2f}", part.probability)
                           for part in (score.segments if score else ()))

@@ -17,7 +17,7 @@ import click
 from genwm.commands.telling import say
 from genwm.errors import InputError, NotVerifiedError, PayloadError
 from genwm.keys import Keyring
-from genwm.text import escaped, escaped_name
+from genwm.text import chance, escaped, escaped_name
 
 if TYPE_CHECKING:
     from genwm.marking import Mark, Marker
@@ -109,7 +109,7 @@ def embed(
         say(f"Warning: {text}")
     say(f"marked {frames} frame{'s' if frames != 1 else ''} of {source} with key {key.name}, "
         f"payload {number:016x}{chosen}, strength {strength}")
-    checked = "not read back" if log10_p is None else f"read back: chance 10^{log10_p:g}"
+    checked = "not read back" if log10_p is None else f"read back: chance {chance(log10_p)}"
     say(f"wrote {info.path} ({info.codec}, {info.width}x{info.height}); {checked}{', registered' if register else ''}")
 
 

@@ -29,6 +29,7 @@ from genwm.keys import Keyring
 from genwm.output import atomic_output, told_as
 from genwm.provenance import DIGITAL_SOURCE_TYPE, METADATA
 from genwm.sizes import check_shown
+from genwm.text import chance
 from genwm.tiny import EMBEDDED
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def generate(
     say(f"made {record['frames']} frame{many} of {record['width']}x{record['height']} with {record['pipeline']}, "
         f"seed {request.seed}")
     say(f"wrote {out} ({record['codec']}), key {key.name}, payload {mark.payload:016x}; "
-        f"read back: chance 10^{record['log10_p']:g}")
+        f"read back: chance {chance(record['log10_p'])}")
     if steady is not None:
         told = (f"{name.replace('_', ' ')} {'unknown' if steady[name] is None else steady[name]} ({unit})"
                 for name, unit in steady["units"].items())

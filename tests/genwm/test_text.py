@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from genwm.text import escaped, escaped_name, shown
+from genwm.text import chance, escaped, escaped_name, shown
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,10 @@ def test_no_two_names_become_one() -> None:
 )
 def test_a_terminal_obeys_nothing_that_is_shown(text: str, expected: str) -> None:
     assert shown(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("log10_p", "words"), [(-31.24, "10^-31.24"), (-6.0, "10^-6"), (-1234.567, "10^-1235"), (-0.75, "0.18"), (0.0, "1")]
+)
+def test_chances_are_powers_where_they_are_small(log10_p: float, words: str) -> None:
+    assert chance(log10_p) == words

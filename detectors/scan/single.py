@@ -421,16 +421,17 @@ def _spread(duration_s: float | None, count: int) -> list[float]:
 def _glimpses(
     path: str | os.PathLike[str], moments: Sequence[float], threads: int
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment (in order); the first of a file
-    that ends before all of them."""
+    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment (in order), each once; the first
+    of a file that ends before all of them."""
     # A picture less is no reason to lose the record: some files are damaged only where a picture would be.
-    found = False
+    last_s: float | None = None
     for spans in ([Span(time_s, None, 1) for time_s in moments], [Span(max_frames=1)]):
-        if moments and not found:
+        if moments and last_s is None:
             with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, span=spans, threads=threads) as file:
-                for glimpse in file:
-                    found = True
-                    yield glimpse
+                for time_s, rgb in file:
+                    if time_s != last_s:
+                        yield time_s, rgb
+                    last_s = time_s
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:

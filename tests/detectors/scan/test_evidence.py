@@ -105,6 +105,19 @@ def test_the_registry_tells_a_transplant_from_a_match(clip: Path, frames: Frames
     assert scan(clip, Settings(keys=(KEY,))).provenance.registry == "not_checked"
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_negative_is_compared_as_the_picture_it_was_made_of(frames: Frames, tmp_path: Path, mirrored: bool) -> None:
+    own = Registry(tmp_path / "own.sqlite3")
+    own.add(ENTRY, fingerprint(frames))
+    pictures = 255 - marked(frames)
+    write_video(tmp_path / "negative.mp4", pictures[:, :, ::-1] if mirrored else pictures, fps=25, crf=18)
+    record = scan(tmp_path / "negative.mp4", Settings(keys=(KEY,), registry=str(own.path), timeline=True))
+    assert (record.provenance.registry, record.verdict) == ("match", "watermark_detected")
+    assert "the picture is a negative of the marked one" in record.warnings
+    assert record.watermark is not None
+    assert [part.payload for part in record.watermark.segments] == [f"{PAYLOAD:016x}"]
+
+
 def test_what_cannot_be_asked_is_said_at_once(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "broken").write_text("no registry")
     with pytest.raises(InputError, match="registry"):

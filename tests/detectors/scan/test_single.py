@@ -197,6 +197,12 @@ def test_a_file_that_ends_early_has_a_picture(tmp_path: Path, clip: Path) -> Non
     assert any("stops at" in text or "ends after" in text for text in scanned.record.warnings)
 
 
+def test_a_slow_clip_shows_no_picture_twice(tmp_path: Path) -> None:
+    write_video(tmp_path / "slow.mp4", scene(96, 64, 3), fps=1, crf=18, preset="veryfast")
+    scanned = examine(tmp_path / "slow.mp4", Settings(keys=(KEY,), detectors=("watermark",), pictures=6))
+    assert [picture.time_s for picture in scanned.pictures] == [1.0, 2.0]
+
+
 def test_pictures_show_different_moments() -> None:
     parts = [SuspectRecord(start=start, end=start + 2, probability=score) for start, score in ((4, 0.2), (0, 0.9))]
     score = SyntheticRecord(status="no_evidence", probability=0.5, model="m", segments=tuple(parts))

@@ -172,7 +172,7 @@ class Search:
             candidate for candidate in ordered if candidate.z >= DECODABLE_Z or candidate.log10_p <= HINT_LOG10_P
         ][: _MANY_DECODES if many else _FEW_DECODES]
         # Of several that decode, the one that supposes least is the picture's geometry: a neighbour may fit by luck.
-        for rank, candidate in sorted(enumerate(promising), key=lambda entry: entry[1].family.hypotheses):
+        for rank, candidate in sorted(enumerate(promising), key=lambda entry: entry[1].supposed):
             decoded = read_payload(project(candidate), self.keys[candidate.key])
             if decoded.payload is None:
                 continue

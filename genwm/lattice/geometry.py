@@ -54,8 +54,6 @@ _FREE = (np.eye(2), np.diag([1.0, -1.0]), np.array([[0.0, -1.0], [1.0, 0.0]]))
 #: Negatives are looked for upright and mirrored: the first of the flips.
 _NEGATIVES = 2
 _QUARTERS = (np.array([[0.0, -1.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [-1.0, 0.0]]))
-
-
 #: Weights of what a picture's planes hold: of all as they were marked; of luma alone, where colours were turned or
 #: taken away; of all the other way round, where the picture is a negative.
 ALL_PLANES, LUMA, NEGATIVE = (1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (-1.0, -1.0, -1.0)
@@ -87,6 +85,11 @@ class Candidate:
     def log10_p(self) -> float:
         """Corrected p-value of this candidate within one key."""
         return self.family.log10_p(self.z)
+
+    @property
+    def supposed(self) -> float:
+        """How much it supposes: hypotheses of its family, twice as many where the colours are thought to be lost."""
+        return self.family.hypotheses * (2 if self.planes == LUMA else 1)
 
 
 def _step(spectrum: Spectrum) -> float:

@@ -106,6 +106,15 @@ def test_an_edited_copy_is_recognised(tmp_path: Path, clip: Frames, name: str) -
         assert found == pytest.approx(value, abs=0.5 if part == "rotation" else 0.012 * float(value)), part
 
 
+def test_a_copy_in_its_own_colours_is_read_by_them(tmp_path: Path, clip: Frames) -> None:
+    """Luma alone, for where colours are lost, has little more than half of the evidence."""
+    plain, *others = (
+        read_watermark(written(tmp_path / "copy.mp4", EDITS[name][0](clip)), keys=[KEY]).log10_p
+        for name in ("unchanged", "mirrored", "upside down", "on its side", "negative")
+    )
+    assert max(others) < 0.85 * plain < 0
+
+
 def test_a_picture_in_perspective_is_made_straight(tmp_path: Path, clip: Frames) -> None:
     corners = [(60, 20), (600, 5), (520, 300), (30, 340)]
     reading = read_watermark(written(tmp_path / "slanted.mp4", projected(clip, corners)), keys=[OTHER, KEY],

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectors import read_watermark, scan
+from detectors import read_watermark
 from detectors.scan import Limits, Settings
+from detectors.scan.single import scan
 from detectors.timeline import Grid
 from detectors.watermark import EARLY_LOOK, EVERYWHERE, Segment
 from genwm.keys import Key

@@ -69,7 +69,7 @@ class _Tape(ExitStack):
         self._passed_s = 0.0  # frames before this time are gone
         self._ahead: VideoFrame | None = None  # decoded already, at ``_time_s``: behind the end of the last stretch
         self._any_frame = False
-        self._seeks = True
+        self._seeks = opened.pictures is None
         opened.stream.codec_context.skip_frame = _SKIP[select]
 
     def frames(self, span: Span) -> Generator[tuple[float, VideoFrame]]:
@@ -160,6 +160,9 @@ class _Tape(ExitStack):
     def _sought(self, start_s: float) -> Iterator[VideoFrame | None]:
         """Frames from the last key frame before ``start_s`` on. A format without an index (a transport stream) may land
         behind the key frame; then from an earlier one on."""
+        if self._opened.pictures:
+            self._time_s = -self._step_s
+            return self._all_frames()
         frames: Iterator[VideoFrame | None] = iter(())
         first: list[VideoFrame | None] = []
         for early_s in _EARLIER_S:
@@ -179,8 +182,9 @@ class _Tape(ExitStack):
         return chain(first, frames)
 
     def _all_frames(self) -> Iterator[VideoFrame | None]:
-        """Decoded frames from where the container stands."""
-        return _frames(self._opened, self._select == "key")
+        """Decoded frames from where the container stands; those of Pillow always from the first on."""
+        pictures = self._opened.pictures
+        return pictures.frames() if pictures else _frames(self._opened, self._select == "key")
 
     def _since_start(self, time: int) -> float:
         return time * float(self._opened.time_base) - self._opened.start_s

@@ -136,6 +136,9 @@ def edit_video(
         open_input(source, threads=threads, max_pixels=max_pixels) as opened,
         atomic_output(target, source=source, overwrite=overwrite) as part,
     ):
+        if opened.pictures:
+            raise UnsupportedFormatError(f"Expected a video that can be edited in {opened.name}, got "
+                                         f"{opened.pictures.title}, which is only read; convert it to GIF or MP4")
         metadata = _kept(opened.container.metadata)
         with open_output(part, container, name, options=muxer_options(container, metadata, is_path=True)) as output:
             output.metadata.update(metadata)

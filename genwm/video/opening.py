@@ -27,9 +27,9 @@ from genwm.errors import (
     NoVideoError,
     TooLargeError,
     TruncatedError,
-    UnsupportedFormatError,
 )
 from genwm.video.model import Source, VideoInfo
+from genwm.video.pictures import Pictures, pictures_of
 from genwm.video.pixels import bit_depth_of, color_space_of, is_full_range, orientation_of
 
 MAX_SIDE = 16_384
@@ -44,7 +44,6 @@ _DEMUXERS = (
 )
 _STILLS = {b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe", b"BM": "bmp_pipe"}
 _HEAD = 4096  # bytes that tell what a file is
-_WEBP_ANIMATION = 0x02  # a flag of the header
 _STILL_CODECS = {"png", "mjpeg", "webp", "bmp", "tiff"}
 # Still images in the container of MP4, by its major brand.
 _STILL_BRANDS = {"avif": "avif", "heic": "heif", "heix": "heif", "mif1": "heif"}
@@ -52,20 +51,22 @@ _STILL_BRANDS = {"avif": "avif", "heic": "heif", "heix": "heif", "mif1": "heif"}
 
 @dataclass(slots=True)
 class Opened:
-    """An open input with its video stream, and what went wrong without stopping it."""
+    """An open input with its video stream, and what went wrong without stopping it; ``pictures`` where Pillow decodes
+    it in FFmpeg's place."""
 
     container: InputContainer
     stream: VideoStream
     name: str
     warnings: list[str] = field(default_factory=list)
+    pictures: Pictures | None = None
 
     @property
     def time_base(self) -> Fraction:
-        return self.stream.time_base or Fraction(1, 1000)
+        return Fraction(1, 1000) if self.pictures else self.stream.time_base or Fraction(1, 1000)
 
     @property
     def start_s(self) -> float:
-        return float((self.stream.start_time or 0) * self.time_base)
+        return 0.0 if self.pictures else float((self.stream.start_time or 0) * self.time_base)
 
     @property
     def sample_aspect(self) -> Fraction:
@@ -74,10 +75,18 @@ class Opened:
 
     @property
     def fps(self) -> Fraction | None:
+        if self.pictures:
+            return self.pictures.fps
         return self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate
 
     @property
+    def frame_count(self) -> int | None:
+        return (len(self.pictures.durations_ms) if self.pictures else self.stream.frames) or None
+
+    @property
     def duration_s(self) -> float | None:
+        if self.pictures:
+            return self.pictures.duration_s
         if self.stream.duration:
             return float(self.stream.duration * self.time_base)
         return self.container.duration / 1_000_000 if self.container.duration else None
@@ -115,11 +124,13 @@ def name_of(source: Source) -> str:
 def open_input(source: Source, *, threads: int = 2, max_pixels: int = MAX_PIXELS) -> Iterator[Opened]:
     """Opens a path or a binary stream for reading its video: the default stream, else the one of the largest picture.
 
-    Raises NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError, DecodeError or
-    UnsupportedFormatError (an animated WebP).
+    Raises NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError or DecodeError.
     """
     name = name_of(source)
     head = _peek(source, name)
+    pictures = pictures_of(source, name, head)
+    if pictures:
+        check_size(name, *pictures.size, max_pixels)
     container = _open(source, name, head, max_pixels)
     try:
         stream = _video_stream(container, name)
@@ -130,7 +141,7 @@ def open_input(source: Source, *, threads: int = 2, max_pixels: int = MAX_PIXELS
         context.thread_count = max(1, min(threads, MAX_THREADS))
         context.thread_type = "AUTO"
         context.options = {"max_pixels": str(max_pixels)}
-        yield Opened(container, stream, name)
+        yield Opened(container, stream, name, pictures=pictures)
     finally:
         container.close()
 
@@ -176,11 +187,6 @@ def _peek(source: Source, name: str) -> bytes:
         source.seek(position)
     if not head:
         raise EmptyFileError(f"Expected a video or image in {name}, got an empty file; copy or download it again")
-    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20] & _WEBP_ANIMATION:
-        raise UnsupportedFormatError(
-            f"Expected a video or still image in {name}, got an animated WebP, for which there is no decoder here; "
-            "convert it to GIF or MP4"
-        )
     return head
 
 
@@ -281,8 +287,9 @@ def describe(opened: Opened, frame: VideoFrame) -> VideoInfo:
     if orientation.transpose:
         width, height = height, width
     codec = stream.codec_context.codec.canonical_name
+    is_animation = opened.pictures is not None and bool(opened.pictures.durations_ms)
     is_still = _still_brand(container) is not None or (
-        container.format.name.endswith("_pipe") and codec in _STILL_CODECS
+        container.format.name.endswith("_pipe") and codec in _STILL_CODECS and not is_animation
     )
     return VideoInfo(
         path=opened.name,
@@ -297,7 +304,7 @@ def describe(opened: Opened, frame: VideoFrame) -> VideoInfo:
         sample_aspect=float(opened.sample_aspect),
         fps=None if is_still or not opened.fps else float(opened.fps),
         duration_s=None if is_still else opened.duration_s,
-        frame_count=1 if is_still else stream.frames or None,
+        frame_count=1 if is_still else opened.frame_count,
         pixel_format=frame.format.name,
         bit_depth=bit_depth_of(frame),
         color_range="full" if is_full_range(frame) else "limited",

@@ -55,8 +55,7 @@ class FrameReader(Generic[_T], Iterator[_T]):
 def probe(source: Source) -> VideoInfo:
     """Describes the video of a file; decodes one frame, so that what it says can be read.
 
-    Errors: NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError, DecodeError,
-    UnsupportedFormatError (an animated WebP).
+    Errors: NotFoundError, EmptyFileError, NotMediaError, TruncatedError, NoVideoError, TooLargeError, DecodeError.
     """
     stream = None if isinstance(source, str | os.PathLike) or not source.seekable() else source
     position = stream.tell() if stream else 0

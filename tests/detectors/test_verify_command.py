@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 import detectors.watermark
@@ -270,6 +271,15 @@ def test_the_timeline_of_a_frame_and_of_a_still(tmp_path: Path) -> None:
     write_video(tmp_path / "one.mp4", picture, fps=25, crf=10)
     lines = "\n".join(describe(verify_file(tmp_path / "one.mp4", keys=[KEY], timeline=True)))
     assert "0.000 - 0.040 s: key studio" in lines
+
+
+def test_the_timeline_of_an_animated_webp(tmp_path: Path) -> None:
+    first, *others = map(Image.fromarray, marked(scene(456, 256, 16)))
+    first.save(tmp_path / "in.webp", save_all=True, append_images=others, duration=80, quality=90)
+    record = verify_file(tmp_path / "in.webp", keys=[KEY], timeline=True)
+    assert (record.verdict, record.input.codec, record.input.fps) == ("watermark_detected", "webp", 12.5)
+    assert record.watermark is not None
+    assert [(part.start, part.end, part.payload) for part in record.watermark.segments] == [(0.0, 1.28, HEX)]
 
 
 def test_small_pictures_are_warned_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

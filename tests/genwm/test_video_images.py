@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import av
@@ -160,12 +161,82 @@ def test_formats_that_are_only_read(tmp_path: Path, suffix: str) -> None:
         video.edit_image(tmp_path / f"in.{suffix}", tmp_path / "out.png", unchanged)
 
 
-def test_an_animated_webp_is_called_by_its_name(tmp_path: Path, pictures: np.ndarray) -> None:
-    first, *others = map(Image.fromarray, pictures[:3])
-    first.save(tmp_path / "in.webp", save_all=True, append_images=others)
-    for read in (lambda: video.probe(tmp_path / "in.webp"), lambda: next(video.read_planes(tmp_path / "in.webp"))):
-        with pytest.raises(errors.UnsupportedFormatError, match="got an animated WebP"):
-            read()
+def animated_webp(path: Path, pictures: np.ndarray, durations_ms: list[int]) -> Path:
+    first, *others = map(Image.fromarray, pictures[: len(durations_ms)])
+    first.save(path, save_all=True, append_images=others, duration=durations_ms, lossless=True)
+    return path
+
+
+def test_an_animated_webp_is_read_with_its_times(tmp_path: Path, pictures: np.ndarray) -> None:
+    path = animated_webp(tmp_path / "in.webp", pictures, [100, 40, 60, 0])
+    info = video.probe(path)
+    assert (info.container, info.codec, info.frame_count, info.is_still) == ("webp", "webp", 4, False)
+    assert (info.duration_s, info.fps) == (0.3, pytest.approx(4 / 0.3))  # one without a duration is shown for 0.1 s
+    with path.open("rb") as file, video.read_rgb(file) as reader:
+        times, frames = zip(*reader, strict=True)
+    assert times == (0.0, 0.1, 0.14, 0.2)
+    assert np.array_equal(frames, pictures[:4])
+    assert reader.warnings == []
+    planes = list(video.read_planes(path, select="key", span=[video.Span(0.1, 0.14), video.Span(0.2)]))
+    assert [each.time_s for each in planes] == [0.1, 0.2]
+    assert all(each.full_range for each in planes)
+
+
+def test_an_animated_webp_is_not_edited(tmp_path: Path, pictures: np.ndarray) -> None:
+    path = animated_webp(tmp_path / "in.webp", pictures, [40, 40])
+    with pytest.raises(errors.UnsupportedFormatError, match="got an animated WebP, which is only read"):
+        video.edit_video(path, tmp_path / "out.mp4", unchanged)
+    assert os.listdir(tmp_path) == ["in.webp"]
+
+
+def test_what_is_wrong_with_an_animated_webp_is_told(
+    tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = animated_webp(tmp_path / "in.webp", pictures, [40] * 4)
+    whole = path.read_bytes()
+    for size in (30, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(errors.TruncatedError, match="got one that breaks off"):
+            video.probe(path)
+    second = whole.index(b"ANMF", whole.index(b"ANMF") + 1)
+    path.write_bytes(whole[: second + 40] + b"\xff" * 40 + whole[second + 80 :])
+    with video.read_rgb(path) as reader:
+        assert len(list(reader)) == 1
+    assert reader.warnings[0] == "1 damaged piece(s) of the video were skipped"
+    path.write_bytes(whole[:24] + b"\xff\x3f\0" * 2 + whole[30:])  # 16,384 pixels a side
+    with pytest.raises(errors.TooLargeError, match="got 16384 x 16384"):
+        video.probe(path)
+    path.write_bytes(whole)
+    monkeypatch.setattr("genwm.video.pictures.MAX_WEBP_CHUNKS", 5)
+    with pytest.raises(errors.TooLargeError, match="got more; convert it to MP4"):
+        video.probe(path)
+    monkeypatch.setattr("genwm.video.pictures.MAX_WEBP_BYTES", len(whole) - 1)
+    with pytest.raises(errors.TooLargeError, match="of at most 0 MiB"):
+        video.probe(path)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "zstd", "lzma"])
+def test_a_tiff_that_ffmpeg_does_not_read_is_seen(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "in.tif"
+    try:
+        Image.fromarray(natural()).save(path, compression=compression)
+    except OSError:
+        pytest.skip(f"Pillow has no {compression} here")
+    info = video.probe(path)
+    assert (info.container, info.codec, info.is_still, info.width) == ("tiff", "tiff", True, natural().shape[1])
+    assert psnr(rgb_of(path)[0], natural()) > 28
+    with path.open("rb") as file:
+        assert len(list(video.read_planes(file))) == 1
+
+
+def test_a_tiff_with_damaged_jpeg_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "in.tif"
+    Image.fromarray(natural()).save(path, compression="jpeg")
+    with Image.open(path) as image:
+        start = image.tag_v2[273][0]
+    path.write_bytes(path.read_bytes()[:start] + bytes(64) + path.read_bytes()[start + 64 :])
+    with pytest.raises(errors.DecodeError, match="got damaged data only"):
+        video.probe(path)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])

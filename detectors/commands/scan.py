@@ -160,13 +160,14 @@ def _local(
     if table is not None:
         check_table(Path(table))
     results = [Path(name) for name in (output, pages, table) if name is not None]
-    files = _files(paths, only, results)
+    files, listed = _files(paths, only, results)
     tally = Tally()
     with ExitStack() as stack:
         evidence = Pages(Path(pages), settings) if pages is not None else None
         journal = stack.enter_context(Journal(output, resume=resume))
         if journal.torn:
             say(f"The last line of {output} was torn; its file is scanned again.")
+        journal.forget(listed, settings.digest)
         pool = stack.enter_context(Pool(settings, min(workers or _all_cores(), max(len(files), 1))))
         advance = stack.enter_context(_progress(len(files), tally))
         for scanned in scan_all(files, pool, journal, tally, prepare=_writer(evidence)):
@@ -202,23 +203,28 @@ def _on_ray(
     if table is not None:
         check_table(Path(table))
     results = [name for name in (output, pages, table) if name is not None]
-    files = _files(paths, only, results)
+    files, listed = _files(paths, only, results)
     tally = scan_distributed(files, settings, output, workers=workers, shards=shards, resume=resume, pages=pages,
-                             progress=sys.stderr.isatty())
+                             progress=sys.stderr.isatty(), listed=listed)
     if table is not None:
-        write_table(Path(table), _under(settings, newest_records(output)))
+        write_table(Path(table), _under(settings, newest_records(output, listed)))
     _summarise(tally, time.monotonic() - started, output, as_json)
     return tally
 
 
-def _files(paths: tuple[str, ...], only: tuple[str, ...], results: Sequence[str | Path]) -> list[str]:
-    """What to scan, in order; told on stderr where that is nothing, for a run without files ends well."""
+def _files(paths: tuple[str, ...], only: tuple[str, ...], results: Sequence[str | Path]
+           ) -> tuple[list[str], list[str]]:
+    """What to scan, in order, told on stderr where that is nothing, for a run without files ends well; and as records
+    name them, the folders that were listed for it."""
     from detectors.scan.inputs import expand
+    from detectors.scan.single import name_of
 
-    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results, warn=_warn))
+    listed: list[str] = []
+    files = list(expand(paths, listed=sys.stdin.buffer, only=only, skip=results, warn=_warn,
+                        entered=lambda folder: listed.append(name_of(folder))))
     if not files:
         _warn("there is no file to scan" + (", or none whose name --only matches" if only else ""))
-    return files
+    return files, listed
 
 
 def _under(settings: Settings, records: Iterable[Record]) -> Iterator[Record]:

@@ -17,7 +17,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,6 +63,7 @@ def scan_distributed(
     resume: bool = False,
     pages: str | None = None,
     progress: bool = False,
+    listed: Collection[str] = (),
 ) -> Tally:
     """Scans files on the cluster of ``RAY_ADDRESS``, or on a local one, and writes shards of records below ``output``.
 
@@ -76,6 +77,7 @@ def scan_distributed(
             moment.
         pages: folder for evidence pages, which every node must see.
         progress: Ray Data's own progress bars.
+        listed: folders that could be listed: a record that says otherwise is left out of the pages.
 
     Errors: MissingExtraError without Ray; OutputExistsError, OutputError, DiskFullError; FetchError (a store that
     refuses); WorkerError (the cluster cannot be reached, or cannot go on).
@@ -107,7 +109,7 @@ def scan_distributed(
         if started:
             ray.shutdown()
     if evidence is not None:
-        evidence.write_index(newest_records(output))
+        evidence.write_index(newest_records(output, listed))
     return tally
 
 
@@ -390,22 +392,19 @@ def read_shards(folder: str) -> Iterator[Record]:
         yield from map(Record.from_json, lines)
 
 
-def newest_records(folder: str) -> Iterator[Record]:
-    """The records of all shards, but of a file that was tried again the last one alone."""
-    def name(record: Record) -> bytes:
-        return name_in_journal(record.input.path, None, record.settings or "")
-
-    failed: dict[bytes, Record] = {}
-    for record in read_shards(folder):
-        if is_transient(record):
-            failed[name(record)] = record
-        else:
+def newest_records(folder: str, listed: Collection[str] = ()) -> Iterator[Record]:
+    """The newest record of each file in all shards, an error of the moment only where there is no other; none of a
+    folder in ``listed``, which could not be listed then."""
+    newest: dict[bytes, tuple[bool, int]] = {}
+    for number, record in enumerate(read_shards(folder)):
+        rank = not is_transient(record), number  # the shard with the record of another try may come before
+        file = name_in_journal(record.input.path, None, record.settings or "")
+        newest[file] = max(rank, newest.get(file, rank))
+    left_out = set(listed)
+    for number, record in enumerate(read_shards(folder)):
+        file = name_in_journal(record.input.path, None, record.settings or "")
+        if newest[file][1] == number and record.input.path not in left_out:
             yield record
-    if failed:  # the shard with the record of another try may come before
-        for record in read_shards(folder):
-            if not is_transient(record):
-                failed.pop(name(record), None)
-    yield from failed.values()
 
 
 def _shards(filesystem: Any, inside: str) -> list[str]:
@@ -427,17 +426,17 @@ def _before(output: str, resume: bool, digest: str) -> _Before:
             raise OutputExistsError(f"Expected a folder without records at {output}, got one with some; go on with "
                                     "--resume, or choose another name")
         count = 0
-        done: dict[bytes, str] = {}
+        newest: dict[bytes, tuple[bytes, str]] = {}
         contents: dict[bytes, str] = {}
         for record in read_shards(output):
             count += 1
-            name, sha256 = record.input.path, record.input.sha256
+            name, sha256, under = record.input.path, record.input.sha256, record.settings or ""
             if is_transient(record):
                 continue
-            done[name_in_journal(name, sha256, record.settings or "")] = outcome_of(record)
+            newest[name_in_journal(name, None, under)] = name_in_journal(name, sha256, under), outcome_of(record)
             if record.settings == digest and sha256:
                 contents.setdefault(bytes.fromhex(sha256), record.duplicate_of or name)
-        return _Before(count, done, contents)
+        return _Before(count, dict(newest.values()), contents)
     except (GenwmError, ValueError):
         raise
     except Exception as error:

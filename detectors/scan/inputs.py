@@ -17,24 +17,25 @@ STDIN = "-"
 def expand(
     names: Iterable[str], *, listed: BinaryIO | None = None, only: Sequence[str] = (),
     skip: Iterable[str | Path] = (), warn: Callable[[str], None] = lambda _: None,
+    entered: Callable[[str], None] = lambda _: None,
 ) -> Iterator[str]:
     """The files that ``names`` stand for, each path once, in a stable order.
 
     A folder stands for all files below it but hidden ones; a pattern (``*``, ``**``, ``?``, ``[...]``) for what it
     matches, a folder that it ends at included; ``-`` for the paths on ``listed``, one a line or, with a zero byte
     anywhere in them, zero-terminated. All of it holds for fsspec URLs, too. What does not exist, and a folder that
-    cannot be listed, is passed on, so that it gets its record. Links to folders are not followed, since a stranger's
-    may lead anywhere, but where they are named themselves; ``warn`` is called with a sentence at the end where there
-    were any. ``only`` are patterns, one of which a file found in a folder must match; nothing in ``skip`` (files or
-    folders of results) is taken: ``scan * -o records.jsonl`` goes on with ``--resume``, though the shell names the
-    records too.
+    cannot be listed, is passed on, so that it gets its record; ``entered`` is called with each that could be. Links to
+    folders are not followed, since a stranger's may lead anywhere, but where they are named themselves; ``warn`` is
+    called with a sentence at the end where there were any. ``only`` are patterns, one of which a file found in a folder
+    must match; nothing in ``skip`` (files or folders of results) is taken: ``scan * -o records.jsonl`` goes on with
+    ``--resume``, though the shell names the records too.
 
     Errors: those of `objects_of`.
     """
     seen: set[str] = set()
     left_out = {str(path) if is_url(str(path)) else os.path.realpath(path) for path in skip}
     links: list[str] = []
-    for path in _expanded(names, listed, only, left_out, links):
+    for path in _expanded(names, listed, only, left_out, links, entered):
         if path not in seen:
             seen.add(path)
             yield path
@@ -45,48 +46,51 @@ def expand(
 
 
 def _expanded(
-    names: Iterable[str], listed: BinaryIO | None, only: Sequence[str], left_out: set[str], links: list[str]
+    names: Iterable[str], listed: BinaryIO | None, only: Sequence[str], left_out: set[str], links: list[str],
+    entered: Callable[[str], None],
 ) -> Iterator[str]:
     for name in names:
         if name == STDIN and listed is not None:
-            yield from _expanded(_lines(listed), None, only, left_out, links)
+            yield from _expanded(_lines(listed), None, only, left_out, links, entered)
         elif is_url(name):
             yield from objects_of(name, only, sorted(left_out))
         elif os.path.isdir(name):
-            yield from _files_below(name, only, left_out, links)
+            yield from _files_below(name, only, left_out, links, entered)
         elif glob.has_magic(name) and not os.path.lexists(name):
-            yield from _matches(name, only, left_out, links) or [name]
+            yield from _matches(name, only, left_out, links, entered) or [name]
         elif os.path.realpath(name) not in left_out:
             yield name
 
 
-def _matches(pattern: str, only: Sequence[str], left_out: set[str], links: list[str]) -> list[str]:
+def _matches(pattern: str, only: Sequence[str], left_out: set[str], links: list[str],
+             entered: Callable[[str], None]) -> list[str]:
     """The files that a pattern stands for, and the folders on its way that cannot be listed, sorted."""
     parts = pattern.replace(os.altsep or os.sep, os.sep).split(os.sep)
     named = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     found: set[str] = set()
-    for path in _matched(os.sep.join([*parts[:named], ""]), parts[named:], left_out, links):
+    for path in _matched(os.sep.join([*parts[:named], ""]), parts[named:], left_out, links, entered):
         if os.path.isdir(path):
-            found.update(_files_below(path, only, left_out, links))
+            found.update(_files_below(path, only, left_out, links, entered))
         elif os.path.realpath(path) not in left_out:
             found.add(path)
     return sorted(found)
 
 
-def _matched(head: str, parts: Sequence[str], left_out: set[str], links: list[str]) -> Iterator[str]:
+def _matched(head: str, parts: Sequence[str], left_out: set[str], links: list[str], entered: Callable[[str], None]
+             ) -> Iterator[str]:
     """What the ``parts`` of a pattern match below ``head`` (empty, or with a separator at its end). `glob.glob` would
     pass over folders that cannot be listed, and follow links round in circles."""
     part, rest = parts[0], parts[1:]
     if not glob.has_magic(part):
         path = head + part
         if rest and os.path.isdir(path):
-            yield from _matched(path + os.sep, rest, left_out, links)
+            yield from _matched(path + os.sep, rest, left_out, links, entered)
         elif not rest and os.path.lexists(path):
             yield path
         return
     deep = part == "**"
     if deep and rest:
-        yield from _matched(head, rest, left_out, links)  # it stands for no folder, too
+        yield from _matched(head, rest, left_out, links, entered)  # it stands for no folder, too
     folder = os.path.dirname(head) or os.curdir
     try:
         with os.scandir(folder) as entries:
@@ -96,6 +100,7 @@ def _matched(head: str, parts: Sequence[str], left_out: set[str], links: list[st
     except OSError:
         yield folder
         return
+    entered(folder)
     for name in names:
         if (name.startswith(".") and not part.startswith(".")) or not (deep or fnmatch(name, part)):
             continue
@@ -108,14 +113,16 @@ def _matched(head: str, parts: Sequence[str], left_out: set[str], links: list[st
         elif os.path.islink(path):
             links.append(path)
         elif deep or rest:
-            yield from _matched(path + os.sep, parts if deep else rest, left_out, links)
+            yield from _matched(path + os.sep, parts if deep else rest, left_out, links, entered)
         else:
             yield path
 
 
-def _files_below(folder: str, only: Sequence[str], left_out: set[str], links: list[str]) -> Iterator[str]:
+def _files_below(folder: str, only: Sequence[str], left_out: set[str], links: list[str],
+                 entered: Callable[[str], None]) -> Iterator[str]:
     unlisted: list[str] = []
     for parent, folders, files in os.walk(folder, onerror=lambda error: unlisted.append(os.fspath(error.filename))):
+        entered(parent)
         folders[:] = sorted(name for name in folders if not name.startswith(".")
                             and os.path.realpath(os.path.join(parent, name)) not in left_out)
         links += (path for name in folders if os.path.islink(path := os.path.join(parent, name)))

@@ -1,8 +1,8 @@
 """The journal of a scan: JSONL that only grows, a durable line a record, so that a run may be killed and goes on.
 
 A line is written at once and on the disk before the next file's counts. A last line that a kill has torn counts as
-absent: its file is scanned again. So is a file whose record says more about the moment than about its bytes, and the
-new record counts in place of that one. One run at a time writes to a journal.
+absent: its file is scanned again. So is a file whose record says more about the moment than about its bytes. Of the
+records of one path under the same settings the newest counts. One run at a time writes to a journal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import BufferedRandom
 from pathlib import Path
@@ -44,11 +44,10 @@ class Journal:
         self.torn = False
         #: Where the first record of these bytes under these settings starts, by (sha256, settings).
         self._places: dict[tuple[bytes, str], int] = {}
-        #: Outcome of each file that has a record, by `name_in_journal`.
-        self._done: dict[bytes, str] = {}
-        #: Where the record of a file starts that is to be tried again, by its name without its bytes, which may have
-        #: changed; and where those start that a later try has replaced.
-        self._untrusted: dict[bytes, int] = {}
+        #: The newest record of each file, by its name without its bytes, which may have changed: where it starts, its
+        #: `name_in_journal` (none where another try may end otherwise) and outcome.
+        self._newest: dict[bytes, tuple[int, bytes, str]] = {}
+        #: Where the records start that a newer one has replaced.
         self._replaced: set[int] = set()
         self._file = _opened(self.path)
         try:
@@ -83,9 +82,18 @@ class Journal:
         self._file.seek(0, os.SEEK_END)  # from here on the buffer knows where the file is
 
     def outcome(self, path: str, sha256: str | None, settings: str) -> str | None:
-        """`outcome_of` the record that this file, with these bytes, has under these settings; None without one, and
-        where another try may end otherwise."""
-        return self._done.get(name_in_journal(path, sha256, settings))
+        """`outcome_of` the newest record of this file under these settings; None without one, where its bytes were
+        others, and where another try may end otherwise."""
+        _, name, outcome = self._newest.get(name_in_journal(path, None, settings), (0, b"", ""))
+        return outcome if name == name_in_journal(path, sha256, settings) else None
+
+    def forget(self, paths: Iterable[str], settings: str) -> None:
+        """Leaves out the records of these paths under these settings: folders that could not be listed then, and now
+        stand for files."""
+        for path in paths:
+            entry = self._newest.pop(name_in_journal(path, None, settings), None)
+            if entry is not None:
+                self._replaced.add(entry[0])
 
     def of_content(self, sha256: str, settings: str) -> Record | None:
         """The record of a file with these bytes under these settings."""
@@ -96,7 +104,7 @@ class Journal:
         return Record.from_json(self._file.readline())
 
     def __iter__(self) -> Iterator[Record]:
-        """All records but those that another try has replaced, in their order; the journal may grow meanwhile."""
+        """The newest record of each file, in their order; the journal may grow meanwhile."""
         place = 0
         while place < self._end:
             self._file.seek(place)
@@ -106,7 +114,7 @@ class Journal:
             place += len(line)
 
     def __len__(self) -> int:
-        return len(self._done) + len(self._untrusted)
+        return len(self._newest)
 
     def close(self) -> None:
         self._file.close()
@@ -122,12 +130,13 @@ class Journal:
     def _enter(self, record: Record, place: int) -> None:
         source, settings = record.input, record.settings or ""
         file = name_in_journal(source.path, None, settings)
-        if (earlier := self._untrusted.pop(file, None)) is not None:
-            self._replaced.add(earlier)
+        if (earlier := self._newest.get(file)) is not None:
+            self._replaced.add(earlier[0])
         if is_transient(record):
-            self._untrusted[file] = place
+            self._newest[file] = place, b"", ""
             return
-        self._done[name_in_journal(source.path, source.sha256, settings)] = sys.intern(outcome_of(record))
+        name = file if source.sha256 is None else name_in_journal(source.path, source.sha256, settings)
+        self._newest[file] = place, name, sys.intern(outcome_of(record))
         if source.sha256 is not None:
             self._places.setdefault((bytes.fromhex(source.sha256), settings), place)
 

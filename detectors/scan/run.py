@@ -92,7 +92,9 @@ def scan_all(
                 alike[known.sha256].append((path, known))
                 file.close()
                 return
-            if (earlier := journal.of_content(known.sha256, settings)) is not None:
+            earlier = journal.of_content(known.sha256, settings)
+            # A file that has the bytes again that it had before another record is no duplicate of itself: it is read.
+            if earlier is not None and (earlier.duplicate_of or earlier.input.path) != name_of(path):
                 file.close()
                 yield finished(Scanned(repeated(earlier, path, known)))
                 return

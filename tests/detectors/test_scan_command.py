@@ -127,6 +127,35 @@ def test_every_file_gets_one_record(uploads: Path, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["duplicates"] == 2
 
 
+def test_what_could_not_be_read_before_counts_as_it_is_now(
+    uploads: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a missing file nor a folder that could not be listed keeps its error where a later run read it."""
+    locked = uploads / "locked"
+    locked.mkdir()
+    shutil.copy(uploads / "plain.mp4", locked)
+
+    def told(*more: str) -> tuple[dict[str, int], list[str], str]:
+        run("uploads", "late.mp4", "-o", "r.jsonl", "--csv", "t.csv", "--html", "pages", "--only", "plain*", "--json",
+            *more)  # fmt: skip
+        with open("t.csv", newline="", encoding="utf-8") as file:
+            rows = [f"{row['path']} {row['error'] or row['verdict']}" for row in csv.DictReader(file)]
+        return json.loads(capsys.readouterr().out)["verdicts"], sorted(rows), Path("pages/index.html").read_text()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refusing("uploads/locked"))
+        verdicts, rows, index = told()
+    assert verdicts == {"error": 2, "no_evidence": 1}
+    assert rows == ["late.mp4 not-found", "uploads/locked bad-input", "uploads/plain.mp4 no_evidence"]
+    assert index.count("not-found") == index.count("bad-input") == 1
+    shutil.copy(uploads / "plain.mp4", "late.mp4")
+    verdicts, rows, index = told("--resume")
+    assert verdicts == {"no_evidence": 3}
+    assert rows == [f"{name} no_evidence" for name in ("late.mp4", "uploads/locked/plain.mp4", "uploads/plain.mp4")]
+    assert "not-found" not in index
+    assert "bad-input" not in index
+
+
 def check_pages(folder: Path, found: dict[str, Record]) -> None:
     index = (folder / "index.html").read_text()
     assert re.findall(r'data-verdict="(\w+)"', index).count("watermark_detected") == 2

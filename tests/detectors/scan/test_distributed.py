@@ -171,6 +171,16 @@ def test_an_error_of_the_moment_is_tried_again_and_the_last_try_counts(tmp_path:
     assert (dict(tally.errors), tally.files, tally.scanned) == ({"internal": 1}, 3, 2)
 
 
+def test_the_newest_record_of_a_path_counts(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    old = [record_of(name, "old", code="not-media") for name in ("a", "folder")]
+    _write_shard(folder, f"records-{_fresh()}-000000.jsonl", _table([*old, record_of("b")]))
+    _write_shard(folder, f"records-{_fresh()}-000000.jsonl", _table([record_of("a", "new")]))
+    assert [(record.input.path, record.verdict) for record in newest_records(folder, ["folder"])] == [
+        ("b", "no_evidence"), ("a", "no_evidence")]  # fmt: skip
+    assert len(list(newest_records(folder))) == len(_before(folder, True, DIGEST).done) == 3
+
+
 @pytest.mark.parametrize(("cause", "kind", "said"), [
     (OSError(28, "No space left on device"), DiskFullError, "free some space"),
     (PermissionError(13, "Permission denied"), OutputError, "'Permission denied'"),

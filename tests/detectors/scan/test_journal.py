@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from detectors.record import InputRecord
 from detectors.scan import journal as module
 from detectors.scan.journal import Journal
 from genwm.errors import DiskFullError, JournalError, OutputError, OutputExistsError
@@ -77,6 +78,25 @@ def test_an_error_of_the_moment_is_tried_again_and_the_last_try_counts(tmp_path:
         assert journal.outcome("a", sha("other bytes"), DIGEST) == "no_evidence"
         assert [(record.input.path, record.error) for record in journal] == [("b", None), ("a", None)]
     assert (tmp_path / "j").read_bytes().count(b"\n") == 4
+
+
+def test_the_newest_record_of_a_path_counts(tmp_path: Path) -> None:
+    missing = record_of("a", code="not-found").model_copy(update={"input": InputRecord(path="a")})
+    with Journal(tmp_path / "j") as journal:
+        for record in (missing, record_of("b"), record_of("a", "first"), record_of("a", "second")):
+            journal.append(record)
+        journal.append(missing.model_copy(update={"settings": "others"}))
+    with Journal(tmp_path / "j", resume=True) as journal:
+        assert [(each.input.path, each.input.sha256) for each in journal] == [
+            ("b", sha("b")), ("a", sha("second")), ("a", None)]  # fmt: skip
+        assert len(journal) == 3
+        assert journal.outcome("a", sha("second"), DIGEST) == "no_evidence"
+        assert journal.outcome("a", sha("first"), DIGEST) is None
+        assert journal.outcome("a", None, DIGEST) is None
+        assert journal.outcome("a", None, "others") == "error:not-found"
+        journal.forget(["a", "nothing"], "others")
+        assert [each.input.path for each in journal] == ["b", "a"]
+        assert journal.outcome("a", None, "others") is None
 
 
 @pytest.mark.parametrize("cut", [1, 2, 40, 300])

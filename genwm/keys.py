@@ -168,8 +168,16 @@ class Keyring:
         return retired
 
     def rotate(self, name: str) -> Key:
-        """Retires a key and adds its successor in one step: ``studio`` -> ``studio-2`` -> ``studio-3`` (first free)."""
+        """Retires a key and adds its successor in one step: ``studio`` -> ``studio-2`` -> ``studio-3`` (first free).
+
+        KeyMissingError for a retired key: it may have a successor already, which would stay active.
+        """
         with self._writing():
+            if self.get(name).retired:
+                active = self.keys(include_retired=False)
+                remedy = f"rotate one of {', '.join(key.name for key in active)}" if active else "make a new key"
+                raise KeyMissingError(f"Expected an active key to rotate in {self.path}, got {_checked_name(name)!r}, "
+                                      f"which is retired; {remedy}.")
             retired = self._retired(name)
             match = _SERIAL.fullmatch(retired.name)
             assert match is not None  # any valid name matches

@@ -61,7 +61,7 @@ def retire(name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print the successor's public record as JSON.")
 def rotate(name: str, as_json: bool) -> None:
-    """Retire the key NAME and make its successor: studio, then studio-2, studio-3 and so on."""
+    """Retire the active key NAME and make its successor: studio, then studio-2, studio-3 and so on."""
     ring = Keyring.load()
     _report(ring.rotate(name), ring, f"retired {name} and made", as_json)
 

@@ -132,9 +132,16 @@ def test_rotation_retires_and_names_a_successor(path: Path):
     ring.new("cam")
     assert ring.rotate("cam").name == "cam-2"
     assert ring.rotate("cam-2").name == "cam-3"
-    assert ring.rotate("cam").name == "cam-4"
-    assert [key.name for key in Keyring.load(path).keys(include_retired=False)] == ["cam-3", "cam-4"]
-    assert Keyring.load(path).default().name == "cam-4"
+    with pytest.raises(KeyMissingError, match=r"got 'cam', which is retired; rotate one of cam-3\."):
+        ring.rotate("Cam")
+    assert [key.name for key in Keyring.load(path).keys(include_retired=False)] == ["cam-3"]
+    assert Keyring.load(path).default().name == "cam-3"
+    ring.new("cam-4")
+    assert ring.rotate("cam-3").name == "cam-5"
+    for name in ("cam-4", "cam-5"):
+        ring.retire(name)
+    with pytest.raises(KeyMissingError, match="make a new key"):
+        ring.rotate("cam-5")
     longest = "a" * 64
     ring.new(longest)
     assert ring.rotate(longest).name == "a" * 62 + "-2"

@@ -1,4 +1,4 @@
-"""What people read: text that comes from outside, such as the names of files, made fit to be written; and chances."""
+"""Words for people: counts, chances, and text from outside, such as the names of files, made fit to be written."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import re
 _LOOKS_ESCAPED = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f])|ud[89a-f][0-9a-f]{2})")
 # Control characters (C0, DEL, C1), separators of lines, and marks of direction.
 _COMMANDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A count with its noun: '1 clip', '2 clips'; ``plural`` where that is not the noun with an s."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def escaped(text: str) -> str:

@@ -10,6 +10,7 @@ import click
 
 from genwm.commands.telling import say
 from genwm.errors import OutputExistsError, SameFileError
+from genwm.text import counted
 
 
 @click.command()
@@ -68,7 +69,7 @@ def analyze(
     if as_json:
         click.echo(json.dumps(found.to_json()))
         return
-    say(f"{clip}: {len(found.times_s)} frames, {len(found.tracks)} tracks")
+    say(f"{clip}: {counted(len(found.times_s), 'frame')}, {counted(len(found.tracks), 'track')}")
     for each in found.tracks:
         start, end = (found.times_s[each.boxes[place].index] for place in (0, -1))
         words = f"  {each.id}: {each.kind}, {start:.1f} - {end:.1f} s, confidence {each.confidence:.2f}"

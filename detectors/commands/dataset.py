@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from genwm.commands.telling import say
+from genwm.text import counted
 
 
 @click.group()
@@ -59,6 +60,6 @@ def export(
         click.echo(json.dumps({"schema": "genwm.dataset/1", **asdict(done)}))
         return
     for split in done.clips:
-        counts = f"{done.clips[split]} clips, {done.frames[split]} frames, {done.boxes[split]} boxes"
-        say(f"{split}: {counts}")
-    say(f"wrote {done.folder} with {len(names)} classes: {', '.join(names)}")
+        say(f"{split}: {counted(done.clips[split], 'clip')}, {counted(done.frames[split], 'frame')}, "
+            f"{counted(done.boxes[split], 'box', 'boxes')}")
+    say(f"wrote {done.folder} with {counted(len(names), 'class', 'classes')}: {', '.join(names)}")

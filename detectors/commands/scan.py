@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genwm.commands.telling import say
+from genwm.text import counted
 
 if TYPE_CHECKING:
     from detectors.record import Record
@@ -282,8 +283,8 @@ def _summarise(tally: Tally, seconds: float, output: str | None, as_json: bool) 
             "skipped": tally.skipped, "duplicates": tally.duplicates, "verdicts": dict(sorted(tally.verdicts.items())),
             "errors": dict(sorted(tally.errors.items())), "seconds": round(seconds, 3),
         }))  # fmt: skip
-    count = f"{scanned} file{'' if scanned == 1 else 's'}"
-    parts = [f"{count} in {seconds:.1f} s ({scanned / max(seconds, 1e-9):.1f} a second)", _counts(tally)]
+    rate = f"{scanned / max(seconds, 1e-9):.1f} a second"
+    parts = [f"{counted(scanned, 'file')} in {seconds:.1f} s ({rate})", _counts(tally)]
     if tally.duplicates:
         parts.append(f"{tally.duplicates} with the bytes of another")
     if tally.skipped:

@@ -11,6 +11,7 @@ from platformdirs import user_data_dir
 
 from genwm.errors import GenwmError
 from genwm.extras import require
+from genwm.text import counted
 
 if TYPE_CHECKING:
     from detectors.service.config import Config
@@ -179,7 +180,7 @@ def decision_log(ctx: click.Context, as_json: bool) -> None:
     if checked.broken_at is not None:
         raise _BrokenLogError(f"Expected entry {checked.broken_at} of the decision log to follow from the one before, "
                               "got another; restore the database from a backup and find out who changed it")
-    click.echo(f"{checked.entries} entries hold; the last hash is {checked.head}", err=True)
+    click.echo(f"log whole, {counted(checked.entries, 'entry', 'entries')}; the last hash is {checked.head}", err=True)
 
 
 class _BrokenLogError(GenwmError):

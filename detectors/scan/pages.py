@@ -24,7 +24,7 @@ from detectors.scan.settings import MIB, Limits, Settings
 from detectors.scan.single import Picture
 from detectors.verdict import Policy, policy_text
 from genwm.errors import OutputError, OutputExistsError
-from genwm.text import chance
+from genwm.text import chance, counted
 
 WORDS = {
     "watermark_detected": "watermark detected",
@@ -284,7 +284,7 @@ def _index(rows: Sequence[str]) -> str:
     )
     head = "".join(f"<th{_kind(name)}>{name}</th>" for name in _HEADS)
     return _document("genwm scan", (
-        f'<h1>Scan of {len(rows)} files</h1><div class="filters">{boxes}'
+        f'<h1>Scan of {counted(len(rows), "file")}</h1><div class="filters">{boxes}'
         '<input type="search" placeholder="name, payload, error code" aria-label="Search">'
         f'<span class="soft"><span id="shown">{len(rows)}</span> shown</span></div>'
         '<p class="soft">No evidence does not mean that a video is camera footage.</p>'

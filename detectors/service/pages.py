@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from detectors.record import Record
-from genwm.text import chance
+from genwm.text import chance, counted
 
 HERE = Path(__file__).parent
 _VERDICTS = {
@@ -87,7 +87,7 @@ def size(count: int | None) -> str:
     if count is None:
         return "unknown size"
     if count < 1000:
-        return f"{count} bytes"
+        return counted(count, "byte")
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
@@ -100,6 +100,6 @@ def render(name: str, **values: Any) -> str:
 def _environment() -> Environment:
     environment = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(clock=clock, when=when, size=size)
+    environment.filters.update(clock=clock, when=when, size=size, counted=counted)
     environment.globals.update(verdicts=_VERDICTS, action_words=_ACTIONS)
     return environment

@@ -127,8 +127,9 @@ def queue(
 @router.get("/review/log")
 def decision_log(session: Reviewer, state: Shared, after: Number = 0) -> HTMLResponse:
     found = decisions.entries(state.database, after, _PAGE + 1)
+    names = scans.names(state.database, {entry.scan_id for entry in found})
     return HTMLResponse(render(
-        "log.html", session=session, entries=found[:_PAGE], rates=decisions.rates(state.database),
+        "log.html", session=session, entries=found[:_PAGE], names=names, rates=decisions.rates(state.database),
         audit=decisions.audit(state.database), more=found[_PAGE - 1].number if len(found) > _PAGE else None))
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -225,6 +225,13 @@ def get(database: Database, scan_id: str, owner_token: str | None = None) -> Row
     if row is None:
         raise UnknownScanError("Expected the id of a scan that this token may see, got another; check the id")
     return row
+
+
+def names(database: Database, ids: Collection[str]) -> dict[str, str]:
+    """The names of the clips of these scans, by id."""
+    with database.read() as connection:
+        rows = connection.execute(select(scans.c.id, scans.c.name).where(scans.c.id.in_(ids)))
+        return {row.id: row.name for row in rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

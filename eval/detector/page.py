@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from genwm.text import counted
+
 #: Columns of words, which are set from the left.
 _WORDS = ("value", "family", "label")
 _READING = ("1 always stands for synthetic. Intervals of 95 % by bootstrap over sources and families. Every clip was "
@@ -33,8 +35,8 @@ def _facts(summary: dict[str, Any]) -> list[Sequence[str]]:
     ]  # fmt: skip
     floor = all_["real_against_real"]
     return [
-        ("clips", f"{all_['real']} real of {all_['sources']} sources, {all_['synthetic']} synthetic of "
-                  f"{all_['families']} families"),
+        ("clips", f"{all_['real']} real of {counted(all_['sources'], 'source')}, {all_['synthetic']} synthetic of "
+                  f"{counted(all_['families'], 'family', 'families')}"),
         ("AUC (95 % by source and family)", _interval(all_["auc"], all_["auc_95"])),
         (f"AUC by family: mean, worst, worst of those with {all_['enough']} clips or more",
          f"{_number(all_['auc_mean_of_families'])}, {_number(all_['auc_worst_family'])}, "
@@ -82,8 +84,9 @@ def _tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], list[Sequ
 
 def _left_out(summary: dict[str, Any]) -> str:
     left = summary["left_out"]
-    return (f"Left out: {left['seen']} rows of clips that the scorer was fitted on, {left['not_judged']} rows of clips "
-            f"that cannot be judged, {left['errors']} of them for an error.")  # fmt: skip
+    return (f"Left out: {counted(left['seen'], 'row')} of clips that the scorer was fitted on, "
+            f"{counted(left['not_judged'], 'row')} of clips that cannot be judged, {left['errors']} of them for an "
+            "error.")  # fmt: skip
 
 
 def markdown(summary: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from eval.detector.measures import (
 from eval.detector.protocol import probe
 from eval.detector.scores import Score
 from genwm.errors import InputError, MissingExtraError
+from genwm.text import counted
 
 SCHEMA = "genwm.detector/1"
 RATES = (0.01, 0.001)
@@ -52,10 +53,10 @@ def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int =
     if {row.label for row in plain} != {"real", "synthetic"}:
         left_out = sum(row.seen for row in rows) if not include_seen else 0
         errors = [row.error for row in rows if row.error]
-        first = f", {len(errors)} rows have errors, the first '{errors[0]}'" if errors else ""
+        first = f", {counted(len(errors), 'row')} with an error, the first '{errors[0]}'" if errors else ""
         raise InputError(f"Expected real and synthetic clips with scores, got {len(plain)} of one kind or none "
-                         f"({left_out} rows of clips that the scorer was fitted on are left out{first}); add others, "
-                         "or judge them all the same with --include-seen")  # fmt: skip
+                         f"(left out: {counted(left_out, 'row')} of clips that the scorer was fitted on{first}); "
+                         "add others, or judge them all the same with --include-seen")  # fmt: skip
     labels, logits, groups = _arrays(plain)
     chances = np.array([probability(value) for value in logits])
     alarms, hits = roc(labels, logits)

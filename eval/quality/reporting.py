@@ -10,6 +10,7 @@ from eval.methods import is_foreign
 from eval.quality.measures import JOD_FRAMES
 from eval.quality.running import OURS, VALUES, Row, failures
 from eval.tables import versions_said
+from genwm.text import counted
 
 # What each strength must reach (at least): (mean, every clip).
 BARS: Mapping[str, Mapping[str, tuple[float | None, float | None]]] = {
@@ -40,7 +41,7 @@ def summary(rows: Sequence[Row]) -> str:
         shared = set.intersection(*whole)
         common = {name: [row for row in members if row["clip"] in shared] for name, members in groups.items()}
         if shared and any(len(common[name]) < len(members) for name, members in groups.items()):
-            parts += [f"\n## The {len(shared)} clips that all of them were measured on\n", _table(common)]
+            parts += [f"\n## The {counted(len(shared), 'clip')} that all of them were measured on\n", _table(common)]
     for (method, strength, profile, size), members in groups.items():
         if method == OURS and profile == "colour" and strength in BARS:
             parts += [f"\n## Bars of `{strength}`{f', {size}' if size else ''}\n", _bars(members, BARS[strength])]
@@ -77,7 +78,7 @@ def _table(groups: Mapping[tuple[str, ...], Sequence[Row]]) -> str:
             found = _numbers(members, column)
             digits = DIGITS[column]
             worst = max if column in ("flicker", "bdrate") else min
-            count = "" if len(found) == len(members) else f" ({len(found)} clips)"
+            count = "" if len(found) == len(members) else f" ({counted(len(found), 'clip')})"
             cells.append(f"{_mean(found):.{digits}f} / {worst(found):.{digits}f}{count}" if found else "")
         lines.append(cells)
     return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

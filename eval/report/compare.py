@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from eval.attacks.registry import ATTACKS
 from eval.report.measures import Value, accuracy, known, mean_share, of, ours_first
 from eval.robustness import Row
+from genwm.text import counted
 
 ALL = "all"
 Pairing = tuple[str, str, str, str]  # method, attack, clip, span
@@ -222,8 +223,8 @@ def summary(found: Comparison) -> list[str]:
         worse = sum(other.worse for other in found.changes if other.method == one.method and other.attack != ALL)
         lines.append(
             f"{one.method}: found {100 * one.present_a:.1f} % in A and {100 * one.present_b:.1f} % in B, exact "
-            f"{100 * one.exact_a:.1f} % and {100 * one.exact_b:.1f} %, on {one.clips} clips; "
-            f"{worse or 'no'} attack{'' if worse == 1 else 's'} worse."
+            f"{100 * one.exact_a:.1f} % and {100 * one.exact_b:.1f} %, on {counted(one.clips, 'clip')}; "
+            f"{counted(worse, 'attack') if worse else 'no attack'} worse."
         )
         if one.wrong_b > one.wrong_a:
             lines.append(f"{one.method} gives more wrong messages: {one.wrong_b} in B, {one.wrong_a} in A.")
@@ -233,7 +234,7 @@ def summary(found: Comparison) -> list[str]:
         lines.append("The methods have different names: each run has one, so they are set against each other.")
     for run in dict.fromkeys(left.run for left in found.only):
         count = sum(left.rows for left in found.only if left.run == run)
-        lines.append(f"{count} rows are in {run} alone and play no part.")
+        lines.append(f"In {run} alone, and without a part: {counted(count, 'row')}.")
     return lines
 
 
@@ -247,14 +248,14 @@ def markdown(found: Comparison, a: str, b: str) -> str:
         )
         lines += [
             f"- {one.method}, {one.attack}: found {100 * one.present.value:+.1f}, exact {100 * one.exact.value:+.1f} "
-            f"points on {one.clips} clips{_more(one)}{' *' if one.sure else ''}"
+            f"points on {counted(one.clips, 'clip')}{_more(one)}{' *' if one.sure else ''}"
             for one in worse
         ]
         lines.append("")
     for method in dict.fromkeys(one.method for one in found.changes):
         members = [one for one in found.changes if one.method == method]
         changed = [one for one in members if one.attack == ALL or one.moved]
-        lines += [f"## {method}\n", f"{len(members) - len(changed)} attacks did not change.\n"]
+        lines += [f"## {method}\n", f"Without a change: {counted(len(members) - len(changed), 'attack')}.\n"]
         lines += ["| attack | clips | found A | found B | exact A | exact B | bit accuracy, B - A |"]
         lines.append("|---|---|---|---|---|---|---|")
         for one in changed:
@@ -270,8 +271,8 @@ def markdown(found: Comparison, a: str, b: str) -> str:
 def said(left: Only) -> str:
     """What only one run has, as a sentence; at most eight attacks by name."""
     names = ", ".join(left.attacks[:8]) + (f" and {len(left.attacks) - 8} more" if len(left.attacks) > 8 else "")
-    clips = f"{len(left.clips)} clip{'' if len(left.clips) == 1 else 's'}"
-    return f"Only in {left.run}: {left.rows} rows of {left.method} on {clips}: {names}."
+    clips = counted(len(left.clips), "clip")
+    return f"Only in {left.run}: {counted(left.rows, 'row')} of {left.method} on {clips}: {names}."
 
 
 def _more(one: Change) -> str:

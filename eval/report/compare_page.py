@@ -14,6 +14,7 @@ from eval.report.measures import known, of
 from eval.robustness import Row
 from eval.robustness.summary import said as span_said
 from eval.tables import put
+from genwm.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def terminal(found: Comparison, made: Sequence[Setting]) -> str:
         if any(one.sure for one in changed):
             lines.append("* no chance: the interval leaves out 0, and a sign test over clips gives .05 or less")
     same = Counter(one.method for one in found.changes if one.attack != ALL and not one.moved)
-    lines += ["", *(f"{method}: {count} attacks without a change." for method, count in same.items())]
+    lines += ["", *(f"{method}: {counted(count, 'attack')} without a change." for method, count in same.items())]
     lines += [said(one) for one in found.only]
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from eval.attacks.insiders import UNMARKED
 from eval.report.measures import Value, known, of
 from eval.robustness import Row
+from genwm.text import counted
 
 #: A message is no better than guessed where the mean share of its right bits is below this, over so many messages.
 GUESSED, MESSAGES = 0.6, 4
@@ -71,7 +72,7 @@ def _said(rows: Sequence[Row]) -> list[tuple[str, str]]:
         found.append(("guessed", sentence))
     read = [row for row in rows if not row.error and not _forges(row)]
     if read and not any(row.right_key for row in read):
-        found.append(("nothing-found", f"It finds its mark in none of {len(read)} rows."))
+        found.append(("nothing-found", f"It finds its mark in none of {counted(len(read), 'row')}."))
     return found
 
 
@@ -90,4 +91,4 @@ def _forges(row: Row) -> bool:
 
 
 def _of(count: int, rows: Sequence[Row]) -> str:
-    return f"{count} of {len(rows)} rows"
+    return f"{count} of {counted(len(rows), 'row')}"

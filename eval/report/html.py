@@ -8,6 +8,7 @@ from typing import Any
 
 from eval.report.measures import Value
 from genwm.extras import require
+from genwm.text import counted
 
 
 def rendered(name: str, **values: Any) -> str:
@@ -21,7 +22,7 @@ def rendered(name: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"percent": percent, "shown": shown, "signed": signed}
+    environment.filters |= {"counted": counted, "percent": percent, "shown": shown, "signed": signed}
     environment.globals["tone"] = tone
     text: str = environment.get_template(name).render(**values)
     return text

@@ -17,7 +17,7 @@ import click
 from genwm.commands.telling import say
 from genwm.errors import InputError, NotVerifiedError, PayloadError
 from genwm.keys import Keyring
-from genwm.text import chance, escaped, escaped_name
+from genwm.text import chance, counted, escaped, escaped_name
 
 if TYPE_CHECKING:
     from genwm.marking import Mark, Marker
@@ -107,7 +107,7 @@ def embed(
     chosen = " (chosen at random)" if payload is None else ""
     for text in warnings:
         say(f"Warning: {text}")
-    say(f"marked {frames} frame{'s' if frames != 1 else ''} of {source} with key {key.name}, "
+    say(f"marked {counted(frames, 'frame')} of {source} with key {key.name}, "
         f"payload {number:016x}{chosen}, strength {strength}")
     checked = "not read back" if log10_p is None else f"read back: chance {chance(log10_p)}"
     say(f"wrote {info.path} ({info.codec}, {info.width}x{info.height}); {checked}{', registered' if register else ''}")
@@ -196,7 +196,7 @@ def _check(found: Readback, mark: Mark, info: VideoInfo) -> None:
     if found.payload == mark.payload:
         return
     short = min(info.width, info.height)
-    why = (f"at {short} line{'s' if short != 1 else ''} it is too small to hold one reliably" if short < _SMALL_LINES
+    why = (f"at {counted(short, 'line')} it is too small to hold one reliably" if short < _SMALL_LINES
            else "it is too short, too flat or too strongly compressed")
     remedy = "use a larger picture" if short < _SMALL_LINES else f"raise --strength{_FINER.get(info.codec, '')}"
     if mark.profile == "luma":

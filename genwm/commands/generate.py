@@ -29,7 +29,7 @@ from genwm.keys import Keyring
 from genwm.output import atomic_output, told_as
 from genwm.provenance import DIGITAL_SOURCE_TYPE, METADATA
 from genwm.sizes import check_shown
-from genwm.text import chance
+from genwm.text import chance, counted
 from genwm.tiny import EMBEDDED
 
 if TYPE_CHECKING:
@@ -197,15 +197,14 @@ def generate(
         return
     if record["note"]:
         say(f"note: {record['note']}")
-    many = "s" if record["frames"] != 1 else ""
-    say(f"made {record['frames']} frame{many} of {record['width']}x{record['height']} with {record['pipeline']}, "
+    say(f"made {counted(record['frames'], 'frame')} of {record['width']}x{record['height']} with {record['pipeline']}, "
         f"seed {request.seed}")
     say(f"wrote {out} ({record['codec']}), key {key.name}, payload {mark.payload:016x}; "
         f"read back: chance {chance(record['log10_p'])}")
     if steady is not None:
         told = (f"{name.replace('_', ' ')} {'unknown' if steady[name] is None else steady[name]} ({unit})"
                 for name, unit in steady["units"].items())
-        say(f"steadiness of {steady['frames']} frames: {', '.join(told)}")
+        say(f"steadiness of {counted(steady['frames'], 'frame')}: {', '.join(told)}")
 
 
 def make(

@@ -142,7 +142,7 @@ def test_one_kind_of_clips_cannot_be_summed_up() -> None:
     with pytest.raises(InputError, match="real and synthetic"):
         summarize([row for row in rows() if row.label == "real"])
     failed = [replace(row, logit=None, error="ValueError: no weights") for row in rows() if row.label == "real"]
-    with pytest.raises(InputError, match="240 rows have errors, the first 'ValueError: no weights'"):
+    with pytest.raises(InputError, match="240 rows with an error, the first 'ValueError: no weights'"):
         summarize([*failed, *(row for row in rows() if row.label != "real")])
 
 

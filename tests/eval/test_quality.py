@@ -641,7 +641,7 @@ def test_summary_compares_methods_on_shared_clips_and_lists_failures() -> None:
             row("c", "rivaGan", error="not-media", message="Expected a video"),
         ]
     )
-    shared = text.split("## The 1 clips")[1]
+    shared = text.split("## The 1 clip that")[1]
     assert "9.500 / 9.500" in shared
     assert "9.600 / 9.600" in shared
     assert "- c (rivaGan): not-media: Expected a video" in text
@@ -650,7 +650,7 @@ def test_summary_compares_methods_on_shared_clips_and_lists_failures() -> None:
 def test_summary_says_of_how_many_clips_a_mean_is() -> None:
     failed = json.dumps({"jod": "internal: MemoryError: none"})
     text = summary([row("a", jod_fhd="9.9", ssim=".9"), row("b", ssim=".8", failed=failed)])
-    assert "| genwm balanced colour | 2 | 0.8500 / 0.8000 | 9.900 / 9.900 (1 clips) |" in text
+    assert "| genwm balanced colour | 2 | 0.8500 / 0.8000 | 9.900 / 9.900 (1 clip) |" in text
     assert "- b (genwm): jod: internal: MemoryError: none" in text
 
 

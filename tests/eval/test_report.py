@@ -626,7 +626,7 @@ def test_only_shared_clips_are_compared(rows: list[Row], tmp_path: Path) -> None
     assert [one["name"] for one in document["settings"] if not one["same"]] == ["clips", "rows"]
     text = (tmp_path / "changes.md").read_text()
     assert text.startswith(f"# {b} against {a}")
-    assert f"{len(ATTACKS)} attacks did not change." in text
+    assert f"Without a change: {len(ATTACKS)} attacks." in text
     assert text.count("| all |") == 2
     assert "Only in A: 12 rows of dwtDct on 2 clips" in text
     other = write(tmp_path / "c.csv", [found("z.mp4")])

@@ -1,4 +1,4 @@
-"""Text that comes from outside."""
+"""Counts, and text that comes from outside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import os
 
 import pytest
 
-from genwm.text import chance, escaped, escaped_name, shown
+from genwm.text import chance, counted, escaped, escaped_name, shown
+
+
+def test_a_count_has_the_noun_that_goes_with_it() -> None:
+    assert [counted(count, "clip") for count in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+    assert (counted(1, "entry", "entries"), counted(3, "entry", "entries")) == ("1 entry", "3 entries")
 
 
 @pytest.mark.parametrize(

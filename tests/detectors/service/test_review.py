@@ -140,7 +140,9 @@ def test_a_decision_is_logged_once_and_can_be_appealed(client: TestClient) -> No
     assert client.post(f"{page}/decision", data=again).status_code == 303
     assert "overturned" in client.get(page).text
     log = client.get("/review/log").text
-    assert "All 3 entries hold" in log
+    assert "The log is whole: 3 entries." in log
+    assert "1 appeal, 1 decided" in log
+    assert log.count(f'<a href="/review/scans/{scan_id}">clip.mp4</a>') == 3
     assert "100 %" in log
     assert "Mark &amp; &lt;payload&gt;" in log
 

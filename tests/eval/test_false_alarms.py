@@ -278,6 +278,15 @@ def test_tail_rows_count_down_to_what_the_sample_can_show() -> None:
     assert fa.tail_rows("x", np.empty(0)) == []
 
 
+@pytest.mark.parametrize(("tests", "hits", "says"), [
+    (6000, 600, "yes"), (6000, 120, "no"), (6000, 1500, "no"), (100, 10, "the sample cannot tell"),
+    (20, 4, "the sample cannot tell"), (200, 0, "no"), (20, 0, "the sample cannot tell"),
+])  # fmt: skip
+def test_a_factor_of_two_is_told_by_the_whole_interval(tests: int, hits: int, says: str) -> None:
+    log10_p = np.where(np.arange(tests) < hits, -1.0, -0.5)
+    assert fa.tail_rows("x", log10_p)[0].within_two == says
+
+
 @settings(max_examples=10)
 @given(st.sampled_from([(1, 1), (700, 700), (1372, 70), (10**7, 4 * 10**6)]), st.integers(0, 1000))
 def test_calibration_finds_the_number_of_tests(tests: tuple[int, int], seed: int) -> None:

@@ -58,20 +58,26 @@ def size_class(short_side: int) -> str:
 
 
 def list_videos(
-    folder: str | os.PathLike[str], *, min_short_side: int = 0, max_short_side: int | None = None, seed: int = 0
+    folder: str | os.PathLike[str],
+    *,
+    min_short_side: int = 0,
+    max_short_side: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Video]:
     """The clips of a folder, interleaved: those its ``manifest.csv`` names (columns path, label, group, family, width,
     height, frames, sha256; only the first is needed), else every video file below it, links that lead nowhere included:
     whoever reads them says so.
 
     Only clips with ``min_short_side <= short side <= max_short_side`` are listed, and those whose size is unknown.
-    Errors: NotFoundError (no folder), InputError (no clips, a manifest without paths).
+    Without a manifest every file is opened: ``progress`` is called with the files done, the files to do and the name of
+    the last. Errors: NotFoundError (no folder), InputError (no clips, a manifest without paths).
     """
     root = Path(folder)
     if not root.is_dir():
         raise NotFoundError(f"Expected a folder of videos, got {root}; give the name of a folder")
     manifest = root / MANIFEST
-    videos = _from_manifest(root, manifest) if manifest.is_file() else _from_files(root)
+    videos = _from_manifest(root, manifest) if manifest.is_file() else _from_files(root, progress)
     largest = max_short_side or float("inf")
     wanted = [v for v in videos if v.short_side == 0 or min_short_side <= v.short_side <= largest]
     if not wanted:
@@ -156,9 +162,10 @@ def _count(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
 
 
-def _from_files(root: Path) -> list[Video]:
+def _from_files(root: Path, progress: Callable[[int, int, str], None] | None) -> list[Video]:
     videos = []
-    for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and _is_clip(path)):
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and _is_clip(path))
+    for count, path in enumerate(paths, start=1):
         name = path.relative_to(root)
         group = name.parent.as_posix() if len(name.parts) > 1 else ""
         width = height = frames = 0
@@ -168,6 +175,8 @@ def _from_files(root: Path) -> list[Video]:
         except GenwmError:
             pass  # whoever reads it will say what is wrong
         videos.append(Video(path=path, id=name.as_posix(), group=group, width=width, height=height, frames=frames))
+        if progress:
+            progress(count, len(paths), name.as_posix())
     return videos
 
 

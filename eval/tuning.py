@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from eval import tables
 from eval.attacks import ATTACKS, Clip
 from eval.attacks.geometry import cut, cut_even, scaled
+from eval.commands.telling import listing
 from eval.corpus import Video, list_videos
 from eval.quality import Footage, jod, psnr
 from eval.quality.colorvideovdp import load_package
@@ -46,6 +47,7 @@ from genwm.lattice import tile
 from genwm.lattice.decode import project
 from genwm.lattice.evidence import WORKING_LINES, Accumulator
 from genwm.lattice.spectrum import transform
+from genwm.text import counted
 from genwm.video import Planes, Source, read_planes
 
 MIN_SHORT_SIDE = 480
@@ -364,7 +366,7 @@ def summary(rows: Sequence[Row]) -> str:
     shared = set.intersection(*clips.values()) if clips else set()
     if shared and any(mine != shared for mine in clips.values()):
         common = {label: [row for row in members if _trial(row) in shared] for label, members in groups.items()}
-        parts += [f"\n## The {len(shared)} clips that all variants were measured on\n", *_tables(common)]
+        parts += [f"\n## The {counted(len(shared), 'clip')} that all variants were measured on\n", *_tables(common)]
     parts += ["\n## Constants\n\n", *(f"- {label}: `{text}`\n" for label, text in texts.items())]
     if failed := [row for row in rows if row["error"]]:
         parts += ["\n## Not measured\n\n"]
@@ -455,7 +457,7 @@ def main(
     """Measures what survives of the mark, and how visible it is, for variants of its constants. Rows that OUT has
     already are kept: the same command goes on after a kill."""
     try:
-        clips = list_videos(videos, min_short_side=min_short_side, seed=seed)[:limit_clips]
+        clips = list_videos(videos, min_short_side=min_short_side, seed=seed, progress=listing())[:limit_clips]
         run(clips, out, configs=configs, frames=frames, seed=seed, processes=processes, on_row=_show)
         text = summary(read_rows(out))
         if summary_path:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from genwm.errors import BudgetError
@@ -47,6 +49,25 @@ def finished(jobs: Sequence[Callable[[], Result]], processes: int) -> Iterator[R
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def ticking(tick: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Calls ``tick``, in a thread, every so many seconds while the block runs: what a job has done is seen before it
+    ends, in whatever process it is."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(every_s):
+            tick()
+
+    thread = threading.Thread(target=run, name="ticking", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _prepared() -> None:

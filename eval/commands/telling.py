@@ -56,6 +56,32 @@ def reporter(
     return report
 
 
+def at_work(*, clock: Callable[[], float] = time.monotonic) -> Callable[[int, int], None]:
+    """Prints the rows that are written, of how many, and the time left at the pace since the first call, which prints
+    nothing."""
+    start: float | None = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal start
+        if start is None:
+            start = clock()
+            return
+        left = f", {duration((clock() - start) / done * (total - done))} left" if done else ""
+        say(f"{done}/{total} rows{left}")
+
+    return report
+
+
+def often_s() -> float:
+    """Seconds between two lines on what is at work: few of them where they end up in a log."""
+    return 15.0 if sys.stderr.isatty() else 300.0
+
+
+def listing() -> Callable[[int, int, str], None]:
+    """Tells of files that are looked into for want of a manifest: in large folders only."""
+    return reporter("files looked into, since no manifest describes them", every_s=5.0)
+
+
 def comparing() -> Callable[[int, int, str], None]:
     """Tells of clips that are compared with those of a table: of large folders only."""
     return reporter("clips compared with the table", every_s=5.0)

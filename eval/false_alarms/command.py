@@ -9,13 +9,23 @@ from typing import Any
 
 import click
 
-from eval.commands.telling import check_measured, check_pages, comparing, duration, show_json, told, write_html
+from eval.commands.telling import (
+    check_measured,
+    check_pages,
+    comparing,
+    duration,
+    listing,
+    show_json,
+    told,
+    write_html,
+)
 from eval.corpus import default_videos
 from eval.false_alarms.summary import markdown, summarize, write_summary
 from eval.false_alarms.table import run
 from eval.false_alarms.trials import OURS, ClipResult
 from eval.tables import put
 from genwm.commands.telling import say, say_all
+from genwm.text import counted
 
 SCHEMA = "genwm.eval.false-alarms/1"
 
@@ -53,10 +63,10 @@ def false_alarms(
         left = (time.monotonic() - started) / done * (total - done)
         found = f"{result.detected} found, least log10 p {result.min_log10_p:.2f}, {result.seconds:.0f} s"
         outcome = result.message or found
-        say(f"{done}/{total} clips, {duration(left)} left: {result.clip}: {outcome}")
+        say(f"{done} of {counted(total, 'clip')}, {duration(left)} left: {result.clip}: {outcome}")
 
     if not summary_only:
-        run(videos or default_videos(say), out, progress=report, checking=comparing(), **options)
+        run(videos or default_videos(say), out, progress=report, checking=comparing(), listing=listing(), **options)
     summary = summarize(out)
     text = markdown(summary)
     write_summary(summary, out.with_suffix(".summary.csv"))

@@ -42,6 +42,7 @@ def run(
     method: str = OURS,
     progress: Callable[[int, int, ClipResult], None] | None = None,
     checking: Callable[[int, int, str], None] | None = None,
+    listing: Callable[[int, int, str], None] | None = None,
 ) -> list[ClipResult]:
     """Tries random keys on every clip of a folder and returns the results of all clips in the tables, old and new.
 
@@ -56,6 +57,7 @@ def run(
         method: id of another watermark that decides for itself, whose reader is tried instead, with all keys.
         progress: called with the clips done, the clips to do and what came out.
         checking: the same with a clip's name, while the clips of the tables are compared with the files.
+        listing: the same, while files are looked into for want of a manifest.
 
     Errors: those of list_videos; OutputError (the tables are of another run, or cannot be written), DiskFullError.
     """
@@ -64,7 +66,7 @@ def run(
         method_named(method)
     elif search_keys > keys:
         raise InputError(f"Expected at most {keys} keys for the search, got {search_keys}; raise the number of keys")
-    listed = list_videos(videos, min_short_side=min_short_side, seed=seed)
+    listed = list_videos(videos, min_short_side=min_short_side, seed=seed, progress=listing)
     listed = [video for video in listed if not labels or video.label in labels][:limit]
     if not listed:
         raise InputError(f"Expected clips with label {' or '.join(labels)} in {videos}, got none; choose another label")
@@ -94,6 +96,7 @@ def prepare(
     settings: Mapping[str, object],
     videos: Sequence[Video] = (),
     checking: Callable[[int, int, str], None] | None = None,
+    listing: Callable[[int, int, str], None] | None = None,
 ) -> list[ClipResult]:
     """Makes the tables, or takes out what a kill has left unfinished; returns the clips that are done.
 

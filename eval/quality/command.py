@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eval.baselines import BASELINES
-from eval.commands.telling import check_measured, check_pages, comparing, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, comparing, listing, show_json, told, write_html
 from eval.corpus import default_videos, list_videos
 from eval.quality.measures import METRICS, USUAL, Metric
 from eval.quality.reporting import DIGITS, failures_said, summary
@@ -99,7 +99,7 @@ def quality(
         metrics, limit, lines = ("psnr", "ssim", "jod", "flicker"), limit or 8, lines or 480
     metrics = METRICS if full else metrics
     videos = videos or default_videos(say)
-    clips = list_videos(videos, min_short_side=min_short_side, max_short_side=max_short_side)
+    clips = list_videos(videos, min_short_side=min_short_side, max_short_side=max_short_side, progress=listing())
     clips = [clip for clip in clips if not names or clip.id in names][:limit]
     settings = Settings(
         strength=strength,

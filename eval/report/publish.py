@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from eval.commands.telling import check_pages, comparing, reporter, told
+from eval.commands.telling import at_work, check_pages, comparing, listing, often_s, reporter, told
 from eval.corpus import Video, default_videos, list_videos
 from eval.methods import methods_named, read_published
 from eval.report.beside import measure_beside, read_quality
@@ -23,6 +23,7 @@ from eval.tables import put, versions_said, writing
 from genwm.commands.telling import say
 from genwm.errors import OutputError
 from genwm.scenes import scene
+from genwm.text import counted
 from genwm.video import write_video
 
 ROWS = Path("docs/results/comparison.csv")
@@ -81,6 +82,9 @@ def publish(
             processes=processes,
             progress=reporter("clips x methods"),
             checking=comparing(),
+            listing=listing(),
+            working=at_work(),
+            every_s=often_s(),
         )
         span = span or span_of(max_frames, None, lines)
         rows = of_span(rows, span)
@@ -142,9 +146,10 @@ def _conditions(rows: Sequence[Row]) -> str:
     clips, attacks = {row.clip for row in common}, {row.attack for row in common}
     spans = ", ".join(said(span) for span in sorted({row.span for row in common}))
     return (
-        f"Means over {len(attacks)} attacks on {len(clips)} clips, {spans}, with 95 % intervals by clip; found at a "
-        "false-positive rate of 10^-6. The other methods have no decision of their own and are granted one that knows "
-        f"the message; they give a message whatever they read. {versions_said(row.versions for row in common)}"
+        f"Means over {counted(len(attacks), 'attack')} on {counted(len(clips), 'clip')}, {spans}, with 95 % intervals "
+        "by clip; found at a false-positive rate of 10^-6. The other methods have no decision of their own and are "
+        f"granted one that knows the message; they give a message whatever they read. "
+        f"{versions_said(row.versions for row in common)}"
     ).strip()
 
 
@@ -248,9 +253,10 @@ def protocol_table(rows: Sequence[Row]) -> str:
     clips, spans = {row.clip for row in rows}, ", ".join(said(span) for span in sorted({row.span for row in rows}))
     heads = [f"{one.name}, {one.source.title.rpartition(', ')[2]}" for one in others]
     lines = [
-        f"{found[0].method} on {len(clips)} clips, {spans}: found at a false-positive rate of 10^-6 and exact message, "
-        "in clips; mean bit accuracy, where an unread message counts as .5. Beside it the mean bit accuracies that "
-        f"others have published, on their own clips. {versions_said(row.versions for row in rows)}".strip() + "\n",
+        f"{found[0].method} on {counted(len(clips), 'clip')}, {spans}: found at a false-positive rate of 10^-6 and "
+        "exact message, in clips; mean bit accuracy, where an unread message counts as .5. Beside it the mean bit "
+        f"accuracies that others have published, on their own clips. "
+        f"{versions_said(row.versions for row in rows)}".strip() + "\n",
         "| attack | found | exact | bit accuracy | " + " | ".join(heads) + " |",
         "|---" * (4 + len(others)) + "|",
     ]

@@ -9,7 +9,17 @@ from typing import Any
 import click
 
 from eval.attacks import ATTACKS, SETS
-from eval.commands.telling import check_measured, check_pages, comparing, reporter, show_json, told
+from eval.commands.telling import (
+    at_work,
+    check_measured,
+    check_pages,
+    comparing,
+    listing,
+    often_s,
+    reporter,
+    show_json,
+    told,
+)
 from eval.corpus import default_videos, list_videos
 from eval.methods import DEFAULT_METHODS, METHODS, QUICK_METHODS, methods_named
 from eval.robustness.runner import run, span_of
@@ -95,7 +105,7 @@ def robustness(
         span = span_of(given["max_frames"], given.get("max_seconds"), given.get("lines"))
         videos = videos or default_videos(say)
         rows = run(videos, out, attacks=names, methods=subjects, progress=reporter("clips x methods"),
-                   checking=comparing(), **given)
+                   checking=comparing(), listing=listing(), working=at_work(), every_s=often_s(), **given)
     cells = summarize(rows)
     mixed = versions_said(row.versions for row in rows)
     text = markdown(cells) + (f"\n{mixed}\n" if mixed else "")

@@ -26,7 +26,7 @@ from eval.methods import Outcome, Watermark, bits_in, is_keyed, known_method, me
 from eval.resuming import check_clips, check_settings
 from eval.robustness.table import Row, append_row, drop_errors, prepare, read_rows, rows_so_far
 from eval.tables import failure, one_line, versions
-from eval.workers import finished
+from eval.workers import finished, ticking
 from genwm.errors import DiskFullError, InputError, MissingExtraError, NotFoundError, OutputError, is_disk_full
 from genwm.keys import Key
 from genwm.video import Planes, Span, read_planes
@@ -120,6 +120,9 @@ def run(
     retry_errors: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
     checking: Callable[[int, int, str], None] | None = None,
+    listing: Callable[[int, int, str], None] | None = None,
+    working: Callable[[int, int], None] = lambda done, total: None,
+    every_s: float = 60.0,
 ) -> list[Row]:
     """Measures every attack on every clip of a folder and returns all rows of ``out_csv``, old and new.
 
@@ -136,6 +139,9 @@ def run(
         retry_errors: measures again what ended in an error.
         progress: called with the clips done, the clips to do and what was done last.
         checking: the same, while the clips that ``out_csv`` has are compared with the files.
+        listing: the same, while files are looked into for want of a manifest.
+        working: called with the rows written and the rows to write: at the start and then every ``every_s`` seconds,
+            from another thread.
 
     Rows that ``out_csv`` has are not measured again; a line that a kill has torn is dropped. What fails on one clip is
     a row with an error, never the end of the run. Errors: those of list_videos; InputError (an unknown attack);
@@ -144,7 +150,8 @@ def run(
     """
     wanted = tuple(attack.id for attack in attacks_named(attacks))
     subjects = methods_named(["lattice.balanced"]) if methods is None else methods
-    listed = list_videos(videos, min_short_side=min_short_side, max_short_side=max_short_side, seed=seed)
+    listed = list_videos(videos, min_short_side=min_short_side, max_short_side=max_short_side, seed=seed,
+                         progress=listing)  # fmt: skip
     if missing := sorted(set(clips) - {video.id for video in listed}):
         raise NotFoundError(f"Expected clips of {os.fspath(videos)}, got {', '.join(missing)}; check their names")
     listed = [video for video in listed if not clips or video.id in clips][:limit]
@@ -173,10 +180,20 @@ def run(
             left = tuple(attack for attack in wanted if job.key(attack) not in done)
             if left:
                 jobs.append(replace(job, attacks=left))
-    for count, name in enumerate(finished([partial(_measure, job) for job in jobs], processes), start=1):
-        if progress:
-            progress(count, len(jobs), name)
+    before, total = out.stat().st_size, sum(len(job.attacks) for job in jobs)
+    working(0, total)
+    with ticking(lambda: working(_rows_since(out, before), total), every_s):
+        for count, name in enumerate(finished([partial(_measure, job) for job in jobs], processes), start=1):
+            if progress:
+                progress(count, len(jobs), name)
     return read_rows(out)
+
+
+def _rows_since(out: Path, place: int) -> int:
+    """How many rows, a line each, the table has behind that many bytes."""
+    with out.open("rb") as file:
+        file.seek(place)
+        return file.read().count(b"\n")
 
 
 def _measure(job: _Job) -> str:

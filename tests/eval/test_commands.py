@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from data import fetch
 from eval.commands import COMMANDS, group
-from eval.commands.telling import check_measured, duration, reporter, show_json, told
+from eval.commands.telling import at_work, check_measured, duration, often_s, reporter, show_json, told
 from eval.corpus import default_videos, list_videos
 from genwm.cli import run
 from genwm.errors import FetchError, InputError
@@ -62,6 +62,22 @@ def test_what_is_mostly_quick_is_told_of_when_it_is_not(capsys: pytest.CaptureFi
     for count in range(1, 5):
         report(count, 8, f"{count}.mp4")
     assert capsys.readouterr().err.splitlines() == ["2/8 clips, 15 s left: 2.mp4", "4/8 clips, 10 s left: 4.mp4"]
+
+
+def test_what_is_at_work_is_told_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    times = iter([100.0, 160.0])
+    report = at_work(clock=lambda: next(times))
+    for done in (0, 0, 40):
+        report(done, 133)
+    assert capsys.readouterr().err.splitlines() == ["0/133 rows", "40/133 rows, 2 min left"]
+
+
+def test_few_lines_go_to_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    often = {}
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        often[terminal] = often_s()
+    assert often[False] >= 10 * often[True]
 
 
 def test_told_passes_results_and_ends_on_errors() -> None:

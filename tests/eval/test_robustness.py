@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -246,6 +247,34 @@ def test_clips_are_read_as_they_are_measured_and_compared_with_word(
     events.clear()
     measure(videos, out, attacks=["none"], **told)
     assert [event for event in events if "compared" in event] == [f"compared {place}/3" for place in (1, 2, 3)]
+
+
+def test_what_is_at_work_is_told_within_a_clip(videos: Path, tmp_path: Path) -> None:
+    """A clip with a long list of attacks takes minutes: the row of its first is told of before the second is done."""
+    seen, told = threading.Event(), list[tuple[int, int]]()
+
+    def working(done: int, total: int) -> None:
+        told.append((done, total))
+        if done:
+            seen.set()
+
+    class Patient(Toy):
+        def read(self, file: BytesIO, keys: Sequence[Key]) -> Outcome:
+            assert told[0] == (0, 2)
+            assert (tmp_path / "out.csv").read_text().count("\n") == 1 or seen.wait(60)
+            return super().read(file, keys)
+
+    rows = measure(videos, tmp_path / "out.csv", Patient(), clips=["three.mp4"], working=working, every_s=0.01)
+    assert [row.error for row in rows] == ["", ""]
+    assert (1, 2) in told
+    assert not [thread for thread in threading.enumerate() if thread.name == "ticking"]
+
+
+def test_files_without_a_manifest_are_told_of_as_they_are_opened(videos: Path, tmp_path: Path) -> None:
+    told = list[tuple[int, int, str]]()
+    list_videos(videos, progress=lambda *words: told.append(words))
+    assert [words[:2] for words in told] == [(count, len(told)) for count in range(1, len(told) + 1)]
+    assert "three.mp4" in [name for _, _, name in told]
 
 
 def test_a_clip_that_cannot_be_read_does_not_stop_the_others(videos: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import av
 import click
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from detectors.scan import Pool, Settings
 from eval.tables import rewrite, versions
@@ -33,7 +34,8 @@ from genwm.scenes import scene
 from genwm.video import read_rgb, write_video
 from genwm.video.encoding import same_priority
 
-#: Muxer, suffix, encoder, pixel format. Stills are muxers of single pictures.
+#: Muxer, suffix, encoder, pixel format. Stills are muxers of single pictures; what FFmpeg cannot read, animated WebP
+#: and JPEG in TIFF, is Pillow's.
 FORMATS: tuple[tuple[str, str, str, str], ...] = (
     ("mp4", "mp4", "libx264", "yuv420p"), ("mp4", "mp4", "libx265", "yuv420p"), ("mp4", "mp4", "libsvtav1", "yuv420p"),
     ("mp4", "mp4", "mpeg4", "yuv420p"), ("mov", "mov", "prores_ks", "yuv422p10le"),
@@ -52,6 +54,7 @@ FORMATS: tuple[tuple[str, str, str, str], ...] = (
     ("yuv4mpegpipe", "y4m", "wrapped_avframe", "yuv420p"), ("image2", "png", "png", "rgb24"),
     ("image2", "jpg", "mjpeg", "yuvj420p"), ("image2", "webp", "libwebp", "yuv420p"),
     ("image2", "bmp", "bmp", "bgr24"), ("image2", "tiff", "tiff", "rgb24"),
+    ("webp", "webp", "pillow", "rgb24"), ("tiff", "tiff", "pillow", "rgb24"),
 )  # fmt: skip
 COLUMNS = ("container", "codec", "outcome", "files", "classified", "slowest_s")
 _KEY = Key("fuzz", bytes(range(32)), "2026-01-31T12:00:00+00:00")
@@ -221,6 +224,13 @@ def _marked_frames(count: int) -> list[NDArray[np.uint8]]:
 
 def _encode(path: Path, frames: Sequence[NDArray[np.uint8]], container: str, codec: str, layout: str) -> None:
     """Writes the frames in a format, two key frames among them."""
+    if codec == "pillow":
+        first, *others = map(Image.fromarray, frames)
+        if container == "tiff":
+            first.save(path, compression="jpeg")
+        else:
+            first.save(path, save_all=True, append_images=others)
+        return
     still = container == "image2"
     options = {"update": "1"} if still else {}
     with av.open(str(path), "w", format=container, container_options=options) as output:

@@ -269,7 +269,7 @@ def test_the_summary_compares_variants() -> None:
     assert "| current | 2 | 0.200 / 0.300 | 0.100 / 0.100 | 50.0 / 50.0 |" in text
     assert "| 9.00 / 6.00 | 12.0, 12.0, 12.0 | 9.00 |" in text
     assert "| 12.00 / 12.00 | 12.0, -, - | 8.25 |" in text
-    assert "The 1 clips that all variants were measured on" in text
+    assert "The 1 clip that all variants were measured on" in text
     assert "- c (luma only): not-media: No." in text
 
 

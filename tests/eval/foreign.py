@@ -49,4 +49,5 @@ class Corner:
 
 CORNER = Corner(name="lattice", strength="balanced", profile="colour")  # as another's own tags may be
 KEYLESS = Corner(bits=32, keyed=False)
+UNDECIDED = Corner(gives="bits")
 NOTHING = 7

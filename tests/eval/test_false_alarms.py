@@ -398,7 +398,7 @@ def test_without_keys_a_clip_is_read_once(videos: Path, tmp_path: Path) -> None:
 
 
 def test_a_method_that_decides_nothing_is_told_so(videos: Path, tmp_path: Path) -> None:
-    summary = run_on(videos, tmp_path / "fa.csv", "dwtDct", keys=2)
+    summary = run_on(videos, tmp_path / "fa.csv", "tests.eval.foreign:UNDECIDED", keys=2)
     assert summary.clips == 0
     assert all("decides whether there is a mark" in one.message for one in summary.errors if "broken" not in one.clip)
 

@@ -197,12 +197,13 @@ def test_pages_fit_a_narrow_screen(service: tuple[Database, int], browser: Brows
     browser.keys(new_token(database, "alice", "review") + ENTER)
     browser.until("location.pathname == '/review'")
     browser.resize(500, 900)  # the narrowest window that chromium makes
+    browser.until("innerWidth <= 500")
     scan = browser.script("return document.querySelector('tbody a').pathname")
     for path in ("/review", scan, "/review/log"):
         browser.open(f"http://127.0.0.1:{port}{path}")
         assert browser.script("return document.documentElement.scrollWidth <= innerWidth"), path
     browser.open(f"http://127.0.0.1:{port}/review")
-    assert browser.script("return getComputedStyle(document.querySelector('tbody tr')).display") == "block"
+    browser.until("getComputedStyle(document.querySelector('tbody tr')).display == 'block'")  # once the style is there
     card = browser.picture("tbody tr")
     assert card.shape[1] > 300
     assert np.ptp(card) > 100  # text is drawn

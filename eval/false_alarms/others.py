@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from io import BytesIO
 
-from eval import tables
 from eval.corpus import Video
-from eval.false_alarms.trials import ClipResult, Trial, random_key
+from eval.false_alarms.trials import ClipResult, Trial, of_clip, random_key
 from eval.methods import Watermark, is_keyed, method_named
 from genwm.errors import InputError
 from genwm.lattice.decision import HINT_LOG10_P
@@ -20,26 +17,8 @@ def measure_method(video: Video, *, method: str, keys: int, seed: int) -> tuple[
     """Reads one clip with ``keys`` random keys, each by itself; once, where keys play no part. What fails is a result
     with an error and no trials: also a method that makes no decision, of which there is nothing to learn so. It gives
     a message whatever it reads, and how many of its bits chance gets right is known beforehand."""
-    result = ClipResult(
-        clip=video.id, label=video.label, group=video.group, short_side=video.short_side, keys=keys, search_keys=keys,
-        seed=seed, method=method, versions=tables.versions("av", "numpy"), sha256=video.content,
-    )  # fmt: skip
-    wall, cpu = time.perf_counter(), time.process_time()
-    try:
-        trials = list(_trials(video, method_named(method), keys, seed))
-    except Exception as error:  # one clip is one row, whatever happens
-        code, message = tables.failure(error, limit=300)
-        return replace(result, error=code, message=message), []
-    claimed = [trial.log10_p for trial in trials if not math.isnan(trial.log10_p)]
-    return replace(
-        result,
-        looks=1,
-        detected=sum(trial.decision == "detected" for trial in trials),
-        inconclusive=sum(trial.decision == "inconclusive" for trial in trials),
-        min_log10_p=min(claimed, default=math.nan),
-        seconds=round(time.perf_counter() - wall, 2),
-        cpu_s=round(time.process_time() - cpu, 2),
-    ), trials
+    return of_clip(video, lambda: (list(_trials(video, method_named(method), keys, seed)), {"looks": 1}), keys=keys,
+                   search_keys=keys, seed=seed, method=method)
 
 
 def _trials(video: Video, watermark: Watermark, keys: int, seed: int) -> Iterator[Trial]:

@@ -267,38 +267,50 @@ def _trial(number: int, level: str, candidates: Sequence[Candidate], best: reade
 
 def measure(video: Video, *, keys: int, search_keys: int, max_frames: int, seed: int) -> tuple[ClipResult, list[Trial]]:
     """Tries ``keys`` random keys on one clip. What fails is a result with an error and no trials."""
-    result = ClipResult(
-        clip=video.id, label=video.label, group=video.group, short_side=video.short_side, keys=keys,
-        search_keys=search_keys, max_frames=max_frames, seed=seed, method=OURS, versions=tables.versions("av", "numpy"),
-        sha256=video.content,
-    )  # fmt: skip
-    wall, cpu = time.perf_counter(), time.process_time()
-    try:
+
+    def tried() -> tuple[list[Trial], dict[str, Any]]:
         looks = looks_of(video.path, max_frames=max_frames)
         if not looks:
             raise InputError(f"Expected frames in {video.path}, got none; leave the file out")
         ring = [random_key(video, number, seed) for number in range(keys)]
         trials: list[Trial] = []
-        tests: dict[str, Any] = {}
+        facts: dict[str, Any] = {
+            "frames": sum(item.frames for item in looks[-1].evidence),
+            "looks": sum(look.glimpsed is not False for look in looks),
+        }
         for trial, candidates in try_keys(looks, ring, search_keys=search_keys):
             trials.append(trial)
-            tests |= {f"tests_{candidate.family.name}": float(candidate.family.tests) for candidate in candidates}
+            facts |= {f"tests_{candidate.family.name}": float(candidate.family.tests) for candidate in candidates}
         if search_keys:
             _check(video, ring[0], trials[0], max_frames)
+        return trials, facts
+
+    return of_clip(video, tried, keys=keys, search_keys=search_keys, max_frames=max_frames, seed=seed, method=OURS)
+
+
+def of_clip(video: Video, tried: Callable[[], tuple[list[Trial], dict[str, Any]]], **settings: Any
+            ) -> tuple[ClipResult, list[Trial]]:
+    """What ``tried`` gives, trials and further columns of their clip, as the clip's result under these settings; if it
+    fails, a result with an error and no trials."""
+    result = ClipResult(
+        clip=video.id, label=video.label, group=video.group, short_side=video.short_side, sha256=video.content,
+        versions=tables.versions("av", "numpy"), **settings,
+    )  # fmt: skip
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        trials, facts = tried()
     except Exception as error:  # one clip is one row, whatever happens
         code, message = tables.failure(error, limit=300)
         return replace(result, error=code, message=message), []
     return replace(
         result,
-        frames=sum(item.frames for item in looks[-1].evidence),
-        looks=sum(look.glimpsed is not False for look in looks),
         detected=sum(trial.decision == "detected" for trial in trials),
         inconclusive=sum(trial.decision == "inconclusive" for trial in trials),
-        min_log10_p=min(trial.log10_p for trial in trials),
+        min_log10_p=min((trial.log10_p for trial in trials if not math.isnan(trial.log10_p)), default=math.nan),
         seconds=round(time.perf_counter() - wall, 2),
         cpu_s=round(time.process_time() - cpu, 2),
-        **tests,
-    ), trials  # fmt: skip
+        **facts,
+    ), trials
 
 
 def _check(video: Video, key: Key, trial: Trial, max_frames: int) -> None:

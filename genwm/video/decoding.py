@@ -160,26 +160,28 @@ class _Tape(ExitStack):
     def _sought(self, start_s: float) -> Iterator[VideoFrame | None]:
         """Frames from the last key frame before ``start_s`` on. A format without an index (a transport stream) may land
         behind the key frame; then from an earlier one on."""
-        if self._opened.pictures:
-            self._time_s = -self._step_s
-            return self._all_frames()
+        if not self._seeks:
+            return self._from_the_start()
         frames: Iterator[VideoFrame | None] = iter(())
         first: list[VideoFrame | None] = []
         for early_s in _EARLIER_S:
             try:
                 _seek(self._opened, start_s - early_s)
-            except av.FFmpegError:  # not every format can, and the place is lost: decode from the start
+            except av.FFmpegError:  # not every format can, and the place is lost
                 self._seeks = False
-                with suppress(av.FFmpegError):
-                    self._opened.container.seek(0, stream=None, unsupported_byte_offset=True)
-                self._time_s = -self._step_s
-                return self._all_frames()
+                return self._from_the_start()
             frames = self._all_frames()
             first = _up_to_a_frame(frames)
             time = first[-1].pts if first and first[-1] is not None else None
             if time is not None and self._since_start(time) <= start_s + _SAME_TIME_S:
                 break
         return chain(first, frames)
+
+    def _from_the_start(self) -> Iterator[VideoFrame | None]:
+        with suppress(av.FFmpegError):
+            self._opened.container.seek(0, stream=None, unsupported_byte_offset=True)
+        self._time_s = -self._step_s
+        return self._all_frames()
 
     def _all_frames(self) -> Iterator[VideoFrame | None]:
         """Decoded frames from where the container stands; those of Pillow always from the first on."""

@@ -236,9 +236,9 @@ def make(
     tell: Callable[[str, float], None] = progress or (lambda stage, fraction: None)
     with _timed(times, "denoise"):
         clip = run(loaded, request, mark, progress=lambda fraction: tell("denoising", fraction))
-    counted = _Counted(clip, request.frames, tell)
+    passed = _Counted(clip, request.frames, tell)
     with _timed(times, "decode_and_encode"):
-        write_video(parts["video"], counted, fps=clip.fps, codec=codec,
+        write_video(parts["video"], passed, fps=clip.fps, codec=codec,
                     crf=encoder_for(codec).faithful if crf is None else crf, metadata=METADATA)
     with _timed(times, "verify"):
         found = verify_written(parts["video"], mark)
@@ -258,7 +258,7 @@ def make(
         "video_sha256": request.video and sha256_of(request.video),
         "key": mark.key.name, "key_id": mark.key.id, "payload": f"{mark.payload:016x}", "strength": mark.strength,
         "log10_p": round(found.log10_p, 2), "width": info.width, "height": info.height,
-        "scaled_from": None if request.shown is None else [request.width, request.height], "frames": counted.frames,
+        "scaled_from": None if request.shown is None else [request.width, request.height], "frames": passed.frames,
         "fps": clip.fps, "steadied": clip.steadied, **clip.settings, "codec": info.codec, "container": info.container,
         "device": loaded.device, "dtype": loaded.dtype, "quantize": loaded.quantize, "savers": list(loaded.savers),
         "signed": sign is not None, "decoded_in_parts": clip.in_parts, "note": clip.note,

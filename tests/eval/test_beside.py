@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from eval import tables
-from eval.corpus import list_videos
+from eval.corpus import Video, list_videos
 from eval.methods import methods_named
 from eval.quality import read_rows as read_quality_rows
 from eval.quality.reporting import summary
 from eval.quality.running import COLUMNS
 from eval.report import beside
 from eval.report.beside import COST_COLUMNS, STEPS, Cost, cost, cost_path, measured_costs, read_costs
-from eval.robustness import read_rows, run
+from eval.robustness import Row, read_rows, run
 from eval.robustness.command import robustness
 from tests.clips import audio_only, make_clip
 
@@ -47,25 +47,26 @@ def test_costs_are_those_of_a_clip_that_could_be_measured(tmp_path: Path) -> Non
     assert cost_path(out).read_text() == text  # what is there is kept
 
 
-def test_a_step_that_stops_has_no_cost(tmp_path: Path) -> None:
-    videos, out = tmp_path / "videos", tmp_path / "out.csv"
+def small_run(folder: Path) -> tuple[list[Video], Path, list[Row]]:
+    """The one clip that was measured, b.mp4, with somebody else's mark; the table, and its rows."""
+    videos, out = folder / "videos", folder / "out.csv"
     videos.mkdir()
     make_clip(videos / "b.mp4", width=128, height=128, frames=3)
-    listed = list_videos(videos)
     rows = run(videos, out, attacks=["none"], methods=methods_named([FOREIGN]), min_short_side=0, processes=1)
+    return list_videos(videos), out, rows
+
+
+def test_a_step_that_stops_has_no_cost(tmp_path: Path) -> None:
+    listed, out, rows = small_run(tmp_path)
     rows = [replace(row, sha256="") for row in rows]  # as of an older table, which any file of the name fits
-    (videos / "b.mp4").write_bytes(b"no video")
+    listed[0].path.write_bytes(b"no video")
     assert [(one.error, one.memory_mb) for one in cost(out, listed, rows)] == [("error", 0), ("error", 0)]
-    make_clip(videos / "b.mp4", width=128, height=128, frames=3)
+    make_clip(listed[0].path, width=128, height=128, frames=3)
     assert [one.error for one in cost(out, listed, rows)] == ["", ""]  # measured again
 
 
 def test_a_kill_between_the_steps_leaves_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    videos, out = tmp_path / "videos", tmp_path / "out.csv"
-    videos.mkdir()
-    make_clip(videos / "b.mp4", width=128, height=128, frames=3)
-    listed = list_videos(videos)
-    rows = run(videos, out, attacks=["none"], methods=methods_named([FOREIGN]), min_short_side=0, processes=1)
+    listed, out, rows = small_run(tmp_path)
 
     def measured(method: str, step: str, *_: object) -> Cost:
         if step == killed:
@@ -83,11 +84,7 @@ def test_a_kill_between_the_steps_leaves_neither(tmp_path: Path, monkeypatch: py
 
 
 def test_costs_of_another_file_of_the_name_are_not_the_clips(tmp_path: Path) -> None:
-    videos, out = tmp_path / "videos", tmp_path / "out.csv"
-    videos.mkdir()
-    make_clip(videos / "b.mp4", width=128, height=128, frames=3)
-    listed = list_videos(videos)
-    rows = run(videos, out, attacks=["none"], methods=methods_named([FOREIGN]), min_short_side=0, processes=1)
+    listed, out, rows = small_run(tmp_path)
     old = [Cost(method=FOREIGN, step=step, clip="b.mp4", frames=8, wall_s=2, cpu_s=1, memory_mb=91) for step in STEPS]
     names = [field.name for field in fields(Cost) if field.name != "sha256"]
     tables.rewrite(cost_path(out), names, ([getattr(one, name) for name in names] for one in old))
@@ -99,9 +96,9 @@ def test_costs_of_another_file_of_the_name_are_not_the_clips(tmp_path: Path) -> 
     assert [(one.step, one.sha256, one.memory_mb == 91) for one in found] == [
         (step, rows[0].sha256, False) for step in STEPS
     ]
-    make_clip(videos / "b.mp4", width=128, height=128, frames=4)
+    make_clip(listed[0].path, width=128, height=128, frames=4)
     cost_path(out).unlink()
-    assert cost(out, list_videos(videos), rows) == []  # that file is in none of the rows
+    assert cost(out, list_videos(listed[0].path.parent), rows) == []  # that file is in none of the rows
 
 
 def test_a_foreign_watermark_has_quality_cost_pictures_and_commands(tmp_path: Path) -> None:

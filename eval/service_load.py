@@ -13,7 +13,6 @@ import hashlib
 import http.client
 import json
 import os
-import platform
 import secrets
 import signal
 import socket
@@ -29,7 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.tables import put
+from eval.tables import put, versions
 
 _PATIENCE_S = 600.0
 
@@ -238,7 +237,7 @@ def main() -> None:
             url = options.database or f"sqlite:///{folder / 'shared.sqlite'}"
             report = asdict(_two(folder, options.submissions, url)) | {"servers": 2} | _attempts(url)
     report = {"schema": "genwm.service-load/1", **report, "cores": len(os.sched_getaffinity(0)),
-              "python": platform.python_version(),
+              "versions": versions("av", "fastapi", "sqlalchemy", "python"),
               "database": (options.database or "SQLite").split("://")[0],
               "clips": "0.48 s, 320 x 256, H.264; every other one marked; each of other bytes"}
     put(options.out, json.dumps(report, indent=2) + "\n")

@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from detectors.heat import shapes
 from detectors.record import VERDICTS, Record
 from detectors.scan.files import replaced
 from detectors.scan.objects import is_url
@@ -97,9 +98,7 @@ def page(record: Record, pictures: Sequence[Picture], settings: Settings) -> str
         parts.append(f'<p class="soft">Warnings: {_text("; ".join(text.rstrip(".") for text in record.warnings))}.'
                      "</p>")
     if pictures:
-        heat = "" if record.synthetic is None else ('<input type="checkbox" id="heat" checked> <label for="heat">Parts '
-                                                    "that the classifier looked at, the more filled the more "
-                                                    "suspicious</label>")
+        heat = "" if record.synthetic is None else f'<input type="checkbox" id="heat" checked> {_legend(pictures)}'
         figures = "".join(_figure(picture, record) for picture in pictures)
         parts.append('<h2>Frames</h2><input type="checkbox" id="clear"> <label for="clear">Show them clearly</label> '
                      f'{heat}<div class="frames">{figures}</div>')
@@ -234,22 +233,29 @@ def _figure(picture: Picture, record: Record) -> str:
             f"<figcaption>{picture.time_s:.1f} s</figcaption></figure>")
 
 
+def _legend(pictures: Sequence[Picture]) -> str:
+    maps = ("; filled: what looks more synthetic than the rest of its frame, in the most suspicious frames"
+            if any(picture.heat for picture in pictures) else "")
+    return f'<label for="heat">Outlined: parts that the classifier looked at{maps}</label>'
+
+
 def _heat(picture: Picture, record: Record) -> str:
-    """The parts of the picture that the classifier looked at around that time, as filled as they are suspicious."""
+    """The parts of the picture that the classifier looked at around that time, outlined over its heat map."""
     source = record.input
     if record.synthetic is None or not source.width or not source.height:
         return ""
-    shapes = []
+    outlines = []
     for part in record.synthetic.segments:
         if part.place is None or not part.start - 0.1 <= picture.time_s <= part.end + 0.1:
             continue
         top, left, height, width = part.place
-        shapes.append(f'<rect x="{left}" y="{top}" width="{width}" height="{height}" '
-                      f'fill-opacity="{0.6 * part.probability:.2f}"><title>{part.start:.1f} - {part.end:.1f} s: '
-                      f"probability {part.probability:.2f}</title></rect>")
+        outlines.append(f'<rect class="place" x="{left}" y="{top}" width="{width}" height="{height}"><title>'
+                        f"{part.start:.1f} - {part.end:.1f} s: probability {part.probability:.2f}</title></rect>")
+    if not outlines and not picture.heat:
+        return ""
     # Evidence pictures have the pixels of the file, which need not be square.
     box = f'viewBox="0 0 {source.width} {source.height}" preserveAspectRatio="none"'
-    return f'<svg class="heat" {box}>{"".join(shapes)}</svg>' if shapes else ""
+    return f'<svg class="heat" {box}>{shapes(picture.heat)}{"".join(outlines)}</svg>'
 
 
 def _row(record: Record) -> str:

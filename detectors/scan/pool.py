@@ -26,6 +26,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from detectors.heat import checked
 from detectors.record import Record
 from detectors.scan.settings import MIB, Settings
 from detectors.scan.single import Fingerprint, Picture, Scanned, failed, fingerprint, name_of, out_of_memory
@@ -324,7 +325,7 @@ def _parsed(reply: bytes, name: str, known: Fingerprint) -> Scanned:
     if (record.input.path, record.input.sha256) != (name, known.sha256):
         raise ValueError("a record of another file")
     pictures = tuple(
-        Picture(float(picture["time_s"]), base64.b64decode(picture["jpeg"], validate=True))
+        Picture(float(picture["time_s"]), base64.b64decode(picture["jpeg"], validate=True), checked(picture["heat"]))
         for picture in document["pictures"]
     )
     return Scanned(record, pictures)

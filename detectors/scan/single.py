@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.heat import Part
 from detectors.record import (
     ErrorRecord,
     GeometryRecord,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Lines of an evidence picture.
 PICTURE_LINES = 240
+#: Pictures that get a heat map, of files that the classifier says something of.
+HEAT_MAPS = 2
 #: Frames that a registered clip is compared by.
 REGISTRY_FRAMES = 6
 #: Degrees beyond which the pictures of a turned copy cannot be compared.
@@ -72,10 +75,12 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An evidence picture: seconds from the start, and a JPEG of at most `PICTURE_LINES` lines."""
+    """An evidence picture: seconds from the start, a JPEG of at most `PICTURE_LINES` lines, and the classifier's heat
+    map where it was asked for one (``detectors.synthetic.explain``)."""
 
     time_s: float
     jpeg: bytes
+    heat: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ def examine(
     pictures: tuple[Picture, ...] = ()
     try:
         record = _examined(path, name, settings, known, timing, threads)
-        pictures = _pictures(path, record, settings.pictures, threads)
+        pictures = _pictures(path, record, settings, threads)
     except GenwmError as error:
         record = failed(name, error.code, str(error), settings, known)
     except MemoryError:
@@ -388,10 +393,28 @@ def _timed(timing: dict[str, float], part: str) -> Iterator[None]:
         timing[part] = time.perf_counter() - started
 
 
-def _pictures(path: str | os.PathLike[str], record: Record, count: int, threads: int) -> tuple[Picture, ...]:
+def _pictures(path: str | os.PathLike[str], record: Record, settings: Settings, threads: int) -> tuple[Picture, ...]:
     """Evidence pictures: of the moments that the classifier looked at, the most suspicious first, then of others."""
-    return tuple(Picture(round(time_s, 3), _jpeg(rgb))
-                 for time_s, rgb in _glimpses(path, _moments(record, count), threads))
+    moments = _moments(record, settings.pictures)
+    heat = _heat_maps(path, record, moments, settings, threads)
+    return tuple(Picture(round(time_s, 3), _jpeg(rgb), heat.get(time_s, ()))
+                 for time_s, rgb in _glimpses(path, moments, threads, max_lines=PICTURE_LINES))  # fmt: skip
+
+
+def _heat_maps(
+    path: str | os.PathLike[str], record: Record, moments: Sequence[float], settings: Settings, threads: int
+) -> dict[float, tuple[Part, ...]]:
+    """Heat maps by the time of their frame: of the most suspicious moments, where the classifier has any suspicion (a
+    map costs as much as a segment that the classifier reads)."""
+    if not moments or record.synthetic is None or record.synthetic.status == "no_evidence":
+        return {}
+    from detectors.synthetic.explain import heat_map
+    from detectors.synthetic.model import load_model
+
+    ranked = sorted(record.synthetic.segments, key=lambda part: -part.probability)[:HEAT_MAPS]
+    hottest = sorted({(part.start + part.end) / 2 for part in ranked} & set(moments))
+    model = load_model(settings.model, threads=threads)
+    return {time_s: heat_map(rgb, model) for time_s, rgb in _glimpses(path, hottest, threads)}
 
 
 def _moments(record: Record, count: int) -> list[float]:
@@ -419,15 +442,15 @@ def _spread(duration_s: float | None, count: int) -> list[float]:
 
 
 def _glimpses(
-    path: str | os.PathLike[str], moments: Sequence[float], threads: int
+    path: str | os.PathLike[str], moments: Sequence[float], threads: int, *, max_lines: int | None = None
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """RGB frames of at most `PICTURE_LINES` lines, the first at or after each moment (in order), each once; the first
-    of a file that ends before all of them."""
+    """RGB frames of at most ``max_lines`` on the short side, the first at or after each moment (in order), each once;
+    the first of a file that ends before all of them."""
     # A picture less is no reason to lose the record: some files are damaged only where a picture would be.
     last_s: float | None = None
     for spans in ([Span(time_s, None, 1) for time_s in moments], [Span(max_frames=1)]):
         if moments and last_s is None:
-            with suppress(Exception), read_rgb(path, max_short_side=PICTURE_LINES, span=spans, threads=threads) as file:
+            with suppress(Exception), read_rgb(path, max_short_side=max_lines, span=spans, threads=threads) as file:
                 for time_s, rgb in file:
                     if time_s != last_s:
                         yield time_s, rgb

@@ -51,7 +51,8 @@ def main(requests: int, replies: int, lifeline: int) -> None:
 
 def _packed(scanned: Scanned) -> bytes:
     pictures = [
-        {"time_s": picture.time_s, "jpeg": base64.b64encode(picture.jpeg).decode()} for picture in scanned.pictures
+        {"time_s": picture.time_s, "jpeg": base64.b64encode(picture.jpeg).decode(), "heat": picture.heat}
+        for picture in scanned.pictures
     ]
     record = scanned.record.model_dump(mode="json", by_alias=True)
     return json.dumps({"record": record, "pictures": pictures}).encode()

@@ -148,7 +148,8 @@ def _clip_page(
     following, _ = scans.page(state.database, Filter(review=("open", "appealed"), before=scan_id), 1)
     return HTMLResponse(render(
         "clip.html", session=session, row=row, record=record, timeline=record and Timeline.of(record),
-        pictures=list(enumerate(json.loads(row.pictures))), history=history,
+        pictures=[(number, time_s, (state.config.evidence / row.id / f"{number}.svg").is_file())
+                  for number, time_s in enumerate(json.loads(row.pictures))], history=history,
         seen=history[-1].number if history else 0,
         actions=decisions.ACTIONS, reasons=decisions.REASONS, problem=problem, form={**_EMPTY, **(form or {})},
         following=following[0].id if following else None,
@@ -192,10 +193,19 @@ def _seen(form: Mapping[str, str]) -> int:
 @router.get("/review/scans/{scan_id}/pictures/{number}")
 def picture(scan_id: str, number: int, session: Reviewer, state: Shared) -> Response:
     row = scans.get(state.database, scan_id)
-    path = state.config.evidence / row.id / f"{number}.jpg"
+    return _kept(row, state, number, "jpg", "image/jpeg")
+
+
+@router.get("/review/scans/{scan_id}/pictures/{number}/heat")
+def heat(scan_id: str, number: int, session: Reviewer, state: Shared) -> Response:
+    return _kept(scans.get(state.database, scan_id), state, number, "svg", "image/svg+xml")
+
+
+def _kept(row: Row[Any], state: State, number: int, suffix: str, media_type: str) -> Response:
+    path = state.config.evidence / row.id / f"{number}.{suffix}"
     if not 0 <= number < len(json.loads(row.pictures)) or not path.is_file():
         raise UnknownScanError("Expected a picture that is still kept, got none; it was deleted after its time")
-    return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-store"})
 
 
 @router.get("/review/scans/{scan_id}/media")

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from sqlalchemy import Row, select, update
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 
+from detectors.heat import document
 from detectors.record import Record
 from detectors.scan import Fingerprint, Scanned, Settings, fingerprint
 from detectors.scan.single import renamed
@@ -196,6 +197,8 @@ class Runner:
             folder.mkdir(mode=0o700, exist_ok=True)
         for number, picture in enumerate(scanned.pictures):
             (folder / f"{number}.jpg").write_bytes(picture.jpeg)
+            if picture.heat:
+                (folder / f"{number}.svg").write_text(document(picture.heat), encoding="utf-8")
             times.append(picture.time_s)
         if scans.finish(self._database, self._owner, row.id, record, times, playable(record)):
             self._finished(record, record.timing.get("total", 0.0))
@@ -270,6 +273,8 @@ def _linked(source: Path, target: Path, times: str) -> list[float]:
         for number in range(len(found)):
             with suppress(FileExistsError):
                 os.link(source / f"{number}.jpg", target / f"{number}.jpg")
+            with suppress(FileExistsError, FileNotFoundError):  # most have no heat map
+                os.link(source / f"{number}.svg", target / f"{number}.svg")
     except OSError:
         return []
     return found

@@ -1,74 +1,53 @@
-"""What a person can look at: where in a frame, and when in a clip, the classifier sees traces."""
+"""What a person can look at: which parts of a frame have more of the classifier's traces than the rest."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.synthetic.canonical import SIDE, Stack, scaled
-from detectors.synthetic.inference import SyntheticReading
+from detectors.heat import Part
+from detectors.synthetic.canonical import SIDE, Stack, planes_of
 from detectors.synthetic.model import Model
 from detectors.synthetic.networks import rgb_of
-from genwm.video import Planes
 
-#: Windows across the shorter side of a heat map.
-WINDOWS = 5
-
-_COLOURS = np.array([[35, 60, 120], [240, 230, 200], [190, 30, 20]], np.float64)
+#: Windows across the shorter side of a frame, and lines of the smallest window that tells anything.
+WINDOWS, LEAST_WINDOW = 5, 32
 
 
-def heat_map(frame: Planes, model: Model) -> NDArray[np.float64]:
-    """How a frame's parts compare, float ``(rows, columns)`` in [0, 1], from the native texture of overlapping windows.
+def heat_map(frame: NDArray[np.uint8], model: Model) -> tuple[Part, ...]:
+    """How the parts of a frame (RGB uint8 ``(height, width, 3)``) compare, row by row: they cover it, and the heat of
+    each, in [0, 1], comes from the native texture of the window about its middle. Windows overlap.
 
     It ranks the parts of this frame under the model's texture channel: .5 is the frame's own average, and nothing here
-    is a probability.
+    is a probability. Empty where the frame is too small, or the model has no such channel.
     """
-    height, width = frame.y.shape
+    height, width = frame.shape[:2]
     side = min(SIDE, height, width) // 2 * 2
     head = model.fusion.heads.get("texture")
-    if head is None or side < 32:
-        return np.full((1, 1), 0.5)
+    if head is None or side < LEAST_WINDOW:
+        return ()
     step = max(2, min(height, width) // WINDOWS)
-    tops = _places(height - side, step)
-    lefts = _places(width - side, step)
-    logits = np.zeros((len(tops), len(lefts)))
-    for row, top in enumerate(tops):
-        for column, left in enumerate(lefts):
-            half = (slice(top // 2, (top + side) // 2), slice(left // 2, (left + side) // 2))
-            part = Stack.of([(frame.y[top : top + side, left : left + side], frame.u[half], frame.v[half])])
-            logits[row, column] = head.logits(model.networks.embedding(rgb_of(part, np.arange(1)))[0][0])
-    return np.asarray(1 / (1 + np.exp(-(logits - logits.mean()))))
+    tops, lefts = _places(height - side, step), _places(width - side, step)
+    windows = Stack.of([planes_of(frame[top : top + side, left : left + side]) for top in tops for left in lefts])
+    logits = head.logits(model.networks.embedding(rgb_of(windows, np.arange(len(windows))))[0])
+    heats = (1 / (1 + np.exp(-(logits - logits.mean())))).reshape(len(tops), len(lefts))
+    rows, columns = _edges(tops, side, height), _edges(lefts, side, width)
+    return tuple(
+        (top, left, bottom - top, right - left, float(heats[row, column]))
+        for row, (top, bottom) in enumerate(pairwise(rows))
+        for column, (left, right) in enumerate(pairwise(columns))
+    )
 
 
 def _places(room: int, step: int) -> list[int]:
-    count = 1 + -(-room // step)
-    return [int(place) // 2 * 2 for place in np.linspace(0, room, count)]
+    """Where windows begin, evenly from one edge to the other."""
+    return [int(place) for place in np.linspace(0, room, 1 + -(-room // step))]
 
 
-def overlay(picture: NDArray[np.uint8], heat: NDArray[np.float64], *, strength: float = 0.45) -> NDArray[np.uint8]:
-    """A heat map over a picture, RGB uint8 ``(height, width, 3)`` both in and out: blue low, red high."""
-    height, width = picture.shape[:2]
-    grey = scaled(np.rint(np.clip(heat, 0, 1) * 255).astype(np.uint8), height, width)
-    return _mixed(picture, _coloured(grey / 255.0), strength)
-
-
-def strip(reading: SyntheticReading, duration_s: float, *, width: int = 600, height: int = 24) -> NDArray[np.uint8]:
-    """The clip from left to right, RGB uint8 ``(height, width, 3)``: each segment in the colour of its probability,
-    grey where nothing was looked at."""
-    bar = np.full((height, width, 3), 225, np.uint8)
-    scale = width / max(duration_s, 1e-6)
-    for segment in reading.segments:
-        left = min(width - 1, int(segment.start_s * scale))
-        right = max(left + 1, int(segment.stop_s * scale))
-        bar[:, left:right] = np.rint(_coloured(np.array([segment.probability]))[0])
-    return bar
-
-
-def _coloured(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    place = np.linspace(0, 1, len(_COLOURS))
-    return np.stack([np.interp(values, place, _COLOURS[:, channel]) for channel in range(3)], axis=-1)
-
-
-def _mixed(picture: NDArray[np.uint8], colours: NDArray[np.float64], strength: float) -> NDArray[np.uint8]:
-    return np.rint((1 - strength) * picture + strength * colours).astype(np.uint8)
-
+def _edges(places: Sequence[int], side: int, length: int) -> list[float]:
+    """Where the parts about the middles of windows end, as shares of the ``length``: half-way to the next middle."""
+    middles = np.array(places) + side / 2
+    return [0.0, *((middles[:-1] + middles[1:]) / 2 / length).tolist(), 1.0]

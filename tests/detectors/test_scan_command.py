@@ -350,14 +350,16 @@ def test_a_page_tells_everything(tmp_path: Path) -> None:
     record = record_of("x", input=source, watermark=mark, synthetic=score, verdict="inconclusive",
                        contradictions=("The mark is another clip's.",), reasons=("One.", "Two."),
                        warnings=("dark", "short."))
-    document = page(record, [Picture(1.5, b"\xff\xd8")], Settings(keys=(KEY,)))
+    heat = ((0.0, 0.0, 1.0, 0.5, 0.75), (0.0, 0.5, 1.0, 0.5, 0.25))
+    document = page(record, [Picture(1.5, b"\xff\xd8", heat)], Settings(keys=(KEY,)))
     assert "<script>x" not in document
     for words in ("The mark is another clip&#x27;s.", "<li>One.</li><li>Two.</li>", "dark; short.</p>", HEX, "small-1",
                   "0.970", "1.25 times as large as in an uncut copy, mirrored",
                   KEY.id, "sha256sum", "frame at 1.5 s", "key studio"):
         assert words in document
     assert KEY.secret.hex() not in document
-    assert '<rect x="2" y="1" width="4" height="3" fill-opacity="0.30">' in document
+    assert '<rect x="0.00%" y="0.00%" width="50.00%" height="100.00%" fill-opacity="0.65"/>' in document
+    assert '<rect class="place" x="2" y="1" width="4" height="3">' in document
     drawn = timeline(record)
     bars = re.findall(r'class="(marked|suspect)" x="([\d.]+)%" y="\d+" width="([\d.]+)%"', drawn)
     assert re.findall(r'fill-opacity="([\d.]+)"', drawn) == ["1.00", "0.50"]

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 import detectors.scan.pool
-from detectors.scan import Fingerprint, Limits, Pool, Settings, fingerprint
+from detectors.scan import Fingerprint, Limits, Pool, Settings, fingerprint, scan
+from detectors.scan.pool import _parsed
 from detectors.scan.settings import MIB
+from detectors.scan.single import Picture, Scanned
+from detectors.scan.worker import _packed
 from genwm.errors import KeyMissingError, WorkerError
 from genwm.video import write_video
 from tests.clips import KEY, PAYLOAD, make_clip, marked, scene
@@ -93,6 +96,15 @@ def test_a_worker_that_died_between_files_costs_nothing(clip: Path) -> None:
         os.kill(process, signal.SIGKILL)
         assert pool.scan(clip).verdict == "watermark_detected"
         assert pool.processes() != [process]
+
+
+def test_pictures_come_back_as_they_were(clip: Path) -> None:
+    heat = ((0.0, 0.0, 1.0, 1 / 3, 0.7), (0.0, 1 / 3, 1.0, 2 / 3, 0.3))
+    sent = Scanned(scan(clip, Settings(keys=(KEY,))), (Picture(0.5, b"\xff\xd8", heat), Picture(1.5, b"\xff\xd8")))
+    known = fingerprint(clip)
+    assert _parsed(_packed(sent), sent.record.input.path, known) == sent
+    with pytest.raises(ValueError, match="another file"):
+        _parsed(_packed(sent), "other.mp4", known)
 
 
 def test_many_files_through_few_workers(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from detectors.record import InputRecord, Record, SuspectRecord, SyntheticRecord
 from detectors.scan import Limits, Settings, scan
 from detectors.scan.pages import _heat
 from detectors.scan.settings import available
-from detectors.scan.single import _moments, examine
+from detectors.scan.single import _moments, _pictures, examine
 from detectors.synthetic import classify
 from detectors.synthetic.canonical import collect
 from genwm import Key
@@ -214,6 +215,22 @@ def test_pictures_show_different_moments() -> None:
     assert {1.0, 5.0} < set(moments)
     assert min(np.diff(moments)) > 1
     assert max(np.diff([0.0, *moments, 10.0])) < 2.6
+
+
+@pytest.mark.skipif("synthetic" not in available(), reason="needs the classifier's weights")
+def test_heat_maps_of_the_most_suspicious_moments_where_there_is_suspicion(clip: Path) -> None:
+    parts = tuple(SuspectRecord(start=start, end=start + 0.1, probability=probability)
+                  for start, probability in ((0, 0.7), (0.15, 0.2), (0.3, 0.9)))  # fmt: skip
+    asked = Settings(keys=(KEY,), pictures=3)
+    suspicious: dict[str, list[bool]] = {}
+    for status in ("likely_synthetic", "inconclusive", "no_evidence"):
+        score = SyntheticRecord(status=status, probability=0.6, model="m", segments=parts)
+        record = record_of("a.mp4", synthetic=score, input=InputRecord(path="a.mp4", duration=0.48, fps=25))
+        pictures = _pictures(clip, record, asked, 1)
+        suspicious[status] = [bool(picture.heat) for picture in pictures]
+        assert _pictures(clip, record, replace(asked, pictures=0), 1) == ()
+    assert suspicious == {"likely_synthetic": [True, False, True], "inconclusive": [True, False, True],
+                          "no_evidence": [False] * 3}  # fmt: skip
 
 
 def test_evidence_pictures(clip: Path) -> None:

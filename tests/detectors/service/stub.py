@@ -27,6 +27,7 @@ from detectors.service.serving import run
 from tests.clips import KEY
 
 #: The smallest JPEG that browsers show: one grey pixel.
+HEAT = ((0.0, 0.0, 1.0, 0.5, 0.9), (0.0, 0.5, 1.0, 0.5, 0.1))
 JPEG = bytes.fromhex(
     "ffd8ffdb004300010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101"
     "01010101010101010101010101010101010101ffc0000b080001000101011100ffc4001f00000105010101010101000000000000"
@@ -58,7 +59,7 @@ class StubScanner:
         time.sleep(2.0 if content.startswith(b"slow") else self.delay_s)
         if content.startswith(b"fault"):
             raise RuntimeError("the scanner is out of order")
-        return Scanned(record_of(path, content, self.settings), (Picture(0.5, JPEG), Picture(2.5, JPEG)))
+        return Scanned(record_of(path, content, self.settings), (Picture(0.5, JPEG, HEAT), Picture(2.5, JPEG)))
 
 
 def record_of(path: Path, content: bytes, settings: Settings) -> Record:

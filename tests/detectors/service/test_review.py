@@ -14,12 +14,13 @@ pytest.importorskip("fastapi", reason="the service is not tested: it needs the e
 
 from fastapi.testclient import TestClient
 
+from detectors.heat import document
 from detectors.service import decisions
 from detectors.service.app import create_app
 from detectors.service.config import Config
 from detectors.service.pages import HERE, Timeline, clock, size
 from detectors.service.tokens import new_token, revoke_token
-from tests.detectors.service.stub import StubScanner, record_of, settings
+from tests.detectors.service.stub import HEAT, StubScanner, record_of, settings
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def _scan(client: TestClient, content: bytes = b"mark", name: str = "clip.mp4") 
 def test_nobody_sees_anything_without_a_login(client: TestClient) -> None:
     scan_id = _scan(client)
     for path in ("/review", "/review/log", f"/review/scans/{scan_id}", f"/review/scans/{scan_id}/pictures/0",
-                 f"/review/scans/{scan_id}/media"):
+                 f"/review/scans/{scan_id}/pictures/0/heat", f"/review/scans/{scan_id}/media"):
         answer = client.get(path)
         assert (answer.status_code, answer.headers["location"]) == (303, "/review/login")
     for path in ("decision", "appeal"):
@@ -214,6 +215,13 @@ def test_pictures_and_media_are_served_to_reviewers(client: TestClient) -> None:
     picture = client.get(f"/review/scans/{scan_id}/pictures/1")
     assert (picture.status_code, picture.headers["content-type"]) == (200, "image/jpeg")
     assert client.get(f"/review/scans/{scan_id}/pictures/2").status_code == 404
+    assert page.count("/pictures/0/heat") == 1
+    heat = client.get(f"/review/scans/{scan_id}/pictures/0/heat")
+    assert (heat.status_code, heat.headers["content-type"], heat.text) == (200, "image/svg+xml", document(HEAT))
+    assert "/pictures/1/heat" not in page
+    assert client.get(f"/review/scans/{scan_id}/pictures/1/heat").status_code == 404
+    twin = _scan(client, b"mark" + bytes(1000))
+    assert client.get(f"/review/scans/{twin}/pictures/0/heat").text == heat.text
     part = client.get(f"/review/scans/{scan_id}/media", headers={"Range": "bytes=0-3"})
     assert (part.status_code, part.content) == (206, b"mark")
     assert "sandbox" in part.headers["content-security-policy"]

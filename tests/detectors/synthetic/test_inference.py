@@ -6,16 +6,19 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from detectors.synthetic import SyntheticReading, classify, load_model, new_collector
-from detectors.synthetic.canonical import read_segments
-from detectors.synthetic.explain import heat_map, overlay, strip
+from detectors.synthetic.canonical import Stack, planes_of, read_segments
+from detectors.synthetic.explain import heat_map
 from detectors.synthetic.inference import judge, segments_of
 from detectors.synthetic.model import MANIFEST, shipped_folder
+from detectors.synthetic.networks import rgb_of
 from genwm.errors import GenwmError, InputError, NotFoundError
 from genwm.scenes import scene
 from genwm.video import probe, read_planes, write_image, write_video
@@ -181,13 +184,35 @@ def test_inference_needs_no_torch_and_no_scikit_learn(clip: Path) -> None:
     assert done.stdout.strip() in ("likely_synthetic", "inconclusive", "no_evidence")
 
 
-def test_explanations_are_pictures(clip: Path, reading: SyntheticReading) -> None:
-    with read_planes(clip, threads=1, max_frames=1) as frames:
-        frame = next(frames)
-        found = heat_map(frame, load_model(threads=1))
-        assert 0 <= found.min() <= found.max() <= 1
-        picture = overlay(np.zeros((256, 320, 3), np.uint8), found)
-    assert picture.shape == (256, 320, 3)
-    bar = strip(reading, 5.0, width=200)
-    assert bar.shape[1:] == (200, 3)
-    assert len(np.unique(bar.reshape(-1, 3), axis=0)) > 1
+@pytest.mark.parametrize(("height", "width"), [(256, 320), (301, 641), (64, 48)])
+def test_a_heat_map_covers_the_frame_and_ranks_its_windows(height: int, width: int) -> None:
+    frame = scene(max(width, 64), max(height, 64), 1, seed=3)[0][:height, :width]
+    model = load_model(threads=1)
+    parts = heat_map(frame, model)
+    seen = np.zeros((height, width), int)
+    for top, left, tall, wide, _ in parts:
+        rows, columns = np.rint(np.array([top, top + tall]) * height), np.rint(np.array([left, left + wide]) * width)
+        seen[int(rows[0]) : int(rows[1]), int(columns[0]) : int(columns[1])] += 1
+    assert (seen == 1).all()
+    # A corner's window begins at the corner.
+    side = min(240, height, width)
+    head = model.fusion.heads["texture"]
+
+    def logit(corner: NDArray[np.uint8]) -> float:
+        embedding = model.networks.embedding(rgb_of(Stack.of([planes_of(corner)]), np.arange(1)))[0]
+        return float(head.logits(embedding)[0])
+
+    def heat(part: tuple[float, ...]) -> float:
+        return float(np.log(part[4] / (1 - part[4])))
+
+    first, last = logit(frame[:side, :side]), logit(frame[-side:, -side:])
+    assert heat(parts[0]) - heat(parts[-1]) == pytest.approx(first - last, abs=1e-3)
+    assert np.mean([heat(part) for part in parts]) == pytest.approx(0, abs=1e-6)
+
+
+def test_no_heat_map_without_room_or_channel() -> None:
+    model = load_model(threads=1)
+    assert heat_map(np.zeros((30, 400, 3), np.uint8), model) == ()
+    blind = replace(model, fusion=replace(model.fusion, heads={"motion": model.fusion.heads["motion"]}))
+    assert heat_map(np.zeros((240, 320, 3), np.uint8), blind) == ()
+

@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from sqlalchemy import Row, delete, insert, select, update
 
@@ -20,7 +20,6 @@ from detectors.service.database import Database, IntegrityError, sessions, token
 from detectors.service.errors import ForbiddenError, ServiceError, UnauthorisedError
 
 Role = Literal["submit", "review"]
-ROLES: tuple[Role, ...] = get_args(Role)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOKEN = re.compile(r"genwm_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 

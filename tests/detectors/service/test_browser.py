@@ -163,13 +163,23 @@ def test_a_reviewer_works_with_the_keyboard_alone(service: tuple[Database, int],
 
     # Blurred and silent until asked for.
     browser.until("[...document.images].every(image => image.complete && image.naturalWidth)")
-    filters = "return [...document.querySelectorAll('.veil img, .veil video')].map(x => getComputedStyle(x).filter)"
+    filters = ("return [...document.querySelectorAll('.veil img:not(.heat), .veil video')]"
+               ".map(x => getComputedStyle(x).filter)")
     assert all("blur" in value for value in browser.script(filters))
     assert browser.script("let clip = document.querySelector('video'); "
                           "return clip.muted && clip.paused && clip.preload == 'none'")
     browser.focus("#reveal")
     browser.keys(SPACE)
     assert set(browser.script(filters)) == {"none"}
+
+    # The heat map lies over its frame, and goes when it is not wanted.
+    shown = ("let [frame, heat] = document.querySelectorAll('.frame:has(.heat) img'); "
+             "let box = x => JSON.stringify(x.getBoundingClientRect()); "
+             "return getComputedStyle(heat).display == 'none' ? 'gone' : box(frame) == box(heat)")
+    assert browser.script(shown) is True
+    browser.focus("#heat")
+    browser.keys(SPACE)
+    assert browser.script(shown) == "gone"
 
     # Reasons that do not fit the decision cannot be chosen.
     browser.focus("#action-uphold")

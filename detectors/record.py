@@ -24,7 +24,8 @@ VERDICTS: tuple[Verdict, ...] = ("watermark_detected", "likely_synthetic", "inco
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Fields that a later version has added are left out, so that one goes on with the journal or database of the other.
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class InputRecord(_Model):

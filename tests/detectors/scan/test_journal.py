@@ -221,3 +221,17 @@ def test_without_a_path_it_is_temporary() -> None:
     with Journal(None) as journal:
         journal.append(record_of("a"))
         assert journal.of_content(sha("a"), DIGEST) is not None
+
+
+def test_a_journal_of_a_later_version_goes_on(path: Path) -> None:
+    """Fields may be added without a new schema."""
+    documents = [json.loads(line) for line in path.read_text().splitlines()]
+    for document in documents:
+        document["added"] = document["input"]["added"] = {"later": 1}
+    later = "".join(json.dumps(document) + "\n" for document in documents)
+    path.write_text(later)
+    with Journal(path, resume=True) as journal:
+        assert journal.outcome("a", sha("a"), DIGEST) == "no_evidence"
+        journal.append(record_of("d"))
+        assert [record.input.path for record in journal] == ["a", "b", "c", "d"]
+    assert path.read_text().startswith(later)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detectors.scan.objects import is_url, objects_of
+from genwm.errors import InputError
 
 STDIN = "-"
 
@@ -30,10 +32,10 @@ def expand(
     must match; nothing in ``skip`` (files or folders of results) is taken: ``scan * -o records.jsonl`` goes on with
     ``--resume``, though the shell names the records too.
 
-    Errors: those of `objects_of`.
+    Errors: those of `objects_of`; InputError (a list in UTF-16).
     """
     seen: set[str] = set()
-    left_out = {str(path) if is_url(str(path)) else os.path.realpath(path) for path in skip}
+    left_out = {str(path) if is_url(str(path)) else _place(path) for path in skip}
     links: list[str] = []
     for path in _expanded(names, listed, only, left_out, links, entered):
         if path not in seen:
@@ -58,7 +60,7 @@ def _expanded(
             yield from _files_below(name, only, left_out, links, entered)
         elif glob.has_magic(name) and not os.path.lexists(name):
             yield from _matches(name, only, left_out, links, entered) or [name]
-        elif os.path.realpath(name) not in left_out:
+        elif _place(name) not in left_out:
             yield name
 
 
@@ -71,7 +73,7 @@ def _matches(pattern: str, only: Sequence[str], left_out: set[str], links: list[
     for path in _matched(os.sep.join([*parts[:named], ""]), parts[named:], left_out, links, entered):
         if os.path.isdir(path):
             found.update(_files_below(path, only, left_out, links, entered))
-        elif os.path.realpath(path) not in left_out:
+        elif _place(path) not in left_out:
             found.add(path)
     return sorted(found)
 
@@ -108,7 +110,7 @@ def _matched(head: str, parts: Sequence[str], left_out: set[str], links: list[st
         if not os.path.isdir(path):
             if not rest:
                 yield path
-        elif os.path.realpath(path) in left_out:
+        elif _place(path) in left_out:
             continue
         elif os.path.islink(path):
             links.append(path)
@@ -124,19 +126,31 @@ def _files_below(folder: str, only: Sequence[str], left_out: set[str], links: li
     for parent, folders, files in os.walk(folder, onerror=lambda error: unlisted.append(os.fspath(error.filename))):
         entered(parent)
         folders[:] = sorted(name for name in folders if not name.startswith(".")
-                            and os.path.realpath(os.path.join(parent, name)) not in left_out)
+                            and _place(os.path.join(parent, name)) not in left_out)
         links += (path for name in folders if os.path.islink(path := os.path.join(parent, name)))
         for name in sorted(files):
             path = os.path.join(parent, name)
-            if name.startswith(".") or os.path.realpath(path) in left_out:
+            if name.startswith(".") or _place(path) in left_out:
                 continue
             if not only or any(fnmatch(name, pattern) for pattern in only):
                 yield path
     yield from unlisted
 
 
+def _place(path: str | Path) -> str:
+    """Where a path leads, links followed as far as they can be: one may go while it is looked at, or be secret."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return os.path.abspath(path)
+
+
 def _lines(listed: BinaryIO) -> Iterator[str]:
     content = listed.read()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # its zero bytes would end names: '/' is one
+        raise InputError("Expected a list of paths in UTF-8, got one in UTF-16; write it anew, in PowerShell with "
+                         "Out-File -Encoding utf8")
+    content = content.removeprefix(codecs.BOM_UTF8)
     # With zero bytes, the names are as they are; lines may end as those of Windows do.
     names = content.split(b"\0") if b"\0" in content else (line.removesuffix(b"\r") for line in content.split(b"\n"))
     yield from (os.fsdecode(name) for name in names if name)

@@ -131,3 +131,28 @@ def test_names_that_are_no_text(folder: Path) -> None:
     for name in ("two\nlines.mp4", "return.mp4\r", "\r"):
         assert list(expand(["-"], listed=io.BytesIO(name.encode() + b"\0"))) == [name]
     assert list(expand(["-"], listed=io.BytesIO(b"-\n"))) == ["-"]
+
+
+def test_a_list_of_windows_begins_with_its_first_path(folder: Path) -> None:
+    listed = io.BytesIO(b"\xef\xbb\xbfup/b.mp4\r\nup/a.mkv\r\n")
+    assert list(expand(["-"], listed=listed)) == ["up/b.mp4", "up/a.mkv"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_utf16_is_refused(folder: Path, encoding: str) -> None:
+    """Its zero bytes would make names of its letters, and '/' is the whole machine."""
+    with pytest.raises(InputError, match="Expected a list of paths in UTF-8, got one in UTF-16"):
+        list(expand(["-"], listed=io.BytesIO("\ufeffup/b.mp4\n".encode(encoding))))
+
+
+def test_a_link_that_goes_while_it_is_looked_at_costs_no_other_file(folder: Path, monkeypatch: pytest.MonkeyPatch
+                                                                    ) -> None:
+    (folder / "up" / "link.mp4").symlink_to("b.mp4")
+
+    def gone(path: str) -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr(os, "readlink", gone)
+    for name in ("up", "up/*"):
+        assert {"up/a.mkv", "up/link.mp4"} < set(expand([name], skip=[folder / "records.jsonl"]))
+    assert list(expand(["up/link.mp4"])) == ["up/link.mp4"]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 # A backslash that begins what `escaped` would write for a byte or surrogate, or for itself in a name.
 _LOOKS_ESCAPED = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f])|ud[89a-f][0-9a-f]{2})")
+# What has a meaning in a shell's $'...', but for the escapes of bytes, which mean there what they stand for.
+_TO_ESCAPE = re.compile(r"\\(?!x(?:5c|[89a-f][0-9a-f]))|'")
 # Control characters (C0, DEL, C1), separators of lines, and marks of direction.
 _COMMANDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -33,6 +36,24 @@ def shown(text: str) -> str:
     r"""`escaped`, with nothing in it that a terminal would obey: control characters, ends of lines and marks that turn
     the direction of writing become ``\x1b``, ``\u202e``."""
     return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), escaped(text))
+
+
+def shown_lines(text: str) -> str:
+    """`shown`, but for ends of lines."""
+    return "\n".join(map(shown, re.split("\r?\n", text)))
+
+
+def quoted(name: str) -> str:
+    r"""The file that `escaped_name` calls so, as a word for a shell. What a page or terminal would not show as it is
+    becomes ``$'...'``, which bash and zsh know, so that it can be copied from there."""
+    name = f"./{name}" if name.startswith("-") else name
+    if not _LOOKS_ESCAPED.search(name) and not _COMMANDS.search(name):
+        return shlex.quote(name)
+    return "$'" + _COMMANDS.sub(_bytes_escaped, _TO_ESCAPE.sub(r"\\\g<0>", name)) + "'"
+
+
+def _bytes_escaped(found: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode())
 
 
 def chance(log10_p: float) -> str:

@@ -25,7 +25,7 @@ from detectors.scan.settings import MIB, Limits, Settings
 from detectors.scan.single import Picture
 from detectors.verdict import Policy, policy_text
 from genwm.errors import OutputError, OutputExistsError
-from genwm.text import chance, counted
+from genwm.text import chance, counted, quoted, shown, shown_lines
 
 WORDS = {
     "watermark_detected": "watermark detected",
@@ -106,7 +106,7 @@ def page(record: Record, pictures: Sequence[Picture], settings: Settings) -> str
         parts.append(f"<h2>Timeline</h2>{timeline(record)}")
     parts += [f"<h2>Evidence</h2>{_facts(_evidence(record))}", f"<h2>File</h2>{_facts(_file(record))}",
               f"<h2>How to reproduce</h2>{_reproduce(record, settings)}",
-              f"<h2>Record</h2><details><summary>JSON</summary><pre>{_text(_pretty(record))}</pre></details>"]
+              f"<h2>Record</h2><details><summary>JSON</summary>{_lines(_pretty(record))}</details>"]
     return _document(record.input.path, "".join(parts))
 
 
@@ -192,14 +192,14 @@ def _reproduce(record: Record, settings: Settings) -> str:
     keys = ", ".join(f"{key.name} ({key.id})" for key in settings.keys) or "none"
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     name = record.input.path
-    path = shlex.quote(f"./{name}" if name.startswith("-") else name)
+    path = quoted(name)
     command = " ".join(["genwm scan", *map(shlex.quote, _options(settings)), path])
     if not is_url(name):
         command = f"sha256sum {path}\n{command}"
     facts = _facts([("Keys (public ids)", keys), ("Policy", record.policy or "default"),
                     ("Settings", record.settings or "none"), ("Versions", versions)])
-    policy = "" if settings.policy == Policy() else f"<p>{_POLICY}:</p><pre>{_text(policy_text(settings.policy))}</pre>"
-    return f"<pre>{_text(command)}</pre>{policy}{facts}"
+    policy = "" if settings.policy == Policy() else f"<p>{_POLICY}:</p>{_lines(policy_text(settings.policy))}"
+    return f"{_lines(command)}{policy}{facts}"
 
 
 def _options(settings: Settings) -> list[str]:
@@ -323,7 +323,12 @@ def _pretty(record: Record) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(text, quote=True)
+    """A line for HTML. Marks that turn the direction of writing would have a name read as another."""
+    return html.escape(shown(text), quote=True)
+
+
+def _lines(text: str) -> str:
+    return f"<pre>{html.escape(shown_lines(text))}</pre>"
 
 
 def _write(path: Path, document: str) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from detectors.record import Record
-from genwm.text import chance, counted
+from genwm.text import chance, counted, shown_lines
 
 HERE = Path(__file__).parent
 _VERDICTS = {
@@ -96,10 +97,15 @@ def render(name: str, **values: Any) -> str:
     return _environment().get_template(name).render(**values)
 
 
+def _readable(value: Any) -> Any:
+    """Strangers' text without marks that turn the direction of writing: they would have a name read as another."""
+    return shown_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
+                              trim_blocks=True, lstrip_blocks=True, finalize=_readable)
     environment.filters.update(clock=clock, when=when, size=size, counted=counted)
     environment.globals.update(verdicts=_VERDICTS, action_words=_ACTIONS)
     return environment

@@ -407,6 +407,17 @@ def test_a_page_names_every_option_that_is_not_usual() -> None:
     assert "\ngenwm scan --key studio a.mp4</pre><table" in usual
 
 
+def test_a_page_shows_what_a_name_hides() -> None:
+    record = record_of("up/evil\u202e4pm.exe\r", "x")
+    document = page(record, (), Settings(keys=(KEY,)))
+    assert "\u202e" not in document
+    assert "\r" not in document
+    assert r"<h1>up/evil\u202e4pm.exe\r</h1>" in document
+    assert r"sha256sum $'up/evil\xe2\x80\xae4pm.exe\x0d'" in html.unescape(document)
+    shown = document.partition("<summary>JSON</summary><pre>")[2].partition("</pre>")[0]
+    assert json.loads(html.unescape(shown)) == json.loads(record.to_json())
+
+
 def test_a_table_is_no_spreadsheet_program(tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv", [record_of("=1+1.mp4"), record_of("b", code="too-large"), record_of("-c")])
     with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import subprocess
 
 import pytest
 
-from genwm.text import chance, counted, escaped, escaped_name, shown
+from genwm.text import chance, counted, escaped, escaped_name, quoted, shown, shown_lines
 
 
 def test_a_count_has_the_noun_that_goes_with_it() -> None:
@@ -68,3 +70,17 @@ def test_a_terminal_obeys_nothing_that_is_shown(text: str, expected: str) -> Non
 )
 def test_chances_are_powers_where_they_are_small(log10_p: float, words: str) -> None:
     assert chance(log10_p) == words
+
+
+def test_lines_keep_their_ends_and_nothing_else() -> None:
+    assert shown_lines("one\r\ntwo\n\x1b[31m \u202eeno\r") == "one\ntwo\n\\x1b[31m \\u202eeno\\r"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no shell to ask")
+def test_a_quoted_name_is_the_file_again_where_a_shell_reads_it() -> None:
+    names = [b"plain.mp4", b"a 'b' \"c\".mp4", b"-o", b"new\nline", b"car\rriage", b"\x1b[31m$(id)`id`", b"latin\xe9\xffa",
+             b"\\xff", b"\\n'\xff\\", "evil\u202e4pm.exe".encode(), "日本.mp4".encode(), b"-\t-"]
+    words = [quoted(escaped_name(os.fsdecode(name))) for name in names]
+    assert all(shown(word) == word for word in words)
+    said = subprocess.run(["bash", "-c", "printf '%s\\0' " + " ".join(words)], capture_output=True, check=True).stdout
+    assert said.split(b"\0")[:-1] == [b"./" + name if name.startswith(b"-") else name for name in names]

@@ -307,3 +307,20 @@ def _luminance(colour: str) -> float:
     parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_pages_show_what_a_name_hides(client: TestClient) -> None:
+    _log_in(client)
+    scan_id = _scan(client, name="evil\u202e4pm.exe")
+    for path in ("/review", f"/review/scans/{scan_id}"):
+        text = client.get(path).text
+        assert r"evil\u202e4pm.exe" in text
+        assert "\u202e" not in text
+
+
+def test_words_keep_their_lines(client: TestClient) -> None:
+    csrf = _log_in(client)
+    scan_id = _scan(client)
+    form = {"csrf": csrf, "seen": "0", "action": "reject", "reason": "other", "note": "one\r\n<two>"}
+    client.post(f"/review/scans/{scan_id}/decision", data=form)
+    assert "<blockquote>one\n&lt;two&gt;</blockquote>" in client.get(f"/review/scans/{scan_id}").text

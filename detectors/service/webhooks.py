@@ -31,9 +31,13 @@ from detectors.service.errors import WebhookRefusedError, brief
 from genwm import __version__
 
 TIMESTAMP, SIGNATURE, DELIVERY = "X-Genwm-Timestamp", "X-Genwm-Signature", "X-Genwm-Delivery"
+#: What becomes of an attempt: 'failed' is the last one.
+RESULTS = ("delivered", "retried", "failed")
 _THREADS = 4
 _URL_LENGTH = 2000
 _PAUSE_S = 1.0
+#: What Python takes for public, and yet may lead to an address inside: translators to IPv4, IPv4 in IPv6, site-local.
+_INWARD = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "fec0::/10", "192.0.0.0/24")))
 _log = logging.getLogger("genwm.serve")
 
 
@@ -90,13 +94,13 @@ def address_of(host: str, port: int, *, private: bool) -> str:
 
 def _check_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address, host: str) -> None:
     inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-    if not (inner.is_global and address.is_global) or address.is_multicast or _is_nat64(address):
+    if not (inner.is_global and address.is_global) or address.is_multicast or _leads_inside(address):
         raise WebhookRefusedError(f"Expected a webhook host with a public address, got {host!r}; the server's operator "
                                   "can allow private ones with --webhook-private")
 
 
-def _is_nat64(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    return address.version == 6 and address in ipaddress.ip_network("64:ff9b::/96")
+def _leads_inside(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return any(address.version == network.version and address in network for network in _INWARD)
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], config: Config) -> int:
@@ -245,4 +249,6 @@ class Courier:
             values = {"due": time.time() + delays[row.attempts], "error": error[:500]}
         with self._database.write() as connection:
             connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(**values))
+        if values.get("status") == "failed":
+            _log.warning("the webhook of scan %s to %s is given up: %s", row.scan_id, urlsplit(row.url).hostname, error)
         self._done(values.get("status", "retried"))

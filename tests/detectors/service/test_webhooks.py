@@ -122,10 +122,13 @@ def test_a_receiver_that_fails_is_asked_again(config: Config, receiver: str) -> 
     assert all(verify(secret, headers, body) for headers, body in _Receiver.got)
 
 
-def test_after_the_last_attempt_it_has_failed(config: Config, receiver: str) -> None:
+def test_after_the_last_attempt_it_has_failed(
+    config: Config, receiver: str, caplog: pytest.LogCaptureFixture
+) -> None:
     _Receiver.answers[:] = [500] * 5
     row, _, _ = _delivery(config, receiver)
     assert (row.status, row.attempts, row.error) == ("failed", 3, "HTTP status 500")
+    assert caplog.messages == [f"the webhook of scan {row.scan_id} to 127.0.0.1 is given up: HTTP status 500"]
 
 
 def test_a_receiver_that_never_answers_is_given_up(config: Config) -> None:
@@ -251,6 +254,7 @@ def test_refused_urls(url: str) -> None:
 @pytest.mark.parametrize("host", [
     "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
     "[::1]", "[fe80::1]", "[fd00::1]", "[::ffff:10.0.0.1]", "[2002:7f00:1::]", "[64:ff9b::a00:1]",
+    "[64:ff9b:1::a00:1]", "[::127.0.0.1]", "[fec0::1]", "192.0.0.8",
 ])  # fmt: skip
 def test_private_addresses_are_refused(host: str) -> None:
     with pytest.raises(WebhookRefusedError, match="public address"):

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from detectors.record import Record
+from detectors.record import VERDICTS, Record
 from detectors.service import scans
 from detectors.service.database import Database
-from detectors.service.webhooks import lag_s
+from detectors.service.webhooks import RESULTS, lag_s
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -30,6 +30,11 @@ class Metrics:
                                  registry=self._registry)
         self._seconds = Histogram("genwm_scan_seconds", "Seconds that a file took to scan", buckets=_SECONDS,
                                   registry=self._registry)
+        # From 0 on, or Prometheus would not see the first of each.
+        for verdict in VERDICTS:
+            self._verdicts.labels(verdict)
+        for result in RESULTS:
+            self.deliveries.labels(result)
         self._registry.register(_Gauges(database))
 
     def finished(self, record: Record, seconds: float) -> None:
@@ -53,10 +58,10 @@ class _Gauges:
 
     def collect(self) -> Iterator[Metric]:
         counts = scans.counts(self._database)
-        for name, label in (("status", "scans"), ("review", "reviews")):
+        for name, label, values in (("status", "scans", scans.STATUSES), ("review", "reviews", scans.REVIEWS)):
             family = GaugeMetricFamily(f"genwm_{label}", f"Scans by {name}", labels=(name,))
-            for value, count in counts[name].items():
-                family.add_metric((value,), count)
+            for value in values:
+                family.add_metric((value,), counts[name].get(value, 0))
             yield family
         oldest = scans.oldest_waiting(self._database)
         age = 0.0 if oldest is None else max(0.0, time.time() - oldest)

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, Row, Select, and_, func, insert, or_, select, update
 
@@ -18,7 +18,9 @@ from detectors.service.errors import BusyError, ConflictError, QuotaError, Unkno
 from detectors.service.tokens import Token
 
 Status = Literal["queued", "running", "done", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 Review = Literal["none", "open", "appealed", "decided"]
+REVIEWS: tuple[Review, ...] = get_args(Review)
 #: Verdicts that a reviewer should look at.
 QUEUED_FOR_REVIEW = ("watermark_detected", "likely_synthetic", "inconclusive")
 #: Faults of the server's workers, and ends of the server itself, that one scan may meet before it is given up.

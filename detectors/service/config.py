@@ -12,6 +12,7 @@ from pathlib import Path
 from detectors.service.errors import ServiceError
 
 MIB = 1024 * 1024
+_DATABASE = "service.sqlite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +68,15 @@ class Config:
     @property
     def url(self) -> str:
         """SQLAlchemy URL of the database."""
-        return self.database or f"sqlite:///{self.folder / 'service.sqlite'}"
+        return self.database or f"sqlite:///{self.folder / _DATABASE}"
 
     def prepare(self) -> None:
         """Makes the folders, for this user alone. Errors: ServiceError."""
         try:
             for folder in (self.folder, self.uploads, self.evidence):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.database is None:  # in a folder that was there, others may be able to read
+                os.close(os.open(self.folder / _DATABASE, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise ServiceError(f"Expected to make the folder {self.folder}, got '{error.strerror}'; choose another "
                                "with --data") from None

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
@@ -32,7 +33,7 @@ from detectors.service.models import (
 from detectors.service.paths import resolve
 from detectors.service.scans import Filter, Review, Status, Submission
 from detectors.service.state import State, state_of
-from detectors.service.tokens import Token, check_bearer
+from detectors.service.tokens import Token, check_token
 from detectors.service.uploads import read_json, receive
 from detectors.service.webhooks import check_url
 
@@ -43,11 +44,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: _ERRORS[status] for status in (401, *statuses)}
+    return {status: _ERRORS[status] for status in (401, 422, *statuses)}
 
 
-def _token(request: Request, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Token:
-    return check_bearer(state_of(request).database, authorization)
+_BEARER = HTTPBearer(auto_error=False, description="A token from 'genwm serve token new NAME'.")
+
+
+def _token(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> Token:
+    return check_token(state_of(request).database, "" if given is None else given.credentials.strip())
 
 
 def _reviewer(token: Annotated[Token, Depends(_token)]) -> Token:
@@ -72,8 +76,13 @@ def check_text(request: Request) -> None:
 
 
 def _check_query(request: Request, token: Caller) -> None:
-    """Refuses parameters that the route does not know: a filter that is spelt wrongly must not list everything."""
+    """Refuses parameters that the route does not know or has twice: a filter that is spelt wrongly, or overruled by
+    another, must not list something else."""
     check_text(request)
+    names = [name for name, _ in request.query_params.multi_items()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RequestValidationError([{"type": "repeated", "loc": ("query", twice[0]), "msg": "one value, not several",
+                                       "input": ", ".join(request.query_params.getlist(twice[0]))}])
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     if unknown := [name for name in request.query_params if name not in known]:
         raise RequestValidationError([{"type": "extra_forbidden", "loc": ("query", name)} for name in unknown])
@@ -97,7 +106,7 @@ _BODY = {
 
 @router.post("/scans", status_code=202, response_model=ScanState, openapi_extra=_BODY,
              responses={200: {"model": ScanState, "description": "Submitted before under this idempotency key."},
-                        **_errors(400, 403, 404, 409, 413, 415, 422, 429, 503, 507)})
+                        **_errors(400, 403, 404, 409, 413, 415, 429, 503, 507)})
 async def submit(
     request: Request, response: Response, token: Caller, state: Shared,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
@@ -182,18 +191,18 @@ def _seconds(time: datetime | None) -> float | None:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-@router.get("/scans", responses=_errors(422))
+@router.get("/scans", responses=_errors())
 def list_scans(
     token: Caller, state: Shared, status: Status | None = None, verdict: Verdict | None = None,
-    review: Review | None = None, sha256: str | None = None, reference: str | None = None,
-    since: Time = None, until: Time = None,
-    before: Annotated[str | None, Query(description="'next' of the page before")] = None,
+    review: Review | None = None, sha256: Annotated[str | None, Query(pattern="^[0-9A-Fa-f]{64}$")] = None,
+    reference: str | None = None, since: Time = None, until: Time = None,
+    before: Annotated[str | None, Query(pattern="^[0-9a-f]{32}$", description="'next' of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> ScanPage:
     """Scans, newest first: those of this token, or everybody's for a token that reviews."""
     wanted = Filter(
         token_id=token.sees_only, status=status, verdict=verdict, review=None if review is None else (review,),
-        sha256=sha256, reference=reference, before=before,
+        sha256=sha256 and sha256.lower(), reference=reference, before=before,
         since=_seconds(since), until=_seconds(until))
     rows, following = scans.page(state.database, wanted, limit)
     return ScanPage(items=[ScanState.of(row) for row in rows], next=following)
@@ -220,14 +229,14 @@ def _record_of(row: Row[Any]) -> str:
     return str(row.record)
 
 
-@router.get("/scans/{scan_id}/decisions", responses=_errors(404))
+@router.get("/scans/{scan_id}/decisions", responses=_errors(403, 404))
 def scan_decisions(scan_id: str, token: Reviewer, state: Shared) -> list[LogEntry]:
     """What reviewers decided about one scan, oldest first."""
     scans.get(state.database, scan_id)
     return [LogEntry.of(entry) for entry in decisions.history(state.database, scan_id)]
 
 
-@router.post("/scans/{scan_id}/appeals", status_code=201, responses=_errors(400, 403, 404, 409, 413, 422),
+@router.post("/scans/{scan_id}/appeals", status_code=201, responses=_errors(400, 403, 404, 409, 413),
              openapi_extra={"requestBody": {"required": True, "content": {
                  "application/json": {"schema": AppealRequest.model_json_schema()}}}})
 async def appeal(scan_id: str, request: Request, token: Reviewer, state: Shared) -> LogEntry:
@@ -242,7 +251,7 @@ def _appealed(state: State, scan_id: str, token: Token, asked: AppealRequest) ->
     return LogEntry.of(decisions.appeal(state.database, scan_id, token.name, asked.note, seen=asked.seen))
 
 
-@router.get("/decisions", responses=_errors(403, 422))
+@router.get("/decisions", responses=_errors(403))
 def decision_log(
     token: Reviewer, state: Shared, after: Number = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

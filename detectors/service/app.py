@@ -77,6 +77,7 @@ def create_app(config: Config, settings: Settings, make_scanner: Callable[[Setti
             lock.close()
 
     app = FastAPI(title="genwm", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+                  redirect_slashes=False,  # a redirect would name the address behind the proxy, and lose the upload
                   description="Submits files for scanning, and answers what was found. See docs/api.md.",
                   separate_input_output_schemas=False)
     app.state.database = database

@@ -25,7 +25,7 @@ def _plain(text: str) -> str:
     return text
 
 
-_Reference = Annotated[str, AfterValidator(_plain)]
+_Reference = Annotated[str, Field(max_length=200), AfterValidator(_plain)]
 
 
 class _Model(BaseModel):
@@ -36,15 +36,14 @@ class SubmitPath(_Model):
     """A file on the server, below one of its roots."""
 
     path: str = Field(min_length=1, max_length=4096)
-    reference: _Reference | None = Field(default=None, max_length=200,
-                                         description="Your own name for it; comes back with it.")
+    reference: _Reference | None = Field(default=None, description="Your own name for it; comes back with it.")
     webhook: str | None = Field(default=None, description="URL that is told when the scan is finished.")
 
 
 class SubmitFields(_Model):
     """What may come beside an uploaded file."""
 
-    reference: _Reference | None = Field(default=None, max_length=200)
+    reference: _Reference | None = None
     webhook: str | None = None
 
 

@@ -106,12 +106,6 @@ def check_token(database: Database, text: str) -> Token:
                             "'Authorization: Bearer TOKEN' with a token from 'genwm serve token new'")
 
 
-def check_bearer(database: Database, header: str | None) -> Token:
-    """The token of an Authorization header. Errors: UnauthorisedError."""
-    scheme, _, value = (header or "").partition(" ")
-    return check_token(database, value.strip() if scheme.lower() == "bearer" else "")
-
-
 def log_in(database: Database, text: str, lifetime_s: float) -> str:
     """Starts a session for a token that reviews; returns what goes into the cookie.
 

@@ -78,8 +78,8 @@ def test_lines_keep_their_ends_and_nothing_else() -> None:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no shell to ask")
 def test_a_quoted_name_is_the_file_again_where_a_shell_reads_it() -> None:
-    names = [b"plain.mp4", b"a 'b' \"c\".mp4", b"-o", b"new\nline", b"car\rriage", b"\x1b[31m$(id)`id`", b"latin\xe9\xffa",
-             b"\\xff", b"\\n'\xff\\", "evil\u202e4pm.exe".encode(), "日本.mp4".encode(), b"-\t-"]
+    names = [b"plain.mp4", b"a 'b' \"c\".mp4", b"-o", b"new\nline", b"car\rriage", b"\x1b[31m$(id)`id`",
+             b"latin\xe9\xffa", b"\\xff", b"\\n'\xff\\", "evil\u202e4pm.exe".encode(), "日本.mp4".encode(), b"-\t-"]
     words = [quoted(escaped_name(os.fsdecode(name))) for name in names]
     assert all(shown(word) == word for word in words)
     said = subprocess.run(["bash", "-c", "printf '%s\\0' " + " ".join(words)], capture_output=True, check=True).stdout

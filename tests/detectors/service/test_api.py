@@ -7,6 +7,7 @@ import json
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -275,6 +276,59 @@ def test_openapi_is_made_of_the_record(client: TestClient) -> None:
         document["paths"]["/v1/scans"]["post"]["requestBody"]["content"])
     appeal = document["paths"]["/v1/scans/{scan_id}/appeals"]["post"]["requestBody"]["content"]["application/json"]
     assert appeal["schema"]["required"] == ["note"]
+
+
+def test_the_description_tells_tokens_and_refusals(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    for path, methods in document["paths"].items():
+        for method, told in methods.items():
+            assert ("security" in told) == (not path.startswith("/health"))
+            answer = client.request(method, path.replace("{scan_id}", "%00"), params={"foo": 1})
+            assert str(answer.status_code) in told["responses"]
+            if answer.status_code >= 400:
+                schema = told["responses"][str(answer.status_code)]["content"]["application/json"]["schema"]
+                assert schema["$ref"].endswith("/ErrorBody")
+
+
+@pytest.mark.parametrize("path", ["/v1/scans/", "/v1/decisions/"])
+def test_an_address_with_a_stroke_too_many_is_refused_not_redirected(client: TestClient, path: str) -> None:
+    answer = client.post(path, follow_redirects=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not-found")
+
+
+def test_filters_find_a_digest_in_capitals_and_refuse_what_is_none(client: TestClient) -> None:
+    state = finished(client, upload(client).json()["id"])
+    found = client.get("/v1/scans", params={"sha256": state["sha256"].upper()}).json()["items"]
+    assert [item["id"] for item in found] == [state["id"]]
+    for wrong in ({"sha256": state["sha256"][:40]}, {"before": "zzz"}, {"before": ""}):
+        answer = client.get("/v1/scans", params=wrong)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad-request")
+    answer = client.get("/v1/scans?status=done&limit=5&status=queued")
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"] == (
+        "Expected another value for 'status' (one value, not several), got 'done, queued'; correct it")
+
+
+def test_a_long_reference_is_told_as_one(client: TestClient) -> None:
+    answer = client.post("/v1/scans", files={"file": b"x"}, data={"reference": "a" * 201})
+    assert "(String should have at most 200 characters)" in answer.json()["error"]["message"]
+
+
+def test_metrics_begin_at_zero(client: TestClient) -> None:
+    text = client.get("/metrics").text
+    for name in ('scans_finished_total{verdict="error"}', 'webhook_attempts_total{result="retried"}',
+                 'scans{status="failed"}', 'reviews{review="appealed"}'):
+        assert f"\ngenwm_{name} 0.0\n" in text
+
+
+def test_nobody_else_reads_the_database_where_the_folder_was_there(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    with TestClient(create_app(Config(folder=tmp_path / "open", min_free_bytes=0), settings(), StubScanner)):
+        modes = {path.name: path.stat().st_mode & 0o077 for path in (tmp_path / "open").glob("service.sqlite*")}
+    assert modes
+    assert not any(modes.values())
 
 
 def test_health_and_metrics(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

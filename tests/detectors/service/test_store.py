@@ -25,7 +25,6 @@ from detectors.service.errors import BusyError, ConflictError, QuotaError, Servi
 from detectors.service.scans import Filter, Submission
 from detectors.service.tokens import (
     Token,
-    check_bearer,
     check_token,
     list_tokens,
     log_in,
@@ -161,14 +160,14 @@ def test_tokens_are_kept_as_hashes_and_stop_at_once(database: Database, tmp_path
     assert secret not in kept
     assert secret.rsplit("_", 1)[1] not in kept
     cookie = log_in(database, secret, 60)
-    assert check_bearer(database, f"Bearer {secret}").name == "alice"
+    assert check_token(database, secret).name == "alice"
     session = session_of(database, cookie)
     assert session is not None
     assert session.token.name == "alice"
     revoke_token(database, "alice")
     for bad in (secret, secret[:-1] + "!", "", "genwm_"):
         with pytest.raises(UnauthorisedError):
-            check_bearer(database, f"Bearer {bad}")
+            check_token(database, bad)
     assert session_of(database, cookie) is None
     assert [found.revoked is not None for found in list_tokens(database)] == [True]
     with pytest.raises(ServiceError, match="taken"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -143,6 +144,8 @@ class Database:
         except (ArgumentError, NoSuchModuleError):
             raise ServiceError("Expected a database URL such as sqlite:////var/lib/genwm/service.sqlite or "
                                "postgresql+psycopg://user@host/name, got something else; check --database") from None
+        #: Up to which entry of the decision log `decisions.rates` has counted, and what.
+        self.counted: tuple[int, Counter[str]] = 0, Counter()
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         if self.is_sqlite:
             _tune_sqlite(self.engine)

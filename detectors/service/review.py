@@ -109,28 +109,33 @@ def logout(request: Request, form: Form, session: Reviewer, state: Shared) -> Re
 
 @router.get("/review")
 def queue(
-    session: Reviewer, state: Shared, view: str = "open", verdict: str = "", before: str | None = None
+    session: Reviewer, state: Shared, view: str = "open", verdict: str = "", find: str = "", before: str | None = None
 ) -> HTMLResponse:
+    find = find.strip()
     view = view if view in _VIEWS else "open"
-    wanted = Filter(review=_VIEWS[view][1], verdict=verdict or None, before=before)
+    wanted = Filter(review=_VIEWS[view][1], verdict=verdict or None, named=find or None, before=before)
     rows, following = scans.page(state.database, wanted, _PAGE)
     counts = scans.counts(state.database)
-    more = following and "/review?" + urlencode({"view": view, "verdict": verdict, "before": following})
+    more = following and "/review?" + urlencode({"view": view, "verdict": verdict, "find": find, "before": following})
     tabs = [(name, words, sum(counts["review"].get(part, 0) for part in parts) if parts else
              sum(counts["status"].values())) for name, (words, parts) in _VIEWS.items()]
     return HTMLResponse(render(
-        "queue.html", session=session, rows=rows, more=more, view=view, verdict=verdict, tabs=tabs,
+        "queue.html", session=session, rows=rows, more=more, view=view, verdict=verdict, find=find, tabs=tabs,
         waiting=counts["status"].get("queued", 0) + counts["status"].get("running", 0),
         rates=decisions.rates(state.database)))
 
 
 @router.get("/review/log")
 def decision_log(session: Reviewer, state: Shared, after: Number = 0) -> HTMLResponse:
-    found = decisions.entries(state.database, after, _PAGE + 1)
+    found = decisions.entries(state.database, after, _PAGE)
     names = scans.names(state.database, {entry.scan_id for entry in found})
+    rates = decisions.rates(state.database)
+    newest = max(sum(rates.decisions.values()) + rates.appeals - _PAGE, 0)
+    pages = [("First", 0), ("Earlier", max(min(after, newest + _PAGE) - _PAGE, 0))] if after else []
+    pages += [("Later", min(after + _PAGE, newest)), ("Newest", newest)] if after < newest else []
     return HTMLResponse(render(
-        "log.html", session=session, entries=found[:_PAGE], names=names, rates=decisions.rates(state.database),
-        audit=decisions.audit(state.database), more=found[_PAGE - 1].number if len(found) > _PAGE else None))
+        "log.html", session=session, entries=found, names=names, rates=rates, audit=decisions.audit(state.database),
+        pages=pages))
 
 
 @router.get("/review/scans/{scan_id}")

@@ -238,7 +238,8 @@ def names(database: Database, ids: Collection[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which scans to list; None does not filter. ``before`` is the id that the page starts below."""
+    """Which scans to list; None does not filter. ``named`` is the id, name, reference or SHA-256 of those wanted,
+    ``before`` the id that the page starts below."""
 
     token_id: str | None = None
     status: str | None = None
@@ -248,12 +249,16 @@ class Filter:
     reference: str | None = None
     since: float | None = None
     until: float | None = None
+    named: str | None = None
     before: str | None = None
 
     def apply(self, query: Select[Any]) -> Select[Any]:
         equal = {"token_id": self.token_id, "status": self.status, "verdict": self.verdict, "sha256": self.sha256,
                  "reference": self.reference}
         query = query.where(*(scans.c[name] == value for name, value in equal.items() if value is not None))
+        if self.named is not None:
+            query = query.where(or_(scans.c.id == self.named, scans.c.name == self.named,
+                                    scans.c.reference == self.named, scans.c.sha256 == self.named.lower()))
         if self.review is not None:
             query = query.where(scans.c.review.in_(self.review))
         if self.since is not None:
@@ -272,12 +277,11 @@ def page(database: Database, wanted: Filter, limit: int) -> tuple[list[Row[Any]]
 
 
 def counts(database: Database) -> dict[str, dict[str, int]]:
-    """How many scans there are by status, by verdict, and by state of review."""
+    """How many scans there are by status and by state of review: of the columns that have an index."""
     found = {}
     with database.read() as connection:
-        for name in ("status", "verdict", "review"):
-            column = scans.c[name]
-            rows = connection.execute(select(column, func.count()).where(column.is_not(None)).group_by(column))
+        for name in ("status", "review"):
+            rows = connection.execute(select(scans.c[name], func.count()).group_by(scans.c[name]))
             found[name] = {str(value): int(count) for value, count in rows}
     return found
 

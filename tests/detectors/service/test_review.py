@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ import pytest
 pytest.importorskip("fastapi", reason="the service is not tested: it needs the extra 'serve'")
 
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from detectors.heat import document
 from detectors.service import decisions
 from detectors.service.app import create_app
 from detectors.service.config import Config
+from detectors.service.database import scans as table
 from detectors.service.pages import HERE, Timeline, clock, size
 from detectors.service.tokens import new_token, revoke_token
 from tests.detectors.service.stub import HEAT, StubScanner, record_of, settings
@@ -120,6 +123,40 @@ def test_the_queue_holds_what_needs_a_decision(client: TestClient) -> None:
     assert "three" not in page
     assert "four" in client.get("/review?view=all&verdict=error").text
     assert "three" not in client.get("/review?view=all&verdict=error").text
+
+
+def test_a_clip_is_found_by_what_an_appeal_names(client: TestClient) -> None:
+    wanted, other = _scan(client, b"plain one", "wanted.mp4"), _scan(client, b"plain two", "other.mp4")
+    _log_in(client)
+    with _database(client).write() as connection:
+        connection.execute(update(table).where(table.c.id == wanted).values(reference="upload-4711"))
+    for name in (wanted, "wanted.mp4", " upload-4711 ", hashlib.sha256(b"plain one").hexdigest().upper()):
+        page = client.get("/review", params={"view": "all", "find": name}).text
+        assert f"/review/scans/{wanted}" in page
+        assert f"/review/scans/{other}" not in page
+    assert "No scan has that name" in client.get("/review", params={"view": "all", "find": "wanted"}).text
+
+
+def test_the_log_is_read_from_either_end(client: TestClient) -> None:
+    scan_id = _scan(client)
+    _log_in(client)
+    assert "Newest" not in client.get("/review/log").text
+    for number in range(60):
+        decisions.decide(_database(client), scan_id, "alice", "escalate", "unclear", f"note {number + 1}.")
+    seen: dict[str, list[str]] = {}
+    for place in ("", "?after=25", "?after=35", "?after=10", "?after=99"):
+        text = client.get(f"/review/log{place}").text
+        seen[place] = re.findall(r"after=(\d+)\">(\w+)<", text)
+        numbers = [int(number) for number in re.findall(r"note (\d+)\.", text)]
+        start = int(place.partition("=")[2] or 0)
+        assert numbers == list(range(start + 1, min(start + 25, 60) + 1))
+    assert seen == {
+        "": [("25", "Later"), ("35", "Newest")],
+        "?after=25": [("0", "First"), ("0", "Earlier"), ("35", "Later"), ("35", "Newest")],
+        "?after=35": [("0", "First"), ("10", "Earlier")],
+        "?after=10": [("0", "First"), ("0", "Earlier"), ("35", "Later"), ("35", "Newest")],
+        "?after=99": [("0", "First"), ("35", "Earlier")],
+    }
 
 
 def test_a_decision_is_logged_once_and_can_be_appealed(client: TestClient) -> None:

@@ -18,8 +18,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.scan.table import cell
 from genwm.errors import InputError, NotFoundError, OutputError, OutputExistsError
 from genwm.hashing import sha256_of
+from genwm.text import escaped_name
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -116,7 +118,7 @@ def _write(
         (folder / "images" / split).mkdir(parents=True)
         (folder / "labels" / split).mkdir(parents=True)
     clip_count, frames, boxes = (dict.fromkeys(used, 0) for _ in range(3))
-    with (folder / "clips.csv").open("w", newline="") as table:
+    with (folder / "clips.csv").open("w", encoding="utf-8", newline="") as table:
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(("clip", "split", "source", "frames", "boxes"))
         for number, (clip, split) in enumerate(zip(clips, splits, strict=True)):
@@ -129,7 +131,8 @@ def _write(
                 frames[split] += 1
                 boxes[split] += len(lines)
             clip_count[split] += 1
-            rows.writerow((name, split, clip.source, frames[split] - before[0], boxes[split] - before[1]))
+            source = cell(escaped_name(clip.source))
+            rows.writerow((name, split, source, frames[split] - before[0], boxes[split] - before[1]))
     return clip_count, frames, boxes
 
 

@@ -48,7 +48,7 @@ def write_table(path: Path, records: Iterable[Record]) -> None:
     with replaced(path) as file:
         file.write(_line(COLUMNS))
         for record in records:
-            file.write(_line([_cell(value) for value in row(record)]))
+            file.write(_line([cell(value) for value in row(record)]))
 
 
 def row(record: Record) -> tuple[object, ...]:
@@ -75,6 +75,7 @@ def _line(cells: Sequence[object]) -> str:
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _cell(value: object) -> object:
-    # A stranger's file name must not become a formula, nor behind white space that a spreadsheet passes over.
+def cell(value: object) -> object:
+    """A value that is no formula in a spreadsheet, whatever a stranger called a file, nor behind white space that
+    spreadsheets pass over."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value

@@ -81,6 +81,13 @@ def test_shares_that_leave_nothing_to_train_on_are_refused(count: int, val: floa
         split_clips(count, val=val, test=test, seed=0)
 
 
+def test_whatever_a_clip_is_called_it_is_one_row_and_no_formula(tmp_path: Path) -> None:
+    clips = [_clip(name, ("car", 1, 1, 9, 9)) for name in ("=1+1.mp4", "latin\udce9.mp4", "new\nline.mp4")]
+    export(clips, tmp_path / "set", names=["car"], test=0)
+    with (tmp_path / "set" / "clips.csv").open(encoding="utf-8", newline="") as table:
+        assert [row["source"] for row in csv.DictReader(table)] == ["'=1+1.mp4", r"latin\xe9.mp4", "new\nline.mp4"]
+
+
 def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     def broken() -> Iterator[LabelledFrame]:
         yield LabelledFrame(0.0, np.zeros((8, 8, 3), np.uint8), ())

@@ -98,7 +98,8 @@ def page(record: Record, pictures: Sequence[Picture], settings: Settings) -> str
         parts.append(f'<p class="soft">Warnings: {_text("; ".join(text.rstrip(".") for text in record.warnings))}.'
                      "</p>")
     if pictures:
-        heat = "" if record.synthetic is None else f'<input type="checkbox" id="heat" checked> {_legend(pictures)}'
+        looked_at = record.synthetic is not None and any(part.place for part in record.synthetic.segments)
+        heat = f'<input type="checkbox" id="heat" checked> {_legend(pictures)}' if looked_at else ""
         figures = "".join(_figure(picture, record) for picture in pictures)
         parts.append('<h2>Frames</h2><input type="checkbox" id="clear"> <label for="clear">Show them clearly</label> '
                      f'{heat}<div class="frames">{figures}</div>')
@@ -125,7 +126,7 @@ def timeline(record: Record) -> str:
         ]))
     length = max([record.input.duration or 0.0, *(end for _, _, spans in lanes for _, end, _, _ in spans)])
     share = 100 / length
-    bottom = _LANE * len(lanes)
+    bottom, digits = _LANE * len(lanes), 1 if length >= 2 else 2
     shapes = []
     for number, (label, kind, spans) in enumerate(lanes):
         top = number * _LANE + _LABEL
@@ -139,8 +140,9 @@ def timeline(record: Record) -> str:
         ]
     for step, anchor in enumerate(("start", "middle", "middle", "middle", "end")):
         place = f"{25 * step}%"
+        words = f"{length * step / 4:.{digits}f} s"
         shapes.append(f'<line class="tick" x1="{place}" x2="{place}" y1="{bottom}" y2="{bottom + 6}"/>'
-                      f'<text x="{place}" y="{bottom + 20}" text-anchor="{anchor}">{length * step / 4:.1f} s</text>')
+                      f'<text x="{place}" y="{bottom + 20}" text-anchor="{anchor}">{words}</text>')
     empty = "" if any(spans for _, _, spans in lanes) else '<p class="soft">No second stands out.</p>'
     return f'<svg class="timeline" height="{bottom + 26}" role="img">{"".join(shapes)}</svg>{empty}'
 

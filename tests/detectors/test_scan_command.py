@@ -360,6 +360,10 @@ def test_a_page_tells_everything(tmp_path: Path) -> None:
     assert KEY.secret.hex() not in document
     assert '<rect x="0.00%" y="0.00%" width="50.00%" height="100.00%" fill-opacity="0.65"/>' in document
     assert '<rect class="place" x="2" y="1" width="4" height="3">' in document
+    assert "Outlined: parts that the classifier looked at; filled: " in document
+    short = timeline(record.model_copy(update={"input": record.input.model_copy(update={"duration": 0.08}),
+                                               "watermark": None, "synthetic": None}))
+    assert re.findall(r">([\d.]+ s)<", short) == ["0.00 s", "0.02 s", "0.04 s", "0.06 s", "0.08 s"]
     drawn = timeline(record)
     bars = re.findall(r'class="(marked|suspect)" x="([\d.]+)%" y="\d+" width="([\d.]+)%"', drawn)
     assert re.findall(r'fill-opacity="([\d.]+)"', drawn) == ["1.00", "0.50"]
@@ -370,7 +374,9 @@ def test_a_page_tells_everything(tmp_path: Path) -> None:
 def test_the_half_of_a_file_that_cannot_be_judged_is_no_probability(tmp_path: Path) -> None:
     score = {"status": "inconclusive", "probability": 0.5, "model": "small-1"}
     record = record_of("still.png", synthetic=score)
-    assert "<td>could not judge the file</td>" in page(record, (), Settings(keys=(KEY,)))
+    document = page(record, [Picture(0.0, b"\xff\xd8")], Settings(keys=(KEY,)))
+    assert "<td>could not judge the file</td>" in document
+    assert "Parts that the classifier looked at" not in document
     pages = Pages(tmp_path, Settings(keys=(KEY,)))
     pages.write_index([record.model_copy(update={"settings": Settings(keys=(KEY,)).digest})])
     assert ">not judged</td>" in (tmp_path / "index.html").read_text()

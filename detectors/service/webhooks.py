@@ -29,6 +29,7 @@ from detectors.service.config import Config
 from detectors.service.database import Database, deliveries
 from detectors.service.errors import WebhookRefusedError, brief
 from genwm import __version__
+from genwm.text import shown
 
 TIMESTAMP, SIGNATURE, DELIVERY = "X-Genwm-Timestamp", "X-Genwm-Signature", "X-Genwm-Delivery"
 #: What becomes of an attempt: 'failed' is the last one.
@@ -250,5 +251,6 @@ class Courier:
         with self._database.write() as connection:
             connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(**values))
         if values.get("status") == "failed":
-            _log.warning("the webhook of scan %s to %s is given up: %s", row.scan_id, urlsplit(row.url).hostname, error)
+            _log.warning("the webhook of scan %s to %s is given up: %s", row.scan_id, urlsplit(row.url).hostname,
+                         shown(error or ""))
         self._done(values.get("status", "retried"))

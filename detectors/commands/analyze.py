@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from genwm.commands.numbers import Number
 from genwm.commands.telling import say
 from genwm.errors import OutputExistsError, SameFileError
 from genwm.text import counted
@@ -22,7 +23,7 @@ from genwm.text import counted
 @click.option("--overwrite", is_flag=True, help="Replace the file of --video if it exists.")
 @click.option("--only", "kinds", metavar="CLASS", multiple=True,
               help="Follow only this class; may be given more than once.")
-@click.option("--confidence", type=click.FloatRange(0, 1), default=0.25, show_default=True,
+@click.option("--confidence", type=Number(0, 1), default=0.25, show_default=True,
               help="Least confidence of a detection.")
 @click.option("--size", type=click.IntRange(32, 4096), default=640, show_default=True, metavar="PIXELS",
               help="Longer side that frames are looked at with.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from genwm.commands.numbers import Number
 from genwm.commands.telling import say
 from genwm.text import counted
 
@@ -27,9 +28,9 @@ def dataset() -> None:
               help="Frames of each clip.")
 @click.option("--width", type=click.IntRange(64, 4096), default=512, show_default=True, help="Of rendered scenes.")
 @click.option("--height", type=click.IntRange(64, 4096), default=320, show_default=True, help="Of rendered scenes.")
-@click.option("--val", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
+@click.option("--val", type=Number(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
               help="Share of the clips to validate on.")
-@click.option("--test", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True,
+@click.option("--test", type=Number(0, 1, max_open=True), default=0.1, show_default=True,
               help="Share of the clips to test on.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of scenes and splits.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genwm.commands.numbers import Number
 from genwm.commands.telling import say
 from genwm.text import counted
 
@@ -51,9 +52,9 @@ EXIT_SOME_FAILED = 1
 @click.option("--html", "pages", metavar="DIR", type=click.Path(file_okay=False),
               help="Write evidence pages for reviewers; includes --timeline.")
 @click.option("--csv", "table", metavar="FILE", type=click.Path(dir_okay=False), help="Write the records as CSV, too.")
-@click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="S", default=120.0, show_default=True,
+@click.option("--time-limit", type=Number(0, 1e6, min_open=True), metavar="S", default=120.0, show_default=True,
               help="Seconds that one file may take.")
-@click.option("--memory-limit", type=click.IntRange(64), metavar="MIB", default=1536, show_default=True,
+@click.option("--memory-limit", type=click.IntRange(64, 2**40), metavar="MIB", default=1536, show_default=True,
               help="MiB that reading one file may add to a worker.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON; needs --output.")
 @click.pass_context

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from platformdirs import user_data_dir
 
+from genwm.commands.numbers import Number
 from genwm.errors import GenwmError
 from genwm.extras import require
 from genwm.text import counted
@@ -48,7 +49,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--webhook-host", "webhook_hosts", metavar="HOST", multiple=True,
               help="Host that webhooks may go to (hooks.example.com, *.example.com, *); may be given more than once.")
 @click.option("--webhook-private", is_flag=True, help="Allow webhooks to private and loopback addresses.")
-@click.option("--keep-days", type=click.FloatRange(0, min_open=True), default=90.0, show_default=True, metavar="DAYS",
+@click.option("--keep-days", type=Number(0, min_open=True), default=90.0, show_default=True, metavar="DAYS",
               help="Delete uploads and pictures after so long; records and decisions stay.")
 @click.option("--http-cookies", is_flag=True,
               help="Let reviewers log in over plain HTTP [default: only where --host is this machine].")

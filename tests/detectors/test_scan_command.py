@@ -469,3 +469,11 @@ def test_a_scan_can_be_interrupted(uploads: Path, own_keyring: Path) -> None:
     assert b"error[" not in err
 
 
+
+
+@pytest.mark.parametrize("limit", [("--time-limit", "nan"), ("--time-limit", "inf"), ("--memory-limit", 10**19)])
+def test_a_limit_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: tuple[object, ...]
+                                         ) -> None:
+    assert run(tmp_path, "-o", tmp_path / "records.jsonl", *limit) == 2
+    assert f"error[usage]: Invalid value for '{limit[0]}': {limit[1]} is not " in capsys.readouterr().err
+    assert not (tmp_path / "records.jsonl").exists()

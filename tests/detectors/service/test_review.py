@@ -185,6 +185,14 @@ def test_a_decision_is_logged_once_and_can_be_appealed(client: TestClient) -> No
     assert "Mark &amp; &lt;payload&gt;" in log
 
 
+def test_whoever_passes_a_clip_on_gets_to_the_next(client: TestClient) -> None:
+    older, newer = _scan(client, b"mark one"), _scan(client, b"mark two")
+    form = {"csrf": _log_in(client), "seen": "0", "action": "escalate", "reason": "unclear"}
+    assert client.post(f"/review/scans/{newer}/decision", data=form).status_code == 303
+    assert f'<a rel="next" href="/review/scans/{older}">' in client.get(f"/review/scans/{newer}").text
+    assert 'rel="next"' not in client.get(f"/review/scans/{older}").text
+
+
 def test_a_scan_that_still_waits_is_not_decided(client: TestClient) -> None:
     headers = {"Authorization": f"Bearer {new_token(_database(client), 'bot', 'submit')}"}
     scan_id = client.post("/v1/scans", files={"file": ("clip.mp4", b"slow")}, headers=headers).json()["id"]

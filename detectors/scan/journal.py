@@ -65,6 +65,9 @@ class Journal:
             self._write(line)
             if self.path is not None:
                 os.fsync(self._file.fileno())
+                if not os.fstat(self._file.fileno()).st_nlink:  # nobody would ever read what is written to it
+                    raise JournalError(f"Expected the journal {self.path} to stay on the disk, got one that somebody "
+                                       "has deleted; its records are lost: scan again")
         except OSError as error:
             with suppress(OSError):
                 self._file.raw.truncate(self._end)

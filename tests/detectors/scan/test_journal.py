@@ -235,3 +235,12 @@ def test_a_journal_of_a_later_version_goes_on(path: Path) -> None:
         journal.append(record_of("d"))
         assert [record.input.path for record in journal] == ["a", "b", "c", "d"]
     assert path.read_text().startswith(later)
+
+
+def test_a_journal_that_somebody_deletes_ends_the_run(path: Path) -> None:
+    with Journal(path, resume=True) as journal:
+        path.rename(path.with_suffix(".moved"))  # as programs that rotate logs do: it goes on
+        journal.append(record_of("d"))
+        path.with_suffix(".moved").unlink()
+        with pytest.raises(JournalError, match="got one that somebody has deleted; its records are lost: scan again"):
+            journal.append(record_of("e"))

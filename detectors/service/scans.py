@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Select, and_, func, insert, or_, select,
 from detectors.record import Record
 from detectors.service.database import Database, IntegrityError, deliveries, scans
 from detectors.service.errors import BusyError, ConflictError, QuotaError, UnknownScanError
-from detectors.service.tokens import Token
+from detectors.service.tokens import Token, check_valid
 
 Status = Literal["queued", "running", "done", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -56,11 +56,13 @@ def new_id() -> str:
 def submit(database: Database, token: Token, given: Submission, *, max_queue: int) -> tuple[Row[Any], bool]:
     """Queues a scan; returns its row and whether it is new (False: the idempotency key was seen before).
 
-    Errors: ConflictError (the key came with another request), QuotaError, BusyError.
+    Errors: UnauthorisedError (the token was revoked meanwhile), ConflictError (the key came with another request),
+    QuotaError, BusyError.
     """
     for _ in range(2):
         try:
             with database.write() as connection:
+                check_valid(connection, token)  # an upload takes its time
                 if (row := _seen(connection, token, given)) is not None:
                     return row, False
                 _check_room(connection, token, max_queue)

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from detectors.service.database import Database, IntegrityError, sessions, tokens
 from detectors.service.errors import ForbiddenError, ServiceError, UnauthorisedError
@@ -102,8 +102,18 @@ def check_token(database: Database, text: str) -> Token:
             row = connection.execute(select(tokens).where(tokens.c.id == match[1])).one_or_none()
         if row is not None and hmac.compare_digest(row.digest, _digest(text)) and row.revoked is None:
             return _token(row)
-    raise UnauthorisedError("Expected a valid API token, got none, or one that is unknown or revoked; send "
-                            "'Authorization: Bearer TOKEN' with a token from 'genwm serve token new'")
+    raise _invalid()
+
+
+def check_valid(connection: Connection, token: Token) -> None:
+    """Raises UnauthorisedError where the token has been revoked since it was checked."""
+    if connection.execute(select(tokens.c.revoked).where(tokens.c.id == token.id)).scalar() is not None:
+        raise _invalid()
+
+
+def _invalid() -> UnauthorisedError:
+    return UnauthorisedError("Expected a valid API token, got none, or one that is unknown or revoked; send "
+                             "'Authorization: Bearer TOKEN' with a token from 'genwm serve token new'")
 
 
 def log_in(database: Database, text: str, lifetime_s: float) -> str:

@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from detectors.service import app, uploads
 from detectors.service.app import create_app
 from detectors.service.config import Config
-from detectors.service.tokens import new_token
+from detectors.service.tokens import new_token, revoke_token
 from tests.detectors.service.calls import FORM, bearer, leftovers, part, token_for, upload
 from tests.detectors.service.stub import StubScanner, settings
 
@@ -58,6 +58,19 @@ def test_a_body_that_is_announced_as_too_large_is_refused_unread(client: TestCli
         answer = client.post("/v1/scans", content=body(), headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"], sent) == (413, "too-large", 0)
     assert upload(client, bytes(config.max_upload_bytes)).status_code == 202
+
+
+def test_an_upload_of_a_token_that_is_revoked_meanwhile_is_refused(client: TestClient, config: Config) -> None:
+    leaked = bearer(token_for(client, name="leaked"))
+
+    def body() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nmark'
+        revoke_token(client.app.state.database, "leaked")  # type: ignore[attr-defined]
+        yield b"\r\n--x--\r\n"
+
+    answer = client.post("/v1/scans", content=body(), headers={**leaked, "Content-Type": FORM})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorised")
+    assert leftovers(config) == []
 
 
 @pytest.fixture

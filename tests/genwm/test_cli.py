@@ -277,6 +277,17 @@ def test_require_names_the_command_that_installs() -> None:
         require("no_such_package", "serve")
 
 
+def test_a_library_that_the_system_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    lacks = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "linked_to_gl.py").write_text(f"raise ImportError({lacks!r})\n")
+    with pytest.raises(MissingExtraError, match=r"libGL\.so\.1, which linked_to_gl needs.*libgl1"):
+        require("linked_to_gl", "tracks")
+    (tmp_path / "faulty.py").write_text("raise ImportError('cannot import name: shared')\n")
+    with pytest.raises(ImportError, match="cannot import name"):
+        require("faulty", "tracks")
+
+
 def test_public_names_are_sorted_and_complete() -> None:
     assert genwm.__all__ == sorted(genwm.__all__)
     assert set(genwm.__all__) <= set(dir(genwm))

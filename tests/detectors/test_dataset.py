@@ -190,7 +190,8 @@ def test_a_bad_line_of_tracks_is_named(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A tiny detector trained for a few epochs on rendered scenes, and the data set."""
-    pytest.importorskip("ultralytics", reason="training on a data set is not tested: it needs the extra 'tracks'")
+    pytest.importorskip("ultralytics", exc_type=ImportError,
+                        reason="training on a data set is not tested: it needs the extra 'tracks', and libGL")
     import torch
     from ultralytics import YOLO
 

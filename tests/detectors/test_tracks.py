@@ -159,7 +159,8 @@ def test_weights_that_cannot_be_had_are_one_sentence(tmp_path: Path, monkeypatch
 
 @pytest.mark.filterwarnings("default")
 def test_the_command_states_the_licence_and_finds_nothing_with_random_weights(tmp_path: Path) -> None:
-    pytest.importorskip("ultralytics", reason="tracking is not tested: it needs the extra 'tracks'")
+    pytest.importorskip("ultralytics", exc_type=ImportError,
+                        reason="tracking is not tested: it needs the extra 'tracks', and libGL")
     make_clip(tmp_path / "clip.mp4", width=160, height=96, frames=3)
     arguments = [str(tmp_path / "clip.mp4"), "--weights", "yolo26n.yaml", "--size", "64", "--json"]
     result = CliRunner().invoke(analyze, arguments)

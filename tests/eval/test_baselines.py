@@ -19,7 +19,8 @@ BITS = np.random.default_rng(0).integers(0, 2, 32, dtype=np.uint8)
 @pytest.fixture
 def installed() -> None:
     for module in ("imwatermark", "onnxruntime"):
-        pytest.importorskip(module, reason="dwtDct, dwtDctSvd and rivaGan are not tested: they need 'baselines'")
+        pytest.importorskip(module, exc_type=ImportError,
+                            reason="dwtDct, dwtDctSvd and rivaGan are not tested: they need 'baselines', and libGL")
 
 
 @pytest.mark.usefixtures("installed")

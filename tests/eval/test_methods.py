@@ -49,7 +49,8 @@ FOREIGN = "tests.eval.foreign"
 
 def need_baselines() -> None:
     """Skips a test where other people's marks are not installed."""
-    pytest.importorskip("imwatermark", reason="other people's marks are not tested: they need the extra 'baselines'")
+    pytest.importorskip("imwatermark", exc_type=ImportError,
+                        reason="other people's marks are not tested: they need the extra 'baselines', and libGL")
     # It sets the start method of the whole process when it is imported, which a test before this one may have done.
     with patch("multiprocessing.set_start_method"):
         pytest.importorskip("blind_watermark", reason="blind_watermark is not tested: it needs the extra 'baselines'")

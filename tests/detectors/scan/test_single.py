@@ -266,10 +266,10 @@ def test_the_schema_in_the_docs_is_current() -> None:
     assert written == json_schema(), "write docs/schema/record-1.json anew from detectors.record.json_schema()"
 
 
-def test_a_record_holds_no_unknown_field(clip: Path) -> None:
+def test_a_record_keeps_no_unknown_field_and_no_unknown_verdict(clip: Path) -> None:
+    """A later version may have added fields: they are left out, here as in what a worker process answers."""
     document: dict[str, Any] = json.loads(scan(clip, Settings(keys=(KEY,))).to_json())
-    with pytest.raises(ValidationError):
-        Record.model_validate({**document, "surprise": 1})
+    assert json.loads(Record.model_validate({**document, "surprise": 1}).to_json()) == document
     with pytest.raises(ValidationError):
         Record.model_validate({**document, "verdict": "real"})
 

@@ -18,9 +18,8 @@ def atomic_output(target: str | os.PathLike[str], *, source: object = None, over
 
     A symbolic link stays: what it points at is written. A file that is replaced hands its mode on.
     """
+    final = check_output(target, source=source, overwrite=overwrite)
     path = Path(target)
-    with _output_errors(path):
-        final = _checked(path, source, overwrite)
     # A short name of its own: one made of the target's could be longer than the file system takes.
     part = final.with_name(f".{secrets.token_hex(6)}.part{final.suffix}")
     try:
@@ -33,6 +32,13 @@ def atomic_output(target: str | os.PathLike[str], *, source: object = None, over
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def check_output(target: str | os.PathLike[str], *, source: object = None, overwrite: bool = False) -> Path:
+    """Where ``target`` really is. Raises what `atomic_output` would: to be asked before work that takes long."""
+    path = Path(target)
+    with _output_errors(path):
+        return _checked(path, source, overwrite)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import click
 
 from genwm.commands.numbers import Number
 from genwm.commands.telling import say
-from genwm.errors import OutputExistsError, SameFileError
 from genwm.text import counted
 
 
@@ -43,13 +42,14 @@ def analyze(
     """
     from detectors.tracks import LICENCE, load_weights, score_people, track, write_annotated
     from genwm.errors import InputError, MissingExtraError
+    from genwm.output import check_output
     from genwm.video import probe
+    from genwm.video.encoding import container_for
 
     info = probe(clip)
-    if target is not None and target.exists() and target.samefile(clip):
-        raise SameFileError(f"Expected an output other than the input, got {target} for both; choose another name")
-    if target is not None and target.exists() and not overwrite:
-        raise OutputExistsError(f"Expected no file at {target} yet, got one; choose another name or give --overwrite")
+    if target is not None:  # now, not when the clip has been followed
+        container_for(target)
+        check_output(target, source=clip, overwrite=overwrite)
     model = load_weights(weights)
     say(LICENCE)
     length = info.duration_s or 0.0

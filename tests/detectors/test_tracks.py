@@ -18,7 +18,15 @@ from detectors import tracks
 from detectors.commands.analyze import analyze
 from detectors.dataset import tracked_clips
 from detectors.tracks import Box, Track, Tracks, _pieces, _window, load_weights, score_people, write_annotated
-from genwm.errors import FetchError, InputError, MissingExtraError, OutputExistsError
+from genwm.errors import (
+    FetchError,
+    InputError,
+    MissingExtraError,
+    OutputError,
+    OutputExistsError,
+    SameFileError,
+    UnsupportedFormatError,
+)
 from genwm.video import probe, read_rgb, write_video
 from tests.clips import make_clip
 
@@ -172,6 +180,11 @@ def test_the_command_states_the_licence_and_finds_nothing_with_random_weights(tm
     kept = CliRunner().invoke(analyze, [*arguments, "--video", str(tmp_path / "mine.mp4")])
     assert isinstance(kept.exception, OutputExistsError)
     assert (tmp_path / "mine.mp4").read_bytes() == b"mine"
+    for name, refused in (("mine.txt", UnsupportedFormatError), ("no/folder.mp4", OutputError),
+                          ("clip.mp4", SameFileError)):
+        early = CliRunner().invoke(analyze, [*arguments, "--video", str(tmp_path / name), "--overwrite"])
+        assert isinstance(early.exception, refused)
+        assert "AGPL-3.0" not in early.stderr  # nothing was followed yet
     wrong = CliRunner().invoke(analyze, [*arguments, "--only", "unicorn"])
     assert isinstance(wrong.exception, InputError)
     assert str(wrong.exception).startswith("Expected classes")

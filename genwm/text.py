@@ -39,8 +39,9 @@ def shown(text: str) -> str:
 
 
 def shown_lines(text: str) -> str:
-    """`shown`, but for ends of lines."""
-    return "\n".join(map(shown, re.split("\r?\n", text)))
+    """`shown`, but for ends of lines and tabs."""
+    parts = re.split("(\n|\t)", text.replace("\r\n", "\n"))
+    return "".join(part if part in ("\n", "\t") else shown(part) for part in parts)
 
 
 def quoted(name: str) -> str:

@@ -72,8 +72,8 @@ def test_chances_are_powers_where_they_are_small(log10_p: float, words: str) -> 
     assert chance(log10_p) == words
 
 
-def test_lines_keep_their_ends_and_nothing_else() -> None:
-    assert shown_lines("one\r\ntwo\n\x1b[31m \u202eeno\r") == "one\ntwo\n\\x1b[31m \\u202eeno\\r"
+def test_lines_keep_their_ends_and_tabs_and_nothing_else() -> None:
+    assert shown_lines("one\r\ntwo\t2\n\x1b[31m \u202eeno\r") == "one\ntwo\t2\n\\x1b[31m \\u202eeno\\r"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no shell to ask")

@@ -19,6 +19,7 @@ def scene(width: int = 320, height: int = 256, frames: int = 24, seed: int = 0, 
     margin = 64
     ground = _ground(rng, width + 2 * margin, height + 2 * margin)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    waves = 12 * np.sin(rows / 3)[..., None]
     discs = [
         (rng.uniform(0.08, 0.2) * height, rng.uniform(0, 1, 2), rng.uniform(-2, 2, 2), rng.uniform(30, 225, 3))
         for _ in range(3)
@@ -31,8 +32,9 @@ def scene(width: int = 320, height: int = 256, frames: int = 24, seed: int = 0, 
         for radius, place, velocity, colour in discs:
             y = (place[0] * height + velocity[0] * moved) % height
             x = (place[1] * width + velocity[1] * moved) % width
-            edge = np.clip(radius - np.hypot(rows - y, columns - x), 0, 1)[..., None]
-            picture = picture * (1 - edge) + (colour + 12 * np.sin(rows / 3)[..., None]) * edge
+            near = np.s_[max(0, int(y - radius)) : int(y + radius) + 1, max(0, int(x - radius)) : int(x + radius) + 1]
+            edge = np.clip(radius - np.hypot(rows[near] - y, columns[near] - x), 0, 1)[..., None]
+            picture[near] = picture[near] * (1 - edge) + (colour + waves[near]) * edge
         top, left = height // 4, int(width * 0.6 + 2 * moved) % (width - width // 6)
         box = picture[top : top + height // 6, left : left + width // 6]
         box[:] = 70 + 110 * ((columns[: box.shape[0], : box.shape[1], None] // 4) % 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Before NumPy is imported, and for child processes: on small frames, threads of BLAS and OpenMP only wait for others.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 # A shared machine's pauses are no failures; the same examples on every run.
 settings.register_profile("genwm", deadline=None, derandomize=True, print_blob=True)

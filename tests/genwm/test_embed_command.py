@@ -319,7 +319,8 @@ def test_the_longest_name_that_the_disk_takes(
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_run_that_is_told_to_end_leaves_nothing(tmp_path: Path, ring: Keyring, name: str) -> None:
-    make_clip(tmp_path / "in.mp4", width=640, height=360, frames=150, preset="ultrafast")
+    frames = np.tile(scene(640, 360, 6), (25, 1, 1, 1))
+    write_video(tmp_path / "in.mp4", frames, fps=25, crf=18, preset="ultrafast")
     command = [sys.executable, "-m", "genwm", "embed", str(tmp_path / "in.mp4"), str(tmp_path / "out.mp4")]
     usual = partial(signal.signal, getattr(signal, name), signal.SIG_DFL)  # who runs the tests may ignore it
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=usual) as process:

@@ -16,8 +16,8 @@ from genwm.temporal import UNITS, Steadiness, flow, steadiness
 
 Clip = NDArray[np.uint8]
 
-WIDTH, HEIGHT, FRAMES = 320, 192, 8  # measured as it is: 192 lines are not reduced
-SIDE = 192
+WIDTH, HEIGHT, FRAMES = 256, 160, 6  # measured as it is: 160 lines are not reduced
+SIDE = HEIGHT
 
 
 def ground(width: int = WIDTH, height: int = HEIGHT, seed: int = 3) -> Clip:
@@ -54,7 +54,7 @@ def test_brightness_to_and_fro_is_flicker_and_no_motion(kind: str) -> None:
     clip = {"still": lambda: STILL, "moving": lambda: muted(moving(lambda t: 2 * t)),
             "scene": lambda: muted(scene(WIDTH, HEIGHT, FRAMES))}[kind]()  # fmt: skip
     steady = steadiness(clip)
-    for levels in (1, 4, 12):
+    for levels in (1, 12):
         found = steadiness(brighter(clip, lambda t, levels=levels: levels * (-1) ** t))
         assert found.flicker == pytest.approx(2 * levels, rel=0.05)
         assert found.warping_error == pytest.approx((2 * levels / 255) ** 2 + steady.warping_error, rel=0.1)
@@ -101,11 +101,11 @@ def test_a_moving_scene_is_steadier_than_the_same_with_anything_wrong() -> None:
     worse = steadiness(np.clip(clip + boiling, 0, 255).astype(np.uint8))
     assert worse.flicker > 5 * good.flicker
     assert worse.warping_error > 2 * good.warping_error
-    assert steadiness(clip[[0, 2, 1, 4, 3, 6, 5, 7]]).unsteadiness > 3 * good.unsteadiness
+    assert steadiness(clip[[0, 1, 0, 1, 2, 1]]).unsteadiness > 3 * good.unsteadiness
 
 
 def test_time_runs_either_way() -> None:
-    clip = scene(WIDTH, HEIGHT, FRAMES)
+    clip = scene(WIDTH, HEIGHT, 4)
     there, back = steadiness(clip), steadiness(clip[::-1])
     assert there.flicker == pytest.approx(back.flicker, rel=0.01)
     assert there.unsteadiness == pytest.approx(back.unsteadiness, rel=0.01)
@@ -124,7 +124,7 @@ def test_what_cannot_be_followed_is_not_called_steady(clip: Clip) -> None:
 
 
 def test_a_cut_is_left_out() -> None:
-    one, other = scene(WIDTH, HEIGHT, 5, 1), scene(WIDTH, HEIGHT, 5, 2)
+    one, other = scene(WIDTH, HEIGHT, 4, 1), scene(WIDTH, HEIGHT, 4, 2)
     parts = [steadiness(one), steadiness(other)]
     both = steadiness(np.concatenate([one, other]))
     for name in ("flicker", "warping_error", "unsteadiness"):

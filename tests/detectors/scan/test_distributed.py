@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from detectors.scan.distributed import (
     newest_records,
     read_shards,
 )
+from genwm import cli
 from genwm.errors import DiskFullError, GenwmError, OutputError, OutputExistsError, WorkerError
 from genwm.video import write_video
 from tests.clips import KEY, PAYLOAD, marked, scene
@@ -61,8 +63,8 @@ def uploads(tmp_path: Path, own_keyring: Path) -> Path:
     return folder
 
 
-def run(*args: object, engine: str = "ray", address: str = "") -> tuple[int, dict[str, object], str]:
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "RAY_ADDRESS": address}
+def run(*args: object, engine: str = "ray") -> tuple[int, dict[str, object], str]:
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "RAY_ADDRESS": ""}
     result = subprocess.run(
         [sys.executable, "-c", CODE.format(root=str(ROOT)), "scan", *map(str, args), "--engine", engine, "--json"],
         capture_output=True, text=True, check=False, env=environment, cwd=ROOT,
@@ -71,13 +73,28 @@ def run(*args: object, engine: str = "ray", address: str = "") -> tuple[int, dic
     return result.returncode, summary, result.stderr
 
 
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a call says that ends with status 2 before Ray is started."""
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray was started"))
+    monkeypatch.setenv("RAY_ADDRESS", "")
+
+    def call(*args: object) -> str:
+        status = cli.run(["scan", *map(str, args), "--engine", "ray", "--json"])
+        err = capsys.readouterr().err
+        assert status == 2, err
+        return err
+
+    return call
+
+
 def outcomes(folder: Path) -> dict[str, str]:
     records = list(read_shards(str(folder)))
     assert len({record.input.path for record in records}) == len(records)
     return {record.input.path: record.error.code if record.error else record.verdict for record in records}
 
 
-def test_a_local_cluster(uploads: Path, tmp_path: Path) -> None:
+def test_a_local_cluster(uploads: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     names = [f"file://{uploads}", tmp_path / "missing.mp4", f"file://{tmp_path}/gone.mp4", tmp_path / "missing.mp4"]
     results = ("--html", tmp_path / "pages", "--csv", tmp_path / "table.csv", "--only", "*.mp4")
     status, summary, err = run(*names, "-o", tmp_path / "shards", "--workers", 1, "--shards", "parquet", *results)
@@ -114,8 +131,7 @@ def test_a_local_cluster(uploads: Path, tmp_path: Path) -> None:
         assert record.model_dump(exclude=apart) == found[record.input.path].model_dump(exclude=apart)
 
     # Without being told to, nothing is added to records that are there.
-    status, _, err = run(uploads, "-o", tmp_path / "shards")
-    assert (status, "--resume" in err) == (2, True)
+    assert "--resume" in refused(uploads, "-o", tmp_path / "shards")
 
 
 def test_going_on_leaves_out_what_has_a_record(uploads: Path, tmp_path: Path) -> None:
@@ -201,12 +217,11 @@ def _batch(paths: list[str]) -> Any:
     return pa.table({"path": pa.array([os.fsencode(path) for path in paths], pa.binary())})
 
 
-def test_wrong_calls(uploads: Path, tmp_path: Path) -> None:
-    status, _, err = run(uploads)
-    assert (status, "--output" in err) == (2, True)
-    status, _, err = run(uploads, "-o", uploads / "marked.mp4")
-    assert (status, "folder" in err) == (2, True)
-    status, _, err = run(uploads, "-o", tmp_path / "shards", "--html", "s3://bucket/pages")
-    assert (status, "--html" in err) == (2, True)
-    status, _, err = run(uploads, "-o", tmp_path / "shards", address="127.0.0.1:1")
-    assert (status, "RAY_ADDRESS" in err) == (2, True)
+def test_wrong_calls(
+    uploads: Path, tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--output" in refused(uploads)
+    assert "folder" in refused(uploads, "-o", uploads / "marked.mp4")
+    assert "--html" in refused(uploads, "-o", tmp_path / "shards", "--html", "s3://bucket/pages")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert "RAY_ADDRESS" in refused(uploads, "-o", tmp_path / "shards")

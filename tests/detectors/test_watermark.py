@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -277,10 +278,11 @@ def test_tiny_pictures_are_tried_and_warned_about(tmp_path: Path, size: tuple[in
 
 def test_long_strips_are_tried_without_a_full_search(tmp_path: Path) -> None:
     write_image(tmp_path / "strip.png", np.tile(scene(64, 64, 1)[0][:2], (1, 60, 1)))
+    before = time.process_time()  # not that of a busy machine's clock
     reading = read_watermark(tmp_path / "strip.png", keys=[KEY])
+    assert time.process_time() - before < 5
     assert reading.status == "not_detected"
     assert any("as long as wide" in warning for warning in reading.warnings)
-    assert reading.timing["search"] < 5
 
 
 def test_a_stream_that_changes_its_size_is_read(tmp_path: Path, clip: Frames) -> None:

@@ -22,6 +22,8 @@ def atomic_output(target: str | os.PathLike[str], *, source: object = None, over
     path = Path(target)
     # A short name of its own: one made of the target's could be longer than the file system takes.
     part = final.with_name(f".{secrets.token_hex(6)}.part{final.suffix}")
+    with _output_errors(path):
+        part.touch()  # a folder that cannot be written is told before the work
     try:
         yield str(part)
         with _output_errors(path):

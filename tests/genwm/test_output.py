@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -34,6 +35,18 @@ def test_the_longest_name_that_the_disk_takes(tmp_path: Path) -> None:
 def test_a_longer_name_is_told_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"^Expected to write .*, got 'File name too long'; choose another name"):
         write(tmp_path / ("x" * 252 + ".mp4"))
+
+
+def test_a_folder_that_takes_no_files_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)  # modes do not bind root
+    with (pytest.raises(OutputError, match=r"^Expected to write .*, got 'Permission denied'; choose another name"),
+          atomic_output(tmp_path / "a.txt")):
+        pytest.fail("the work began")
 
 
 def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ settings.load_profile("genwm")
 
 @pytest.fixture(autouse=True)
 def own_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A keyring file of the test's own (not made yet), so that the user's is never touched."""
+    """A keyring file of the test's own (not made yet), the registry beside it: the user's are never touched."""
     path = tmp_path / "keyring" / "keyring.json"
     monkeypatch.setenv("GENWM_KEYRING", str(path))
+    monkeypatch.delenv("GENWM_REGISTRY", raising=False)
     return path
 
 

@@ -193,8 +193,9 @@ class DecoderHook:
             offset, scale = (torch.tensor(values, device=decoded.device).view(3, 1, 1)
                              for values in (layout.offset, layout.scale))
             for frame, item in self._frames(decoded, layout):
-                # In place, the frame itself where it is float32 already.
-                picture = frame.float().mul_(scale).add_(offset).clamp_(0.0, 1.0)
+                # In place, the frame itself where it is float32 already. What is not a number is black, as writers
+                # have it, and does not spread over the mask to its neighbours.
+                picture = frame.float().mul_(scale).add_(offset).nan_to_num_(0.0).clamp_(0.0, 1.0)
                 markers[item].rgb(picture[None], in_place=True)
                 frame.copy_(picture.sub_(offset).div_(scale))
                 self.frames_marked += 1

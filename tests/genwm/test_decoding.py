@@ -38,6 +38,19 @@ def hooked(name: str) -> Any:
         return decode(model, name)
 
 
+def test_what_is_not_a_number_is_black_and_leaves_its_neighbours_alone() -> None:
+    model = autoencoder("AutoencoderKL")
+    plain = decode(model, "AutoencoderKL")
+    black, broken = plain.clone(), plain.clone()
+    black[0, :, 20, 30], broken[0, :, 20, 30] = -1.0, torch.nan
+    found = []
+    for pictures in (black, broken):
+        model.decode = lambda latent, pictures=pictures: (pictures,)
+        with mark_decoder(model, MARK):
+            found.append(model.decode(None)[0])
+    assert (found[0] == found[1]).all()
+
+
 # --- paths
 
 

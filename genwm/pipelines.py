@@ -311,8 +311,8 @@ def _broken_folder(folder: Path) -> Iterator[None]:
                          "fetch the model again.") from error
 
 
-def shortened(error: Exception) -> str:
-    """What an error of a library says, as one line of at most 200 characters."""
+def shortened(error: Exception | str) -> str:
+    """What an error of a library says, or another text, as one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."
 
@@ -383,11 +383,13 @@ def _device(torch: ModuleType, asked: str) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        kind = torch.device(asked).type
+        device = torch.device(asked)
     except RuntimeError:
         raise InputError(f"Expected a torch device such as cpu, cuda or cuda:1, got {asked}; choose one.") from None
-    there = kind == "cpu" or getattr(getattr(torch, kind, None), "is_available", bool)()
-    if not there:
+    if device.type == "cpu":
+        return "cpu"  # whatever its number
+    there = getattr(torch, device.type, None)
+    if not getattr(there, "is_available", bool)() or (device.index or 0) >= there.device_count():
         raise InputError(f"Expected a device that this machine has, got {asked}; use --device cpu.")
     return asked
 

@@ -97,7 +97,9 @@ def test_savers_and_precision(models: dict[str, Path]) -> None:
         ({"savers": ("magic",)}, InputError, "Expected savers to be among"),
         ({"dtype": "int3"}, InputError, "Expected dtype to be one of"),
         ({"quantize": "int2"}, InputError, "Expected quantize to be one of"),
+        ({"savers": ("offload",), "device": "cpu:0"}, InputError, "Expected a GPU to offload from"),
         ({"device": "abacus"}, InputError, "Expected a torch device"),
+        ({"device": "cuda:99"}, InputError, "Expected a device that this machine has, got cuda:99"),
         ({"revision": "main"}, InputError, "Expected no revision for the folder"),
     ],
 )
@@ -106,6 +108,13 @@ def test_options_are_checked(
 ) -> None:
     with pytest.raises(error, match=message):
         pipelines.load(models["ltx"], **options)
+
+
+def test_a_number_beyond_the_devices_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="Expected a device that this machine has, got cuda:1; use --device cpu"):
+        pipelines.load("none", device="cuda:1")
 
 
 def test_still_image_pipelines_are_refused(models: dict[str, Path]) -> None:

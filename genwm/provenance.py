@@ -7,6 +7,7 @@ certificate. c2pa-python does the work; nothing here uses a network: no remote m
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -117,7 +118,7 @@ def sign(
     *,
     mark: Mark | None = None,
     generator: str = "",
-    algorithm: str = "es256",
+    algorithm: str | None = None,
 ) -> None:
     """Puts a signed manifest into a file, which is replaced when that is done.
 
@@ -128,7 +129,8 @@ def sign(
         key: PEM file of its private key, PKCS#8, not encrypted.
         mark: the watermark in the file, which the manifest then names.
         generator: the model that made the content.
-        algorithm: of the key: es256, es384, es512, ps256, ps384, ps512 or ed25519.
+        algorithm: es256, es384, es512, ps256, ps384, ps512 or ed25519; default: the one for keys of this kind, ps256
+            of RSA's.
 
     Errors: NotFoundError, InputError for a certificate or key that does not work, UnsupportedFormatError for a
     container without manifests, OutputError, MissingExtraError without c2pa-python.
@@ -155,12 +157,26 @@ def sign(
 
 
 def check_signer(
-    path: str | os.PathLike[str], cert: str | os.PathLike[str], key: str | os.PathLike[str], algorithm: str = "es256"
+    path: str | os.PathLike[str], cert: str | os.PathLike[str], key: str | os.PathLike[str],
+    algorithm: str | None = None,
 ) -> None:
-    """Raises what :func:`sign` would for a file of this name, as far as it can be known before the file is there."""
+    """Raises what :func:`sign` would for a file of this name, as far as it can be known before the file is there: a
+    picture in memory is signed."""
+    import numpy as np
+
+    from genwm.video import write_image
+
     c2pa = require("c2pa", "sign")
     _kind(os.fspath(path))
-    _signer(c2pa, cert, key, algorithm).close()
+    with io.BytesIO() as picture, io.BytesIO() as signed, c2pa.Context.from_dict(_OFFLINE) as context:
+        write_image(picture, np.zeros((64, 64, 3), np.uint8), format="jpeg")
+        picture.seek(0)
+        signer = _signer(c2pa, cert, key, algorithm)
+        try:
+            c2pa.Builder(json.dumps(_manifest(None, "")), context).sign(signer, "jpeg", picture, signed)
+        except c2pa.C2paError as error:
+            raise InputError(f"Expected a certificate that can sign, got '{_one_line(error)}' with {os.fspath(cert)}; "
+                             "check that it is in date, for signing documents and not signed by itself.") from None
 
 
 def _kind(name: str) -> str:
@@ -172,17 +188,19 @@ def _kind(name: str) -> str:
     return suffix
 
 
-def _signer(c2pa: Any, cert: str | os.PathLike[str], key: str | os.PathLike[str], algorithm: str) -> Any:
-    if algorithm not in _ALGORITHMS:
+def _signer(c2pa: Any, cert: str | os.PathLike[str], key: str | os.PathLike[str], algorithm: str | None) -> Any:
+    if algorithm not in (None, *_ALGORITHMS):
         raise InputError(f"Expected a signing algorithm of {', '.join(_ALGORITHMS)}, got {algorithm}; choose one.")
     chain, secret = _text(cert, "a PEM file of certificates"), _text(key, "a PEM file of a private key")
     for text, path, word in ((chain, cert, "CERTIFICATE"), (secret, key, "PRIVATE KEY")):
         if f"-----BEGIN {word}-----" not in text:
             raise InputError(f"Expected PEM with a {word} in {os.fspath(path)}, got none; convert it, a key to "
                              "unencrypted PKCS#8.")
-    if not _belong_together(chain, secret):
+    public, private = _parsed(chain, secret)
+    if private.public_key() != public:  # the C2PA library would sign with any
         raise InputError(f"Expected the key of the first certificate of {os.fspath(cert)}, got another in "
                          f"{os.fspath(key)}; check both files.")
+    algorithm = algorithm or _algorithm_of(private)
     try:
         return c2pa.Signer.from_info(c2pa.C2paSignerInfo(algorithm.encode(), chain.encode(), secret.encode(), None))
     except c2pa.C2paError as error:
@@ -190,16 +208,23 @@ def _signer(c2pa: Any, cert: str | os.PathLike[str], key: str | os.PathLike[str]
                          "both files and the algorithm.") from None
 
 
-def _belong_together(chain: str, secret: str) -> bool:
-    """Whether the first certificate is of this key: the C2PA library would sign with any."""
+def _parsed(chain: str, secret: str) -> tuple[Any, Any]:
+    """The key of the first certificate, and the private key."""
     x509, serialization = (require(f"cryptography.{name}", "sign")
                            for name in ("x509", "hazmat.primitives.serialization"))
     try:
         public = x509.load_pem_x509_certificate(chain.encode()).public_key()
-        return bool(serialization.load_pem_private_key(secret.encode(), None).public_key() == public)
+        return public, serialization.load_pem_private_key(secret.encode(), None)
     except (ValueError, TypeError) as error:
         raise InputError(f"Expected a certificate and an unencrypted key in PEM, got '{_one_line(error)}'; check both "
                          "files.") from None
+
+
+def _algorithm_of(private: Any) -> str:
+    """What a key signs with, by its kind and the size of its curve."""
+    if hasattr(private, "curve"):
+        return {384: "es384", 521: "es512"}.get(private.key_size, "es256")
+    return "ps256" if hasattr(private, "key_size") else "ed25519"  # whose keys are of one size
 
 
 def _text(path: str | os.PathLike[str], what: str) -> str:

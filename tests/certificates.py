@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,9 +25,11 @@ class Certificates:
     authority: Path
 
 
-def make_certificates(folder: Path, name: str = "signer", *, age_days: int = 1) -> Certificates:
-    """Writes them to ``folder``; valid for 30 days, of which ``age_days`` are over."""
-    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+def make_certificates(folder: Path, name: str = "signer", *, age_days: int = 1, key: Any = None) -> Certificates:
+    """Writes them to ``folder``; valid for 30 days, of which ``age_days`` are over. ``key``: the private key to
+    certify, by default a new one of P-256."""
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("authority", authority_key, "authority", authority_key, age_days, is_authority=True)
     leaf = _certificate(name, key, "authority", authority_key, age_days, is_authority=False)
     made = Certificates(*(folder / f"{name}-{part}.pem" for part in ("chain", "key", "authority")))
@@ -42,7 +45,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 def _certificate(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey,
+    name: str, key: Any, issuer: str, issuer_key: ec.EllipticCurvePrivateKey,
     age_days: int, *, is_authority: bool,
 ) -> x509.Certificate:
     start = dt.datetime.now(dt.UTC) - dt.timedelta(days=age_days)

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("cryptography")
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
 c2pa = pytest.importorskip("c2pa")
 
 from genwm import extras, provenance  # noqa: E402
@@ -181,6 +184,21 @@ def test_the_signer_is_checked_before_there_is_a_file(tmp_path: Path, certificat
         provenance.check_signer(tmp_path / "later.webm", certificates.chain, certificates.key)
     with pytest.raises(NotFoundError):
         provenance.check_signer(tmp_path / "later.mp4", tmp_path / "none.pem", certificates.key)
+    expired = make_certificates(tmp_path, "expired", age_days=40)
+    with pytest.raises(InputError, match=r"Expected a certificate that can sign, got '.*' with .*; check that it"):
+        provenance.check_signer(tmp_path / "later.mp4", expired.chain, expired.key)
+
+
+@pytest.mark.parametrize(
+    "key", [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1()),
+            ec.generate_private_key(ec.SECP521R1()), ed25519.Ed25519PrivateKey.generate()],
+    ids=["rsa", "p-384", "p-521", "ed25519"])
+def test_every_kind_of_key_signs_without_a_word_of_its_algorithm(tmp_path: Path, plain: Path, key: Any) -> None:
+    made = make_certificates(tmp_path, key=key)
+    path = Path(shutil.copy(plain, tmp_path / "a.mp4"))
+    provenance.check_signer(path, made.chain, made.key)
+    provenance.sign(path, made.chain, made.key, mark=MARK)
+    assert provenance.read(path, trust=made.authority).status == "valid"
 
 
 def test_reading_says_which_trust_list_is_missing(signed: Path, tmp_path: Path) -> None:

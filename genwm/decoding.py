@@ -293,7 +293,8 @@ def mark_decoder(
         mark: what to write, or a sequence with one mark for each item of the batch.
         frames_per_item: needed for several marks with an autoencoder that decodes single frames (Stable Video
             Diffusion, AnimateDiff and others; 1 for still images), whose batches say nothing of where a video ends:
-            frames are counted from the attaching on, whatever the chunks, and the next item begins after this many.
+            frames are counted from the attaching on, whatever the chunks, and the next item begins after this many. A
+            pipeline that fails between its chunks leaves the count in the middle: attach the hook anew.
 
     Errors: InputError where there is nothing that is known to decode RGB pictures, where a decoder of the pipeline is
     unknown or is marked already, and where the marks do not fit; the last also from ``decode`` itself.

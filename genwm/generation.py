@@ -14,7 +14,6 @@ and for pipelines with a safety checker, which must see the real frames, the pip
 
 from __future__ import annotations
 
-import inspect
 import math
 import secrets
 import traceback
@@ -57,8 +56,8 @@ class Request:
 
     Attributes:
         prompt, negative_prompt: text; an empty prompt is none.
-        image: a still image to start from.
-        video: a video to start from.
+        image: a still image to start from; cut about the middle to the shape of the frames, where that is known.
+        video: a video to start from; its frames likewise.
         width, height: in pixels.
         shown: width and height that frames are cut (about the middle) and scaled to as they are decoded, before they
             are marked; None leaves them as the pipeline makes them.
@@ -66,6 +65,7 @@ class Request:
             see `genwm.steadying`; None is no.
         frames: how many.
         fps: frames per second of the clip; told to the pipeline too where that asks for it.
+        played: frames per second of the clip where the pipeline is to be told others, `fps`; None for the same.
         steps: denoising steps.
         guidance: scale of classifier-free guidance.
         seed: 0 <= seed < 2^63; the same seed gives the same clip on the same machine and versions.
@@ -81,6 +81,7 @@ class Request:
     steady: bool | None = None
     frames: int | None = None
     fps: float | None = None
+    played: float | None = None
     steps: int | None = None
     guidance: float | None = None
     seed: int = field(default_factory=lambda: secrets.randbits(32))
@@ -121,7 +122,7 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
     sizes.check(pipe, request.width, request.height, request.frames)
     arguments = call_arguments(loaded, request)
     settings = {"steps": _taken(pipe, arguments, (_STEPS,)), "guidance": _taken(pipe, arguments, _GUIDANCES)}
-    fps = request.fps or _taken(pipe, arguments, _RATES) or DEFAULT_FPS
+    fps = request.played or request.fps or _taken(pipe, arguments, _RATES) or DEFAULT_FPS
     width, height = request.shown or (request.width, request.height)
     as_asked = partial(sizes.as_asked, loaded.name, width=width, height=height, count=request.frames)
     with _report_steps(pipe, progress), _failures(loaded), quiet():
@@ -139,7 +140,7 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
         note = f"{type(pipe.vae).__name__} decodes the clip as a whole here, so that memory grows with its length."
     decoded = (part for call, split in zip(calls, splits, strict=True) for part in decode_parts(pipe, call, split))
     layout = LAYOUTS[type(pipe.vae).__name__]
-    pictures = _pictures(decoded, layout)
+    pictures = _checked(loaded.name, _pictures(decoded, layout))
     if request.steady:
         pictures = steadied(pictures)
     frames = as_asked(_marked(pictures, mark, request.shown))
@@ -170,10 +171,12 @@ def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
     rate = next((name for name in _RATES if name in takes), None)
     if request.fps is not None and rate is not None:
         arguments[rate] = request.fps if rate == "frame_rate" else round(request.fps)
-    if "prompt" in takes and takes["prompt"].default is inspect.Parameter.empty:
+    if "prompt" in takes:  # an empty one is refused where it is None, also beside a picture
         arguments.setdefault("prompt", request.prompt)
+    size = tuple(_taken(pipe, arguments, (side,)) for side in ("width", "height"))
+    place = partial(sizes.placed, size=size, shown=request.shown) if all(size) else lambda picture: picture
     if request.image is not None:
-        arguments["image"] = _image(request.image)
+        arguments["image"] = place(_image(request.image))
     if request.video is not None:
         limit = request.frames or next((takes[name].default for name in FRAME_COUNTS if name in takes), None)
         pictures = _video(request.video, limit or _INPUT_FRAMES)
@@ -181,9 +184,19 @@ def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
             raise InputError(f"Expected a video of {request.frames} frames or more for {loaded.name}, which makes as "
                              f"many as it is given, got {len(pictures)} in {request.video}; ask for fewer --frames.")
         pictures = pictures[: sizes.frame_steps(pipe).nearest(len(pictures))[0]]  # as many as fill the latent
+        pictures = [place(picture) for picture in pictures]
         # A pipeline that takes frame_index takes several conditions, of which a video is one.
         arguments["video"] = [pictures] if "frame_index" in takes else pictures
+    _check_strength(loaded, arguments)
     return arguments
+
+
+def _check_strength(loaded: Loaded, arguments: Mapping[str, Any]) -> None:
+    """InputError where no step is left: pipelines that start from an input may go only a share of them."""
+    strength, steps = (_taken(loaded.pipe, arguments, (name,)) for name in ("strength", _STEPS))
+    if loaded.task != "text" and strength and steps and steps * strength < 1:
+        raise InputError(f"Expected --steps {math.ceil(1 / strength)} or more for {loaded.name}, which takes "
+                         f"{strength} of them, got {steps}; ask for more.")
 
 
 def _taken(pipe: Any, arguments: Mapping[str, Any], names: Iterable[str]) -> Any:
@@ -316,6 +329,15 @@ def _pictures(parts: Iterable[Tensor], layout: Layout) -> Iterator[Tensor]:
     for part in parts:
         for frame in layout.arranged(part)[0].transpose(0, 1) if layout.video else part:
             yield _shown(frame.detach()[None], layout)[0]
+
+
+def _checked(name: str, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same; InputError for pictures that are not numbers."""
+    for picture in pictures:
+        if picture.isnan().any():
+            raise InputError(f"Expected pictures from {name}, got values that are not numbers (nan); use --dtype "
+                             "float32, which has room for larger ones, or a lower --guidance.")
+        yield picture
 
 
 def _marked(pictures: Iterable[Tensor], mark: Mark, size: tuple[int, int] | None) -> Iterator[NDArray[np.uint8]]:

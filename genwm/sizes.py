@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from genwm.errors import SizeError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 #: What families call the factors of their autoencoders.
@@ -112,12 +113,32 @@ def fitted(frames: Tensor, size: tuple[int, int] | None) -> Tensor:
     rows, columns = frames.shape[-2:]
     if size is None or size == (columns, rows):
         return frames
-    width, height = size
+    x, y, across, down = _middle(columns, rows, size)
+    cut = frames[..., y : y + down, x : x + across]
+    return interpolate(cut, size[::-1], mode="bicubic", antialias=True).clamp_(0.0, 1.0)
+
+
+def placed(picture: Image, size: tuple[int, int], shown: tuple[int, int] | None = None) -> Image:
+    """What a clip of ``size`` (width, height) starts from: the picture cut about the middle to that shape, for
+    pipelines squeeze what has another. With ``shown`` it is cut to the shape of that, put where ``fitted`` will cut it
+    out again, and mirrored around."""
+    from PIL.Image import fromarray
+
+    x, y, across, down = _middle(*picture.size, shown or size)
+    cut = picture.crop((x, y, x + across, y + down))
+    if shown is None:
+        return cut
+    x, y, across, down = _middle(*size, shown)
+    around = ((y, size[1] - down - y), (x, size[0] - across - x), (0, 0))
+    return fromarray(np.pad(np.asarray(cut.resize((across, down))), around, "symmetric"))
+
+
+def _middle(columns: int, rows: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the largest part about the middle that has the shape (width, height)."""
+    width, height = shape
     scale = max(width / columns, height / rows)
-    across, down = min(columns, round(width / scale)), min(rows, round(height / scale))
-    x, y = (columns - across) // 2, (rows - down) // 2
-    scaled = interpolate(frames[..., y : y + down, x : x + across], (height, width), mode="bicubic", antialias=True)
-    return scaled.clamp_(0.0, 1.0)
+    across, down = (max(1, min(most, round(side / scale))) for most, side in ((columns, width), (rows, height)))
+    return (columns - across) // 2, (rows - down) // 2, across, down
 
 
 def _refuse(name: str, asked: dict[str, tuple[int | None, Steps]]) -> None:

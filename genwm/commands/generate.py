@@ -29,7 +29,7 @@ from genwm.keys import Keyring
 from genwm.output import atomic_output, told_as
 from genwm.provenance import DIGITAL_SOURCE_TYPE, METADATA
 from genwm.sizes import check_shown
-from genwm.text import chance, counted
+from genwm.text import chance, counted, escaped
 from genwm.tiny import EMBEDDED
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ EMBEDDED_SETTINGS: dict[str, Any] = {"width": 512, "height": 320, "frames": 25, 
 _LIBRARIES = ("torch", "diffusers", "transformers", "av", "numpy")
 _REPORT_FRAMES = 121
 _REPORT_LINES = 320
+_LEAST_FPS, _MOST_FPS = 1, 240
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # older versions of click are not generic
@@ -59,6 +60,16 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # older versions of clic
         if found is None:
             self.fail(f"Expected width and height such as 512x320, got {value!r}", param, ctx)
         return int(found[1]), int(found[2])
+
+
+class Finite(click.FloatRange):
+    """A range of numbers without nan, which click lets into any range, and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"Expected a number, got {value!r}", param, ctx)
+        return number
 
 
 @click.command()
@@ -78,9 +89,10 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # older versions of clic
 @click.option("--width", type=click.IntRange(1), help="Pixels [default: the pipeline's].")
 @click.option("--height", type=click.IntRange(1), help="Pixels [default: the pipeline's].")
 @click.option("--frames", type=click.IntRange(1), help="Number of frames [default: the pipeline's].")
-@click.option("--fps", type=click.FloatRange(1, 240), help="Frames per second [default: the pipeline's, else 16].")
+@click.option("--fps", type=Finite(_LEAST_FPS, _MOST_FPS),
+              help="Frames per second [default: those of --video, else the pipeline's, else 16].")
 @click.option("--steps", type=click.IntRange(1), help="Denoising steps [default: the pipeline's].")
-@click.option("--guidance", type=click.FloatRange(0), help="Guidance scale [default: the pipeline's].")
+@click.option("--guidance", type=Finite(0), help="Guidance scale [default: the pipeline's].")
 @click.option("--steady/--no-steady", default=None, help="Average frames in time where that takes flicker away, before "
               "they are marked [default: of the embedded pipeline only].")
 @click.option("--negative-prompt", metavar="TEXT", help="What the clip should not show.")
@@ -153,6 +165,8 @@ def generate(
         if (width, height) != (None, None):
             raise InputError("Expected --size or --width and --height, got both; leave one out.")
         width, height = size
+    if fps is None and video is not None:
+        fps = _rate_of(video)
     ring = Keyring.load()
     key = ring.get(key_name) if key_name is not None else ring.default()
     mark = Mark(key, secrets.randbits(64) if payload is None else parse_payload(payload), strength)
@@ -230,16 +244,18 @@ def make(
     from genwm.generation import generate as run
     from genwm.provenance import sign as put_manifest
     from genwm.video import probe, write_video
-    from genwm.video.encoding import encoder_for
+    from genwm.video.encoding import container_for, encoder_for
 
     times = {"load": loading_s}
     tell: Callable[[str, float], None] = progress or (lambda stage, fraction: None)
     with _timed(times, "denoise"):
         clip = run(loaded, request, mark, progress=lambda fraction: tell("denoising", fraction))
     passed = _Counted(clip, request.frames, tell)
+    # MPEG-TS holds no comment: of words it has the service's name.
+    spoken = {"service_name": METADATA["comment"]} if container_for(parts["video"]) == "mpegts" else METADATA
     with _timed(times, "decode_and_encode"):
         write_video(parts["video"], passed, fps=clip.fps, codec=codec,
-                    crf=encoder_for(codec).faithful if crf is None else crf, metadata=METADATA)
+                    crf=encoder_for(codec).faithful if crf is None else crf, metadata=spoken)
     with _timed(times, "verify"):
         found = verify_written(parts["video"], mark)
     if sign is not None:
@@ -269,6 +285,7 @@ def make(
 
 def check_request(request: Request) -> None:
     """What can be refused before a model is loaded."""
+    from genwm.pipelines import shortened
     from genwm.video import probe
 
     if request.image is not None and request.video is not None:
@@ -277,20 +294,34 @@ def check_request(request: Request) -> None:
         if path is not None and probe(path).is_still is not still:
             raise InputError(f"Expected {'a still image' if still else 'a video'} for {option}, got {path}; "
                              f"give it with {'--video' if still else '--image'}.")
+    for option, text in (("the prompt", request.prompt), ("--negative-prompt", request.negative_prompt or "")):
+        if (readable := escaped(text)) != text:
+            raise InputError(f"Expected {option} in UTF-8, got '{shortened(readable)}' with bytes of another encoding; "
+                             "write it in UTF-8.")
     if not (request.prompt.strip() or request.image or request.video):
         raise InputError("Expected a prompt, an image or a video to start from, got none; describe the clip.")
 
 
+def _rate_of(video: str) -> float | None:
+    """Frames per second of the video that a clip starts from, whose motion would else be faster or slower in the clip;
+    None where it has no rate that --fps takes."""
+    from genwm.video import probe
+
+    rate = probe(video).fps
+    return float(rate) if rate is not None and _LEAST_FPS <= rate <= _MOST_FPS else None
+
+
 def as_embedded(request: Request) -> Request:
     """A request to the embedded pipeline: what it was trained for where the user does not say (LTX's own defaults are
-    for its large models), and always drawn at the one size that it knows."""
+    for its large models), and always drawn at the one size and the one rate that it knows."""
     given = {name: getattr(request, name) for name in EMBEDDED_SETTINGS}
     full = {name: EMBEDDED_SETTINGS[name] if value is None else value for name, value in given.items()}
-    asked, drawn = (full["width"], full["height"]), (EMBEDDED_SETTINGS["width"], EMBEDDED_SETTINGS["height"])
-    if asked == drawn:
-        return replace(request, **full)
-    check_shown(*asked)
-    return replace(request, **full | {"width": drawn[0], "height": drawn[1], "shown": asked})
+    drawn = {name: EMBEDDED_SETTINGS[name] for name in ("width", "height", "fps")}
+    shown = None
+    if (full["width"], full["height"]) != (drawn["width"], drawn["height"]):
+        shown = full["width"], full["height"]
+        check_shown(*shown)
+    return replace(request, **full | drawn, shown=shown, played=request.fps)
 
 
 def _embedded() -> str:

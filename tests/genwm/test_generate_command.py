@@ -11,6 +11,7 @@ from dataclasses import asdict
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import av
 import numpy as np
@@ -21,6 +22,7 @@ pytest.importorskip("diffusers")
 
 from genwm import cli, pipelines  # noqa: E402
 from genwm.commands import generate  # noqa: E402
+from genwm.generation import Request  # noqa: E402
 from genwm.keys import Keyring  # noqa: E402
 from genwm.registry import Registry  # noqa: E402
 from genwm.temporal import steadiness  # noqa: E402
@@ -106,6 +108,15 @@ def test_the_file_says_that_it_is_synthetic(
     assert json.loads(Path(f"{out}.json").read_text())["prompt"] == PROMPT
 
 
+def test_a_transport_stream_says_it_in_the_name_of_its_service(
+    tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.ts"
+    assert run(capsys, PROMPT, "-o", out, "--model", model, *SMALL)[0] == 0
+    assert b"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia" in out.read_bytes()[:376]
+    assert probe(out).codec == "h264"
+
+
 def test_a_signed_clip(tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("c2pa")
     from genwm.provenance import Binding, read
@@ -181,12 +192,13 @@ def test_from_a_picture_or_a_video(
     tmp_path: Path, model: Path, ring: Keyring, option: str, pipeline: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_image(tmp_path / "in.png", scene(320, 256, 1)[0])
-    make_clip(tmp_path / "in.mp4", frames=9)
+    make_clip(tmp_path / "in.mp4", frames=9, fps=12)
     source = tmp_path / ("in.png" if option == "--image" else "in.mp4")
     out = tmp_path / "out.mp4"
     status, record, _ = run(capsys, PROMPT, option, source, "-o", out, "--model", model, *SMALL, "--json")
     assert (status, record["pipeline"], record["task"]) == (0, pipeline, option[2:])
     assert record[f"{option[2:]}_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert record["fps"] == (25 if option == "--image" else 12)  # that of the pipeline, or of the video
 
 
 def test_outputs_that_exist_are_kept(
@@ -254,6 +266,9 @@ def test_outputs_that_exist_are_replaced_when_asked(
         (("--crf", "60"), "bad-input", "0 to 51 for h264, got 60"),
         (("--sign", "OUT/none.pem", "OUT/none.pem"), "not-found", "PEM file of certificates"),
         (("--frames", "2", "--report"), "bad-input", "Expected 3 frames or more for --report"),
+        (("--negative-prompt", "r\udcff"), "bad-input", r"--negative-prompt in UTF-8, got 'r\xff'"),
+        (("--fps", "nan"), "usage", "Expected a number, got 'nan'"),
+        (("--guidance", "inf"), "usage", "Expected a number, got 'inf'"),
         (("--image", "OUT/none.png"), "not-found", "none.png"),
         (("--video", "OUT/in.png"), "bad-input", "give it with --image"),
         (("--image", "OUT/in.png", "--video", "OUT/in.png"), "bad-input", "got both"),
@@ -348,7 +363,7 @@ def test_the_embedded_pipeline_is_the_default(
     assert (status, record["model"]) == (0, "embedded")
 
 
-def test_the_embedded_pipeline_draws_its_own_size_and_is_scaled_to_what_was_asked_for(
+def test_the_embedded_pipeline_draws_its_own_size_and_rate_and_is_scaled_to_what_was_asked_for(
     tmp_path: Path, model: Path, ring: Keyring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generate, "EMBEDDED", model)
@@ -359,6 +374,8 @@ def test_the_embedded_pipeline_draws_its_own_size_and_is_scaled_to_what_was_aske
     assert (status, record["width"], record["height"], record.get("scaled_from")) == (0, 480, 300, [256, 256]), record
     info = probe(out)
     assert (info.width, info.height) == (480, 300)
+    assert generate.as_embedded(Request(width=64, height=64, fps=8)) == Request(
+        width=256, height=256, shown=(64, 64), fps=25, played=8, frames=25, steps=16, steady=True, seed=ANY)
     status, record, _ = run(capsys, PROMPT, "-o", tmp_path / "odd.mp4", "--size", "481x300", "--json")
     assert (status, record["error"]["code"]) == (2, "bad-size")
 

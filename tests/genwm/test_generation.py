@@ -116,6 +116,31 @@ def test_an_input_video_fills_the_latent(models: dict[str, Path], video: Path) -
     assert len(call_arguments(loaded, Request(prompt="a car", video=video))["video"]) == 9
 
 
+def test_what_a_clip_starts_from_is_cut_to_its_shape(models: dict[str, Path], picture: Path, video: Path) -> None:
+    ltx, wan = (pipelines.load(models[name], task=task) for name, task in (("ltx", "image"), ("wan", "video")))
+    square = {"prompt": "a car", "width": 64, "height": 64}
+    assert call_arguments(ltx, Request(image=picture, **square))["image"].size == (64, 64)  # of 80 x 64
+    assert call_arguments(wan, Request(video=video, **square | {"height": 32}))["video"][0].size == (64, 32)
+
+
+def test_a_picture_needs_no_words(models: dict[str, Path], picture: Path) -> None:
+    loaded = pipelines.load(models["ltx"], task="image")
+    assert frames(generate(loaded, Request(image=picture, frames=9, **SIZES), MARK)).shape == (9, 64, 64, 3)
+
+
+def test_a_share_of_the_steps_is_at_least_one(models: dict[str, Path], video: Path) -> None:
+    loaded = pipelines.load(models["wan"], task="video")
+    with pytest.raises(InputError, match=r"Expected --steps 2 or more for WanVideoToVideoPipeline, which takes 0\.8"):
+        call_arguments(loaded, Request(prompt="a car", video=video, steps=1))
+    assert call_arguments(loaded, Request(prompt="a car", video=video, steps=2))["num_inference_steps"] == 2
+
+
+def test_a_clip_may_be_played_at_another_rate_than_it_is_drawn_at(ltx: pipelines.Loaded) -> None:
+    request = Request(prompt="a red car", frames=9, fps=25, played=8, **SIZES)
+    assert call_arguments(ltx, request)["frame_rate"] == 25
+    assert generate(ltx, request, MARK).fps == 8
+
+
 def test_a_seed_is_a_clip(ltx: pipelines.Loaded) -> None:
     one, same, other = (
         frames(generate(ltx, Request(prompt="a red car", frames=9, **(SIZES | {"seed": seed})), MARK))
@@ -324,6 +349,13 @@ def test_out_of_memory_names_the_savers(
     clip = generate(ltx, Request(prompt="a red car", frames=9, **SIZES), MARK)
     monkeypatch.setattr(ltx.pipe.vae.decoder, "forward", fails)
     with pytest.raises(BudgetError):
+        next(clip.frames)
+
+
+def test_pictures_that_are_not_numbers_are_refused(ltx: pipelines.Loaded) -> None:
+    ltx.pipe.transformer.proj_out.weight.data.fill_(torch.nan)  # as where half precision overflows
+    clip = generate(ltx, Request(prompt="a red car", frames=9, **SIZES), MARK)
+    with pytest.raises(InputError, match="Expected pictures from LTXPipeline, got values that are not numbers"):
         next(clip.frames)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -152,6 +153,20 @@ def test_frames_are_cut_about_the_middle_and_scaled() -> None:
     stripes = torch.zeros(1, 3, 64, 64)
     stripes[..., ::2] = 1.0
     assert float((sizes.fitted(stripes, (32, 32)) - 0.5).abs().max()) < 0.2  # no aliases
+
+
+def test_what_a_clip_starts_from_keeps_its_proportions() -> None:
+    disc = Image.fromarray(np.hypot(*np.mgrid[-200:200, -100:100]) < 60).convert("RGB")
+    cut = np.asarray(sizes.placed(disc, (512, 320)))
+    assert cut.shape == (125, 200, 3)
+    assert (cut == np.asarray(disc)[137:262]).all()
+    drawn = sizes.placed(disc, (512, 320), shown=(256, 512))
+    assert drawn.size == (512, 320)
+    pixels = torch.from_numpy(np.array(drawn)).permute(2, 0, 1)[None] / 255
+    seen = sizes.fitted(pixels, (256, 512))[0, 0].numpy()  # what of that is shown is the whole picture
+    wanted = np.asarray(disc.resize((256, 512)))[..., 0] / 255
+    assert np.abs(seen - wanted).mean() < 0.01
+    assert sizes.placed(Image.new("RGB", (1, 1)), (512, 320), shown=(64, 4096)).size == (512, 320)
 
 
 @pytest.mark.parametrize(("size", "near"), [((255, 256), "256x256"), ((32, 5000), "64x4096"), ((640, 361), "640x362")])

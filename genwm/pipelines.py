@@ -388,7 +388,7 @@ def _device(torch: ModuleType, asked: str) -> str:
         raise InputError(f"Expected a torch device such as cpu, cuda or cuda:1, got {asked}; choose one.") from None
     if device.type == "cpu":
         return "cpu"  # whatever its number
-    there = getattr(torch, device.type, None)
+    there: Any = getattr(torch, device.type, None)
     if not getattr(there, "is_available", bool)() or (device.index or 0) >= there.device_count():
         raise InputError(f"Expected a device that this machine has, got {asked}; use --device cpu.")
     return asked

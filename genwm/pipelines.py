@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
+from shutil import which
 from types import ModuleType
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -432,9 +434,16 @@ def _torchao_int8(diffusers: ModuleType) -> Any:
     return diffusers.TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())
 
 
+def _quanto_int4(diffusers: ModuleType) -> Any:
+    # Its kernel is compiled with ninja, which torch looks for on the PATH: an environment need not be activated.
+    scripts = sysconfig.get_path("scripts")
+    if which("ninja") is None and which("ninja", path=scripts) is not None:
+        os.environ["PATH"] = os.pathsep.join([*filter(None, [os.environ.get("PATH")]), scripts])
+    return diffusers.QuantoConfig(weights_dtype="int4")
+
+
 _QUANTO = _Backend("optimum.quanto", "optimum-quanto", True, {
-    "int8": lambda diffusers: diffusers.QuantoConfig(weights_dtype="int8"),
-    "int4": lambda diffusers: diffusers.QuantoConfig(weights_dtype="int4"),
+    "int8": lambda diffusers: diffusers.QuantoConfig(weights_dtype="int8"), "int4": _quanto_int4,
 })
 _TORCHAO = _Backend("torchao", "torchao", True, {"int8": _torchao_int8})
 _BITSANDBYTES = _Backend("bitsandbytes", "bitsandbytes", False, {

@@ -6,6 +6,8 @@ The pipelines are small, with random weights. The development packages bring opt
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -121,3 +123,18 @@ def test_without_a_compiler_that_is_said(model: Path, monkeypatch: pytest.Monkey
 def test_what_has_no_denoiser_is_refused() -> None:
     with pytest.raises(InputError, match="Expected a model with a transformer or a unet to quantise"):
         pipelines._per_component({"vae": ["diffusers", "AutoencoderKL"]}, lambda: None)
+
+
+def test_the_environments_ninja_is_found_without_activating_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts, bare = tmp_path / "scripts", tmp_path / "bare"
+    for folder in (scripts, bare):
+        folder.mkdir()
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(scripts))
+    monkeypatch.setenv("PATH", str(bare))
+    diffusers: Any = SimpleNamespace(QuantoConfig=lambda weights_dtype: weights_dtype)
+    assert pipelines._QUANTO.make["int4"](diffusers) == "int4"
+    assert shutil.which("ninja") is None  # there is none: the path stays
+    (scripts / "ninja").touch(mode=0o755)
+    assert pipelines._QUANTO.make["int4"](diffusers) == "int4"
+    assert shutil.which("ninja") == str(scripts / "ninja")
+    assert os.environ["PATH"].split(os.pathsep)[0] == str(bare)  # what the user has comes first

@@ -128,7 +128,11 @@ def load_weights(weights: str | os.PathLike[str]) -> Any:
     # Never installs packages on its own, and says nothing: what is worth saying is said by us.
     os.environ.setdefault("YOLO_AUTOINSTALL", "False")
     os.environ.setdefault("YOLO_VERBOSE", "False")
+    from PIL import Image
+
+    opener = Image.open
     yolo = require("ultralytics", "tracks").YOLO
+    Image.open = opener  # it puts its own in the place, which for a picture that nobody can read installs packages
     require("lap", "tracks")
     name = os.fspath(weights)
     known = Path(name).exists()

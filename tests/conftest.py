@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 # Before NumPy is imported, and for child processes: on small frames, threads of BLAS and OpenMP only wait for others.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+_OPEN = Image.open
 
 # A shared machine's pauses are no failures; the same examples on every run.
 settings.register_profile("genwm", deadline=None, derandomize=True, print_blob=True)
@@ -26,6 +29,12 @@ def own_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GENWM_KEYRING", str(path))
     monkeypatch.delenv("GENWM_REGISTRY", raising=False)
     return path
+
+
+@pytest.fixture(autouse=True)
+def own_pillow() -> None:
+    """A test may import ultralytics, which puts its own in place of Pillow's ``Image.open``."""
+    Image.open = _OPEN
 
 
 @pytest.fixture(autouse=True)

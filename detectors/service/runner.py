@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -238,11 +239,7 @@ def forget(database: Database, config: Config) -> None:
     for row in rows:
         if row.uploaded:
             Path(row.path).unlink(missing_ok=True)
-        folder = config.evidence / row.id
-        for picture in folder.glob("*.jpg"):
-            picture.unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
+        shutil.rmtree(config.evidence / row.id, ignore_errors=True)
     if rows:
         with database.write() as connection:
             connection.execute(update(table).where(table.c.id.in_([row.id for row in rows]))

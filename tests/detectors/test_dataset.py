@@ -206,7 +206,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     return model, folder
 
 
-@pytest.mark.filterwarnings("default")  # ultralytics and what it imports warn of their own affairs
+@pytest.mark.filterwarnings("ignore")  # ultralytics and what it imports warn of their own affairs
 def test_a_detector_trained_on_it_finds_objects_in_held_out_clips(trained: tuple[Any, Path]) -> None:
     from ultralytics import YOLO
 
@@ -219,7 +219,7 @@ def test_a_detector_trained_on_it_finds_objects_in_held_out_clips(trained: tuple
     assert untrained < 0.02
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 def test_it_follows_an_object_through_a_clip(trained: tuple[Any, Path], tmp_path: Path) -> None:
     from detectors.tracks import track, write_annotated
     from genwm.tiny.scenes import Scene, render

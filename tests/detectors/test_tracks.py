@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import detectors.synthetic
 from detectors import tracks
@@ -147,6 +148,19 @@ def test_without_ultralytics_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tracks, "require", missing)
     with pytest.raises(MissingExtraError, match=r"genwm\[tracks\]"):
         load_weights("yolo26n.pt")
+
+
+def test_pillow_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ultralytics puts an ``Image.open`` of its own in place of Pillow's, which installs packages."""
+    def imported(module: str, _: str) -> Any:
+        if module == "ultralytics":
+            monkeypatch.setattr(Image, "open", None)
+        return SimpleNamespace(YOLO=lambda *_, **__: "a model")
+
+    before = Image.open
+    monkeypatch.setattr(tracks, "require", imported)
+    assert load_weights("yolo26n.yaml") == "a model"
+    assert Image.open is before
 
 
 def test_weights_that_cannot_be_had_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from eval.robustness.runner import run, span_of
 from eval.robustness.summary import markdown, summarize, write_summary
 from eval.robustness.table import Row, read_rows
 from eval.tables import put, versions_said
+from genwm.commands.numbers import Number
 from genwm.commands.telling import say, say_all
 from genwm.errors import GenwmError, InputError
 
@@ -49,7 +50,7 @@ _USUAL = {"methods": ",".join(DEFAULT_METHODS), "max_frames": 72}
 @click.option("--methods",
               help="Ids, or module:object, with commas [default: lattice.balanced]; 'list' prints the ids.")
 @click.option("--max-frames", type=click.IntRange(1), help="First frames of each clip [default: 72].")
-@click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Seconds instead of frames.")
+@click.option("--max-seconds", type=Number(0, min_open=True), help="Seconds instead of frames.")
 @click.option("--lines", type=click.IntRange(64), help="Scale larger clips down to so many lines before marking.")
 @click.option("--min-short-side", default=480, show_default=True, type=click.IntRange(0),
               help="Leave out clips of fewer lines on the short side.")

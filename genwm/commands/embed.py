@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genwm.commands.numbers import Number
 from genwm.commands.telling import say
 from genwm.errors import InputError, NotVerifiedError, PayloadError
 from genwm.keys import Keyring
@@ -47,7 +48,7 @@ _FINER = {"jpeg": " or --quality", "webp": " or --quality"} | dict.fromkeys(
               help="Planes that carry the mark; luma alone is for comparison with papers.")
 @click.option("--codec", type=click.Choice(["h264", "hevc", "vp9", "av1", "prores", "ffv1"]),
               help="Codec of a video [default: the input's family].")
-@click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor of a video: 0 to 51 of h264 and hevc, to 63 of "
+@click.option("--crf", type=Number(0, 63), help="Rate factor of a video: 0 to 51 of h264 and hevc, to 63 of "
               "vp9 and av1 [default: visually lossless].")
 @click.option("--quality", type=click.IntRange(1, 100), help="Quality of a JPEG or WebP [default: 95].")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")

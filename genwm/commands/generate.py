@@ -22,6 +22,7 @@ import click
 
 from genwm import __version__
 from genwm.commands.embed import parse_payload
+from genwm.commands.numbers import Number
 from genwm.commands.telling import say
 from genwm.errors import GenwmError, InputError, OutputExistsError, SameFileError, UnsupportedFormatError
 from genwm.hashing import sha256_of
@@ -62,16 +63,6 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # older versions of clic
         return int(found[1]), int(found[2])
 
 
-class Finite(click.FloatRange):
-    """A range of numbers without nan, which click lets into any range, and infinity."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"Expected a number, got {value!r}", param, ctx)
-        return number
-
-
 @click.command()
 @click.argument("prompt", default="")
 @click.option("-o", "--out", required=True, metavar="OUT", help="Video to write; its suffix chooses the container.")
@@ -89,10 +80,10 @@ class Finite(click.FloatRange):
 @click.option("--width", type=click.IntRange(1), help="Pixels [default: the pipeline's].")
 @click.option("--height", type=click.IntRange(1), help="Pixels [default: the pipeline's].")
 @click.option("--frames", type=click.IntRange(1), help="Number of frames [default: the pipeline's].")
-@click.option("--fps", type=Finite(_LEAST_FPS, _MOST_FPS),
+@click.option("--fps", type=Number(_LEAST_FPS, _MOST_FPS),
               help="Frames per second [default: those of --video, else the pipeline's, else 16].")
 @click.option("--steps", type=click.IntRange(1), help="Denoising steps [default: the pipeline's].")
-@click.option("--guidance", type=Finite(0), help="Guidance scale [default: the pipeline's].")
+@click.option("--guidance", type=Number(0), help="Guidance scale [default: the pipeline's].")
 @click.option("--steady/--no-steady", default=None, help="Average frames in time where that takes flicker away, before "
               "they are marked [default: of the embedded pipeline only].")
 @click.option("--negative-prompt", metavar="TEXT", help="What the clip should not show.")
@@ -104,7 +95,7 @@ class Finite(click.FloatRange):
     ["tiling", "slicing", "attention-slicing", "offload", "group-offload", "sequential-offload"]))
 @click.option("--codec", type=click.Choice(["h264", "hevc", "vp9", "av1", "prores", "ffv1"]),
               help="Codec [default: vp9 for .webm, else h264].")
-@click.option("--crf", type=click.FloatRange(0, 63), help="Rate factor: 0 to 51 of h264 and hevc, to 63 of vp9 "
+@click.option("--crf", type=Number(0, 63), help="Rate factor: 0 to 51 of h264 and hevc, to 63 of vp9 "
               "and av1 [default: visually lossless].")
 @click.option("--report", is_flag=True,
               help="Write OUT.report.json: flicker, warping error, unsteadiness of motion, with their units.")

@@ -9,10 +9,10 @@ import click
 
 
 class Number(click.FloatRange):
-    """A number within bounds. NaN is within none of them, though no comparison says so."""
+    """A number within bounds. NaN, which click lets into any range, and infinity are none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
+        if not math.isfinite(number):
             self.fail(f"{value} is not a number.", param, ctx)
         return number

@@ -469,7 +469,6 @@ def test_a_scan_can_be_interrupted(uploads: Path, own_keyring: Path) -> None:
     assert b"error[" not in err
 
 
-
 @pytest.mark.parametrize("limit", [("--time-limit", "nan"), ("--time-limit", "inf"), ("--memory-limit", 10**19)])
 def test_a_limit_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: tuple[object, ...]
                                          ) -> None:

@@ -413,8 +413,10 @@ def _heat_maps(
 
     ranked = sorted(record.synthetic.segments, key=lambda part: -part.probability)[:HEAT_MAPS]
     hottest = sorted({(part.start + part.end) / 2 for part in ranked} & set(moments))
-    model = load_model(settings.model, threads=threads)
-    return {time_s: heat_map(rgb, model) for time_s, rgb in _glimpses(path, hottest, threads)}
+    with suppress(Exception):  # nor is a map less a reason to lose the record, as where memory runs out
+        model = load_model(settings.model, threads=threads)
+        return {time_s: heat_map(rgb, model) for time_s, rgb in _glimpses(path, hottest, threads)}
+    return {}
 
 
 def _moments(record: Record, count: int) -> list[float]:

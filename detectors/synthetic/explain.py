@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from detectors.heat import Part
 from detectors.synthetic.canonical import SIDE, Stack, planes_of
 from detectors.synthetic.model import Model
-from detectors.synthetic.networks import rgb_of
+from detectors.synthetic.networks import BATCH, rgb_of
 
-#: Windows across the shorter side of a frame, and lines of the smallest window that tells anything.
-WINDOWS, LEAST_WINDOW = 5, 32
+#: Windows across the shorter side of a frame, at most so many across the longer, and lines of the smallest window that
+#: tells anything.
+WINDOWS, MOST_WINDOWS, LEAST_WINDOW = 5, 24, 32
 
 
 def heat_map(frame: NDArray[np.uint8], model: Model) -> tuple[Part, ...]:
     """How the parts of a frame (RGB uint8 ``(height, width, 3)``) compare, row by row: they cover it, and the heat of
-    each, in [0, 1], comes from the native texture of the window about its middle. Windows overlap.
+    each, in [0, 1], comes from the native texture of the window about its middle. Windows overlap in frames of up
+    to 1200 lines.
 
     It ranks the parts of this frame under the model's texture channel: .5 is the frame's own average, and nothing here
     is a probability. Empty where the frame is too small, or the model has no such channel.
@@ -29,10 +31,11 @@ def heat_map(frame: NDArray[np.uint8], model: Model) -> tuple[Part, ...]:
     head = model.fusion.heads.get("texture")
     if head is None or side < LEAST_WINDOW:
         return ()
-    step = max(2, min(height, width) // WINDOWS)
+    step = max(2, min(height, width) // WINDOWS, max(height, width) // MOST_WINDOWS)
     tops, lefts = _places(height - side, step), _places(width - side, step)
     windows = Stack.of([planes_of(frame[top : top + side, left : left + side]) for top in tops for left in lefts])
-    logits = head.logits(model.networks.embedding(rgb_of(windows, np.arange(len(windows))))[0])
+    batches = (np.arange(len(windows))[start : start + BATCH] for start in range(0, len(windows), BATCH))
+    logits = np.concatenate([head.logits(model.networks.embedding(rgb_of(windows, batch))[0]) for batch in batches])
     heats = (1 / (1 + np.exp(-(logits - logits.mean())))).reshape(len(tops), len(lefts))
     rows, columns = _edges(tops, side, height), _edges(lefts, side, width)
     return tuple(

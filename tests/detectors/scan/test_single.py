@@ -236,6 +236,19 @@ def test_heat_maps_of_the_most_suspicious_moments_where_there_is_suspicion(clip:
                           "no_evidence": [False] * 3}  # fmt: skip
 
 
+@pytest.mark.skipif("synthetic" not in available(), reason="needs the classifier's weights")
+def test_a_heat_map_that_cannot_be_made_costs_no_record(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("detectors.synthetic.explain.heat_map", fails)
+    score = SyntheticRecord(status="likely_synthetic", probability=0.6, model="m",
+                            segments=(SuspectRecord(start=0, end=0.1, probability=0.7),))
+    record = record_of("a.mp4", synthetic=score, input=InputRecord(path="a.mp4", duration=0.48, fps=25))
+    pictures = _pictures(clip, record, Settings(keys=(KEY,), pictures=2), 1)
+    assert [picture.heat for picture in pictures] == [(), ()]
+
+
 def test_evidence_pictures(clip: Path) -> None:
     pictures = examine(clip, Settings(keys=(KEY,), pictures=3)).pictures
     assert [picture.time_s for picture in pictures] == sorted({picture.time_s for picture in pictures})

@@ -210,6 +210,11 @@ def test_a_heat_map_covers_the_frame_and_ranks_its_windows(height: int, width: i
     assert np.mean([heat(part) for part in parts]) == pytest.approx(0, abs=1e-6)
 
 
+def test_a_heat_map_of_a_long_strip_has_no_more_parts_than_one_of_a_picture() -> None:
+    parts = heat_map(scene(4096, 96, 1, seed=3)[0], load_model(threads=1))
+    assert 20 <= len(parts) <= 30
+
+
 def test_no_heat_map_without_room_or_channel() -> None:
     model = load_model(threads=1)
     assert heat_map(np.zeros((30, 400, 3), np.uint8), model) == ()

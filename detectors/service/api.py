@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -79,8 +80,8 @@ def _check_query(request: Request, token: Caller) -> None:
     """Refuses parameters that the route does not know or has twice: a filter that is spelt wrongly, or overruled by
     another, must not list something else."""
     check_text(request)
-    names = [name for name, _ in request.query_params.multi_items()]
-    if twice := [name for name in names if names.count(name) > 1]:
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    if twice := [name for name, count in counts.items() if count > 1]:
         raise RequestValidationError([{"type": "repeated", "loc": ("query", twice[0]), "msg": "one value, not several",
                                        "input": ", ".join(request.query_params.getlist(twice[0]))}])
     known = {field.alias for field in request.scope["route"].dependant.query_params}

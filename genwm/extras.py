@@ -25,7 +25,7 @@ def require(module: str, extra: str) -> ModuleType:
         ) from error
     except ImportError as error:
         library, _, reason = str(error).partition(": ")
-        if "shared object" not in reason:
+        if "cannot open shared object" not in reason:  # a broken one, say
             raise
         raise MissingExtraError(
             f"Expected the system's library {library}, which {module} needs, got none; install it with the system's "

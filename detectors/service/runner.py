@@ -198,8 +198,10 @@ class Runner:
             folder.mkdir(mode=0o700, exist_ok=True)
         for number, picture in enumerate(scanned.pictures):
             (folder / f"{number}.jpg").write_bytes(picture.jpeg)
+            heat = folder / f"{number}.svg"
+            heat.unlink(missing_ok=True)  # a try that did not end may have left that of another moment
             if picture.heat:
-                (folder / f"{number}.svg").write_text(document(picture.heat), encoding="utf-8")
+                heat.write_text(document(picture.heat), encoding="utf-8")
             times.append(picture.time_s)
         if scans.finish(self._database, self._owner, row.id, record, times, playable(record)):
             self._finished(record, record.timing.get("total", 0.0))

@@ -13,6 +13,7 @@ pytest.importorskip("sqlalchemy", reason="the service is not tested: it needs th
 
 from sqlalchemy.exc import OperationalError
 
+from detectors.heat import document
 from detectors.service import runner, scans
 from detectors.service.config import Config
 from detectors.service.database import Database
@@ -20,7 +21,7 @@ from detectors.service.errors import StorageFullError, brief
 from detectors.service.runner import Runner
 from detectors.service.scans import Submission
 from detectors.service.tokens import Token, check_token, new_token
-from tests.detectors.service.stub import StubScanner, settings
+from tests.detectors.service.stub import HEAT, StubScanner, settings
 
 
 @pytest.fixture
@@ -110,6 +111,22 @@ def test_what_cannot_be_begun_or_kept_stays_in_hand_and_is_tried_again(
     running.close()
     assert [(row.attempts, row.faults) for row in (scans.get(database, scan_id) for scan_id in ids)] == [(1, 0)] * 5
     assert all((config.evidence / scan_id / "1.jpg").is_file() for scan_id in ids)
+
+
+def test_a_try_that_did_not_end_leaves_no_heat_map_on_another_moment(
+    database: Database, config: Config, token: Token
+) -> None:
+    (scan_id,) = _submitted(database, token, config, 1)
+    folder = config.evidence / scan_id
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"{number}.svg").write_text("of a server that died")
+    running = _runner(database, config)
+    _until(lambda: scans.get(database, scan_id).status == "done")
+    running.stop(time.monotonic() + 1)
+    running.close()
+    assert (folder / "0.svg").read_text() == document(HEAT)
+    assert not (folder / "1.svg").exists()
 
 
 def test_a_scan_that_fails_by_itself_does_not_hold_up_the_others(

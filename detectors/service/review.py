@@ -130,7 +130,7 @@ def decision_log(session: Reviewer, state: Shared, after: Number = 0) -> HTMLRes
     found = decisions.entries(state.database, after, _PAGE)
     names = scans.names(state.database, {entry.scan_id for entry in found})
     rates = decisions.rates(state.database)
-    newest = max(sum(rates.decisions.values()) + rates.appeals - _PAGE, 0)
+    newest = max(state.database.counted[0] - _PAGE, 0)  # by its number: of a log that was cut, fewer are left
     pages = [("First", 0), ("Earlier", max(min(after, newest + _PAGE) - _PAGE, 0))] if after else []
     pages += [("Later", min(after + _PAGE, newest)), ("Newest", newest)] if after < newest else []
     return HTMLResponse(render(

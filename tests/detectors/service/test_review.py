@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the service is not tested: it needs the extra 'serve'")
 
 from fastapi.testclient import TestClient
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from detectors.heat import document
 from detectors.service import decisions
@@ -157,6 +157,19 @@ def test_the_log_is_read_from_either_end(client: TestClient) -> None:
         "?after=10": [("0", "First"), ("0", "Earlier"), ("35", "Later"), ("35", "Newest")],
         "?after=99": [("0", "First"), ("35", "Earlier")],
     }
+
+
+def test_the_newest_entries_of_a_log_that_was_cut_are_still_found(client: TestClient) -> None:
+    scan_id = _scan(client)
+    _log_in(client)
+    for number in range(30):
+        decisions.decide(_database(client), scan_id, "alice", "escalate", "unclear", f"note {number + 1}.")
+    with _database(client).write() as connection:
+        connection.execute(text("DROP TRIGGER decision_log_no_delete"))
+        connection.execute(text("DELETE FROM decision_log WHERE number < 11"))
+    page = client.get("/review/log").text
+    assert "the log was changed" in page
+    assert '<a href="/review/log?after=5">Newest</a>' in page
 
 
 def test_a_decision_is_logged_once_and_can_be_appealed(client: TestClient) -> None:

@@ -39,6 +39,7 @@ from eval.attacks.geometry import crop
 from eval.attacks.making import edited
 from eval.commands.telling import told
 from eval.tables import append, failure, prepare, put, read, rewrite, versions
+from genwm.commands.numbers import Number
 from genwm.commands.telling import say
 from genwm.errors import InputError
 from genwm.keys import Key
@@ -105,8 +106,8 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 @click.command()
 @click.option("--out", default=OUT, show_default=True, type=click.Path(path_type=Path), help="CSV file; continued.")
-@click.option("--cpu-minutes", default=30.0, show_default=True, type=click.FloatRange(0), help="Begin no row after.")
-@click.option("--memory-gb", default=10.0, show_default=True, type=click.FloatRange(1), help="More is an error's row.")
+@click.option("--cpu-minutes", default=30.0, show_default=True, type=Number(0), help="Begin no row after.")
+@click.option("--memory-gb", default=10.0, show_default=True, type=Number(1), help="More is an error's row.")
 @click.option("--family", "only", multiple=True, help="Only this pipeline; may be given again.")
 @click.option("--retry-errors", is_flag=True, help="Run again what ended in an error.")
 @click.option("--summary-only", is_flag=True, help="Run nothing: write the table of --out again.")

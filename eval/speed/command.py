@@ -12,6 +12,7 @@ from eval.commands.telling import check_pages, show_json, told, write_html
 from eval.speed.benchmarks import BENCHMARKS, Settings
 from eval.speed.report import describe, markdown, run
 from eval.tables import put
+from genwm.commands.numbers import Number
 from genwm.commands.telling import say
 
 
@@ -20,9 +21,9 @@ from genwm.commands.telling import say
 @click.option("--only", multiple=True, type=click.Choice(list(BENCHMARKS)), help="Only this one; may be given again.")
 @click.option("--width", default=1280, show_default=True, type=click.IntRange(64), help="Of the clip, in pixels.")
 @click.option("--height", default=720, show_default=True, type=click.IntRange(64), help="Of the clip, in pixels.")
-@click.option("--short-seconds", "short_s", default=10.0, show_default=True, type=click.FloatRange(1),
+@click.option("--short-seconds", "short_s", default=10.0, show_default=True, type=Number(1),
               help="Length of the clip that is verified, in seconds.")
-@click.option("--long-seconds", "long_s", default=60.0, show_default=True, type=click.FloatRange(0),
+@click.option("--long-seconds", "long_s", default=60.0, show_default=True, type=Number(0),
               help="Length of the clip that memory is compared on, in seconds; 0: none.")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1),
               help="Times that each is measured; the median counts.")

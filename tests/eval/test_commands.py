@@ -46,6 +46,12 @@ def test_a_command_that_is_not_there_is_a_wrong_call(capsys: pytest.CaptureFixtu
     assert "No such command 'nonsense'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("command", "option"), [("speed", "--long-seconds"), ("robustness", "--max-seconds")])
+def test_numbers_are_numbers(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["eval", command, option, "nan"]) == 2
+    assert f"Invalid value for '{option}': nan is not a number" in capsys.readouterr().err
+
+
 def test_errors_are_one_line_and_an_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "nowhere")
     with pytest.raises(SystemExit) as stop:

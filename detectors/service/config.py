@@ -76,7 +76,9 @@ class Config:
             for folder in (self.folder, self.uploads, self.evidence):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.database is None:  # in a folder that was there, others may be able to read
-                os.close(os.open(self.folder / _DATABASE, os.O_RDWR | os.O_CREAT, 0o600))
+                descriptor = os.open(self.folder / _DATABASE, os.O_RDWR | os.O_CREAT, 0o600)
+                with os.fdopen(descriptor, "rb"), suppress(PermissionError):  # of another user
+                    os.fchmod(descriptor, 0o600)  # an earlier version made it as any file is made
         except OSError as error:
             raise ServiceError(f"Expected to make the folder {self.folder}, got '{error.strerror}'; choose another "
                                "with --data") from None

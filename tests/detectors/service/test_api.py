@@ -323,8 +323,11 @@ def test_metrics_begin_at_zero(client: TestClient) -> None:
         assert f"\ngenwm_{name} 0.0\n" in text
 
 
-def test_nobody_else_reads_the_database_where_the_folder_was_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("earlier", [False, True])
+def test_nobody_else_reads_the_database_where_the_folder_was_there(tmp_path: Path, earlier: bool) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
+    if earlier:  # by a version that did not see to it
+        (tmp_path / "open" / "service.sqlite").touch(mode=0o644)
     with TestClient(create_app(Config(folder=tmp_path / "open", min_free_bytes=0), settings(), StubScanner)):
         modes = {path.name: path.stat().st_mode & 0o077 for path in (tmp_path / "open").glob("service.sqlite*")}
     assert modes

@@ -13,15 +13,14 @@ from detectors.synthetic.canonical import SIDE, Stack, planes_of
 from detectors.synthetic.model import Model
 from detectors.synthetic.networks import BATCH, rgb_of
 
-#: Windows across the shorter side of a frame, at most so many across the longer, and lines of the smallest window that
+#: Windows across the shorter side of a frame, about the most across the longer, and lines of the smallest window that
 #: tells anything.
 WINDOWS, MOST_WINDOWS, LEAST_WINDOW = 5, 24, 32
 
 
 def heat_map(frame: NDArray[np.uint8], model: Model) -> tuple[Part, ...]:
     """How the parts of a frame (RGB uint8 ``(height, width, 3)``) compare, row by row: they cover it, and the heat of
-    each, in [0, 1], comes from the native texture of the window about its middle. Windows overlap in frames of up
-    to 1200 lines.
+    each, in [0, 1], comes from the native texture of the window about its middle. Windows may overlap.
 
     It ranks the parts of this frame under the model's texture channel: .5 is the frame's own average, and nothing here
     is a probability. Empty where the frame is too small, or the model has no such channel.

@@ -211,7 +211,8 @@ def test_pages_fit_a_narrow_screen(service: tuple[Database, int], browser: Brows
     scan = browser.script("return document.querySelector('tbody a').pathname")
     for path in ("/review", scan, "/review/log"):
         browser.open(f"http://127.0.0.1:{port}{path}")
-        assert browser.script("return document.documentElement.scrollWidth <= innerWidth"), path
+        browser.until(f"location.pathname == {path!r} && document.readyState == 'complete'")
+        browser.until("document.documentElement.scrollWidth <= innerWidth")  # once the style is there
     browser.open(f"http://127.0.0.1:{port}/review")
     browser.until("getComputedStyle(document.querySelector('tbody tr')).display == 'block'")  # once the style is there
     card = browser.picture("tbody tr")

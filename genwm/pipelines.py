@@ -14,24 +14,20 @@ import logging
 import os
 import re
 import sys
-import sysconfig
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
-from shutil import which
 from types import ModuleType
 from typing import Any, Literal, get_args, get_type_hints
 
 from genwm.errors import BudgetError, FetchError, InputError, MissingExtraError, NotFoundError
 from genwm.extras import require
+from genwm.quantised import Quantize, per_component, quantisation
 
 Task = Literal["text", "image", "video"]
-Quantize = Literal["int8", "int4"]
 Saver = Literal["tiling", "slicing", "attention-slicing", "offload", "sequential-offload", "group-offload"]
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -113,7 +109,7 @@ def load(
     require("transformers", "generate")
     place = _device(torch, device)
     _check_options(place, dtype, quantize, savers)
-    quantised = None if quantize is None else _quantisation(quantize, place)
+    quantised = None if quantize is None else quantisation(quantize, place)
     name = os.fspath(model)
     folder, commit = _folder(diffusers, name, revision, local_only)
     index = _read_index(folder / INDEX)
@@ -122,7 +118,7 @@ def load(
     options: dict[str, Any] = {}
     with quiet(), enough_memory(kind.__name__, place, quantize, savers):
         if quantised is not None:
-            options["quantization_config"] = _per_component(index, quantised)
+            options["quantization_config"] = per_component(index, quantised)
         with _broken_folder(folder):
             pipe = kind.from_pretrained(str(folder), dtype=precision, local_files_only=True, **options)
         _check_weights(pipe, folder)
@@ -418,69 +414,6 @@ def _check_options(device: str, dtype: str, quantize: str | None, savers: Sequen
     if offloads and device == "cpu":
         raise InputError(f"Expected a GPU to offload from, got {offloads[0]} on the CPU; leave it out or use "
                          "--quantize.")
-
-
-@dataclass(frozen=True)
-class _Backend:
-    """One of diffusers' quantisation backends: the module that it needs, and how its configuration is made."""
-
-    module: str
-    package: str
-    on_cpu: bool
-    make: dict[Quantize, Callable[[ModuleType], Any]]
-
-
-def _torchao_int8(diffusers: ModuleType) -> Any:
-    return diffusers.TorchAoConfig(import_module("torchao.quantization").Int8WeightOnlyConfig())
-
-
-def _quanto_int4(diffusers: ModuleType) -> Any:
-    # Its kernel is compiled with ninja, which torch looks for on the PATH: an environment need not be activated.
-    scripts = sysconfig.get_path("scripts")
-    if which("ninja") is None and which("ninja", path=scripts) is not None:
-        os.environ["PATH"] = os.pathsep.join([*filter(None, [os.environ.get("PATH")]), scripts])
-    return diffusers.QuantoConfig(weights_dtype="int4")
-
-
-_QUANTO = _Backend("optimum.quanto", "optimum-quanto", True, {
-    "int8": lambda diffusers: diffusers.QuantoConfig(weights_dtype="int8"), "int4": _quanto_int4,
-})
-_TORCHAO = _Backend("torchao", "torchao", True, {"int8": _torchao_int8})
-_BITSANDBYTES = _Backend("bitsandbytes", "bitsandbytes", False, {
-    "int8": lambda diffusers: diffusers.BitsAndBytesConfig(load_in_8bit=True),
-    "int4": lambda diffusers: diffusers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
-})
-#: In order of preference. Quanto is the one whose 8- and 4-bit kernels diffusers lets run without a GPU.
-_BACKENDS = (_BITSANDBYTES, _TORCHAO, _QUANTO)
-
-
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it
-        return False
-
-
-def _quantisation(quantize: Quantize, device: str) -> Callable[[], Any]:
-    """What makes the configuration of the first backend that is installed and works on the device."""
-    usable = [one for one in _BACKENDS if quantize in one.make and (one.on_cpu or device != "cpu")]
-    for backend in usable:
-        if _installed(backend.module):
-            make = backend.make[quantize]
-            return lambda: make(require("diffusers", "generate"))
-    names = " or ".join(one.package for one in usable)
-    raise MissingExtraError(f"Expected {names} for {quantize} weights on {device}, got none installed; "
-                            f"run: pip install {usable[0].package}")
-
-
-def _per_component(index: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-    """The same configuration for each denoiser: of diffusers' own models, all but the autoencoders."""
-    denoisers = [name for name in index if re.fullmatch(r"(transformer|unet)(_\d)?", name) and index[name][0]]
-    if not denoisers:
-        raise InputError("Expected a model with a transformer or a unet to quantise, got one without; "
-                         "leave --quantize out.")
-    diffusers = require("diffusers", "generate")
-    return diffusers.PipelineQuantizationConfig(quant_mapping={name: make() for name in denoisers})
 
 
 def _spare(pipe: Any, savers: Sequence[Saver], device: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from genwm import cli, pipelines  # noqa: E402
+from genwm import cli, pipelines, quantised  # noqa: E402
 from genwm.errors import InputError, MissingExtraError  # noqa: E402
 from genwm.generation import Request, generate  # noqa: E402
 from genwm.keys import Keyring  # noqa: E402
@@ -28,7 +28,7 @@ from tests.genwm.pipelines import folders  # noqa: E402
 
 torch.set_num_threads(1)
 
-ON_CPU = [(backend, quantize) for backend in pipelines._BACKENDS if backend.on_cpu for quantize in backend.make]
+ON_CPU = [(backend, quantize) for backend in quantised.BACKENDS if backend.on_cpu for quantize in backend.make]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=ON_CPU, ids=lambda pair: f"{pair[0].package}-{pair[1]}")
-def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> pipelines.Quantize:
+def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> quantised.Quantize:
     """int8 or int4, by one library alone; skipped where that cannot be."""
     backend, quantize = request.param
-    if not pipelines._installed(backend.module):
+    if not quantised.installed(backend.module):
         pytest.skip(f"{backend.package} is not installed; run: pip install {backend.package}")
     if (backend.package, quantize) == ("optimum-quanto", "int4"):
         from optimum.quanto.library.extensions import cpp
@@ -48,19 +48,19 @@ def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         # What quanto's kernel computes: compiling that takes a minute, and a compiler.
         kernel = SimpleNamespace(unpack=lambda packed, bits: torch.cat([packed & 15, packed >> 4]))
         monkeypatch.setattr(cpp.ext, "_lib", kernel)
-    monkeypatch.setattr(pipelines, "_BACKENDS", (backend,))
+    monkeypatch.setattr(quantised, "BACKENDS", (backend,))
     return quantize
 
 
 def test_one_library_is_among_the_development_packages() -> None:
-    assert any(pipelines._installed(backend.module) for backend, _ in ON_CPU), "run: pip install 'genwm[quantize]'"
+    assert any(quantised.installed(backend.module) for backend, _ in ON_CPU), "run: pip install 'genwm[quantize]'"
 
 
 def weights(part: Any) -> dict[str, Any]:
     return {name: value for name, value in part.named_parameters() if value.ndim == 2 and name.endswith("weight")}
 
 
-def test_the_denoiser_is_quantised_and_nothing_else(model: Path, precision: pipelines.Quantize) -> None:
+def test_the_denoiser_is_quantised_and_nothing_else(model: Path, precision: quantised.Quantize) -> None:
     plain, loaded = (pipelines.load(model, device="cpu", quantize=chosen) for chosen in (None, precision))
     assert (plain.quantize, loaded.quantize) == (None, precision)
     before, after = weights(plain.pipe.transformer), weights(loaded.pipe.transformer)
@@ -76,7 +76,7 @@ def test_the_denoiser_is_quantised_and_nothing_else(model: Path, precision: pipe
             assert torch.equal(value, dict(getattr(loaded.pipe, part).named_parameters())[name])
 
 
-def test_the_clip_is_nearly_that_of_the_whole_weights(model: Path, precision: pipelines.Quantize) -> None:
+def test_the_clip_is_nearly_that_of_the_whole_weights(model: Path, precision: quantised.Quantize) -> None:
     request = Request(prompt="a red car", width=64, height=64, frames=9, steps=2, seed=3)
     pair = (pipelines.load(model, device="cpu", quantize=chosen) for chosen in (None, precision))
     whole, quantised = (np.stack(list(generate(one, request, Mark(KEY, PAYLOAD)).frames)) for one in pair)
@@ -85,7 +85,7 @@ def test_the_clip_is_nearly_that_of_the_whole_weights(model: Path, precision: pi
 
 
 def test_the_payload_reads_back_from_the_file(
-    tmp_path: Path, model: Path, precision: pipelines.Quantize, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, model: Path, precision: quantised.Quantize, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Keyring.load().new("studio")
     out = tmp_path / "out.mp4"
@@ -101,9 +101,9 @@ def test_the_payload_reads_back_from_the_file(
 
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
 def test_without_a_library_one_is_named(
-    model: Path, quantize: pipelines.Quantize, monkeypatch: pytest.MonkeyPatch
+    model: Path, quantize: quantised.Quantize, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines, "_installed", lambda module: False)
+    monkeypatch.setattr(quantised, "installed", lambda module: False)
     with pytest.raises(MissingExtraError, match=f"for {quantize} weights on cpu, got none installed; run: pip install"):
         pipelines.load(model, quantize=quantize, device="cpu")
 
@@ -122,7 +122,7 @@ def test_without_a_compiler_that_is_said(model: Path, monkeypatch: pytest.Monkey
 
 def test_what_has_no_denoiser_is_refused() -> None:
     with pytest.raises(InputError, match="Expected a model with a transformer or a unet to quantise"):
-        pipelines._per_component({"vae": ["diffusers", "AutoencoderKL"]}, lambda: None)
+        quantised.per_component({"vae": ["diffusers", "AutoencoderKL"]}, lambda: None)
 
 
 def test_the_environments_ninja_is_found_without_activating_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +132,9 @@ def test_the_environments_ninja_is_found_without_activating_it(tmp_path: Path, m
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(scripts))
     monkeypatch.setenv("PATH", str(bare))
     diffusers: Any = SimpleNamespace(QuantoConfig=lambda weights_dtype: weights_dtype)
-    assert pipelines._QUANTO.make["int4"](diffusers) == "int4"
+    assert quantised.QUANTO.make["int4"](diffusers) == "int4"
     assert shutil.which("ninja") is None  # there is none: the path stays
     (scripts / "ninja").touch(mode=0o755)
-    assert pipelines._QUANTO.make["int4"](diffusers) == "int4"
+    assert quantised.QUANTO.make["int4"](diffusers) == "int4"
     assert shutil.which("ninja") == str(scripts / "ninja")
     assert os.environ["PATH"].split(os.pathsep)[0] == str(bare)  # what the user has comes first

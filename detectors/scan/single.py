@@ -396,35 +396,38 @@ def _timed(timing: dict[str, float], part: str) -> Iterator[None]:
 def _pictures(path: str | os.PathLike[str], record: Record, settings: Settings, threads: int) -> tuple[Picture, ...]:
     """Evidence pictures: of the moments that the classifier looked at, the most suspicious first, then of others."""
     moments = _moments(record, settings.pictures)
-    heat = _heat_maps(path, record, moments, settings, threads)
+    heat = _heat_maps(path, record, settings, threads)
     return tuple(Picture(round(time_s, 3), _jpeg(rgb), heat.get(time_s, ()))
                  for time_s, rgb in _glimpses(path, moments, threads, max_lines=PICTURE_LINES))  # fmt: skip
 
 
 def _heat_maps(
-    path: str | os.PathLike[str], record: Record, moments: Sequence[float], settings: Settings, threads: int
+    path: str | os.PathLike[str], record: Record, settings: Settings, threads: int
 ) -> dict[float, tuple[Part, ...]]:
     """Heat maps by the time of their frame: of the most suspicious moments, where the classifier has any suspicion (a
     map costs as much as a segment that the classifier reads)."""
-    if not moments or record.synthetic is None or record.synthetic.status == "no_evidence":
+    hottest = sorted(_suspicious(record, min(HEAT_MAPS, settings.pictures)))
+    if not hottest or record.synthetic is None or record.synthetic.status == "no_evidence":
         return {}
     from detectors.synthetic.explain import heat_map
     from detectors.synthetic.model import load_model
 
-    ranked = sorted(record.synthetic.segments, key=lambda part: -part.probability)[:HEAT_MAPS]
-    hottest = sorted({(part.start + part.end) / 2 for part in ranked} & set(moments))
     with suppress(Exception):  # nor is a map less a reason to lose the record, as where memory runs out
         model = load_model(settings.model, threads=threads)
         return {time_s: heat_map(rgb, model) for time_s, rgb in _glimpses(path, hottest, threads)}
     return {}
 
 
+def _suspicious(record: Record, count: int) -> list[float]:
+    """The middles of at most ``count`` stretches that the classifier looked at, the most suspicious first."""
+    looked_at = () if record.synthetic is None else record.synthetic.segments
+    return [(part.start + part.end) / 2 for part in sorted(looked_at, key=lambda part: -part.probability)[:count]]
+
+
 def _moments(record: Record, count: int) -> list[float]:
     """Seconds to take pictures at, in order: the middle of what the classifier looked at, the most suspicious first,
     then always the one that is farthest from all others."""
-    looked_at = () if record.synthetic is None else record.synthetic.segments
-    ranked = sorted(looked_at, key=lambda part: -part.probability)[:count]
-    moments = [(part.start + part.end) / 2 for part in ranked]
+    moments = _suspicious(record, count)
     if not moments:
         return _spread(record.input.duration, count)
     last_s = (record.input.duration or 0.0) - 1.5 / (record.input.fps or 25.0)  # behind it there may be no frame

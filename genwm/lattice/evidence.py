@@ -1,8 +1,9 @@
 """From frames to evidence: the sum of whitened frames, in which content averages out and the mark adds up.
 
-Frames are summed in short groups first and each group's mean is whitened once: what moves is blurred away before it is
-measured, and the cost a frame is one integer multiply-add. Frames count by picture type, because an encoder spends
-its bits on key frames and hardly any on bidirectional ones (weights fitted at CRF 30-40: docs/watermark.md).
+Frames are summed in short groups first and each group's mean is whitened once (`whitening`): what moves is blurred away
+before it is measured, and the cost a frame is one integer multiply-add. Frames count by picture type, because an
+encoder spends its bits on key frames and hardly any on bidirectional ones (weights fitted at CRF 30-40:
+docs/watermark.md).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from genwm.lattice.whitening import COLOUR_NOISE, LUMA_NOISE, whiten_colours, whiten_luma
 from genwm.video import Planes, resized
 
 #: Short side that larger frames are scaled down to before they are summed.
@@ -24,18 +26,8 @@ FRAME_WEIGHTS = {"I": 16, "P": 3, "B": 1, "?": 3}
 #: file likely began an earlier encode as well, which gave it most of its bits.
 REPEATED_WEIGHT = 2
 GROUP_FRAMES = 16
-#: Side of the box of the high-pass, a plane: the colours' mark has longer waves.
-WINDOWS = (5, 9, 9)
-#: Besides being whitened, a neighbourhood counts by its deviation to the minus this power: where the picture is calm,
-#: the mark is surer.
-CALM_POWER = (0.0, 0.2, 0.2)
-#: Variance, in squared 8-bit levels, below which a neighbourhood counts as flat: codec noise must not be amplified.
-VARIANCE_FLOOR = (9.0, 2.0, 2.0)
-CLIP = 2.5
-#: Short side that sums are reduced to: the highest frequency of the mark is then .32 cycles a pixel.
-EVIDENCE_LINES = 576
-#: Samples of a strip that stays in the processor's cache through all steps of whitening it.
-_STRIP_SAMPLES = 49_152
+#: Short side that sums are reduced to: the highest frequency of the mark is then .38 cycles a pixel.
+EVIDENCE_LINES = 480
 _MAX_WEIGHT = 65535 // 255  # more could overflow the sums
 #: Frames that are summed at once, and rows at a time: few enough to stay in the processor's cache meanwhile.
 _AT_ONCE, _SUM_ROWS = 4, 72
@@ -84,6 +76,7 @@ class Evidence:
         width, height: displayed size in square pixels of the working resolution.
         frames: frames that went in.
         start_s, stop_s: span of time.
+        plain: luma as `whitening.whiten_luma` gives it second, which shows where a picture ends.
     """
 
     planes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -92,14 +85,20 @@ class Evidence:
     frames: int
     start_s: float
     stop_s: float
+    plain: NDArray[np.float32]
 
     def __add__(self, other: Evidence) -> Evidence:
         first, second = self.planes, other.planes
         return Evidence(
             (first[0] + second[0], first[1] + second[1], first[2] + second[2]),
             self.width, self.height, self.frames + other.frames,
-            min(self.start_s, other.start_s), max(self.stop_s, other.stop_s),
+            min(self.start_s, other.start_s), max(self.stop_s, other.stop_s), self.plain + other.plain,
         )
+
+
+_Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
+#: Evidence but for its planes, and the pairs of these that are being whitened.
+_Whitened = tuple[Callable[..., Evidence], list[Future[_Pair]]]
 
 
 @dataclass(slots=True)
@@ -112,7 +111,7 @@ class Accumulator:
     picked: bool = False
     _last_type: str = ""
     _open: Group | None = None
-    _whitened: list[tuple[Callable[..., Evidence], list[Future[NDArray[np.float32]]]]] = field(default_factory=list)
+    _whitened: list[_Whitened] = field(default_factory=list)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
 
     def add(self, frame: Planes) -> None:
@@ -139,15 +138,19 @@ class Accumulator:
         if self._open is not None:
             group, self._open = self._open, None
             group.settle()
-            # The three planes apart: one group alone is then whitened on two cores.
-            planes = [self._pool.submit(whiten_plane, group, number) for number in range(3)]
-            self._whitened.append((_described(group), planes))
+            # Luma and the colours apart: one group alone is then whitened on two cores.
+            parts = [self._pool.submit(part, group) for part in (_white_luma, _white_colours)]
+            self._whitened.append((_described(group), parts))
 
     def take(self) -> list[Evidence]:
         """All groups collected so far, one evidence each; they are not kept."""
         self.close_group()
         whitened, self._whitened = self._whitened, []
-        return [evidence(tuple(plane.result() for plane in planes)) for evidence, planes in whitened]
+        finished = []
+        for evidence, parts in whitened:
+            (luma, plain), colours = (part.result() for part in parts)
+            finished.append(evidence((luma, *colours), plain=plain))
+        return finished
 
 
 def of_one_size(evidence: Sequence[Evidence]) -> Sequence[Evidence]:
@@ -159,21 +162,47 @@ def of_one_size(evidence: Sequence[Evidence]) -> Sequence[Evidence]:
     return [item for item, size in zip(evidence, sizes, strict=True) if size == common]
 
 
-def whiten_plane(group: Group, number: int) -> NDArray[np.float32]:
-    """The evidence of one plane of a group: its mean frame, reduced to ``EVIDENCE_LINES``, whitened, times its
-    weight."""
+def _white_luma(group: Group) -> _Pair:
+    """The evidence of a group's luma and its plain one, times its weight."""
+    luma = _mean(group, 0, _evidence_size(group, 0))
+    return _weighted(whiten_luma(luma, noise=_noise(LUMA_NOISE, group)), group)
+
+
+def _white_colours(group: Group) -> _Pair:
+    """The evidence of both of a group's colours, times its weight."""
+    size = _evidence_size(group, 1)
+    planes = (_mean(group, number, size) for number in range(3))
+    return _weighted(whiten_colours(*planes, noise=_noise(COLOUR_NOISE, group)), group)
+
+
+def _weighted(planes: _Pair, group: Group) -> _Pair:
+    for plane in planes:
+        plane *= np.float32(group.weight)
+    return planes
+
+
+def _noise(of_a_frame: float, group: Group) -> float:
+    """Variance of the noise of a mean of frames, which are not quite independent."""
+    return of_a_frame / float(np.sqrt(group.frames))
+
+
+def _evidence_size(group: Group, number: int) -> tuple[int, int]:
+    """Rows and columns to which a plane of the group is reduced."""
     reduction = min(1.0, EVIDENCE_LINES / min(group.sums[0].shape))
-    mean, levels = group.sums[number], 1.0
-    if reduction < 1:
+    rows, columns = (max(1, round(length * reduction)) for length in group.sums[number].shape)
+    return rows, columns
+
+
+def _mean(group: Group, number: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The mean of a plane of the group's frames, of a ``size`` of rows and columns: float32 in 8-bit levels."""
+    total, levels = group.sums[number], 1
+    if total.shape != size:
         # Few frames make small sums: what the scaler rounds away must stay below the frames' own rounding.
-        lines, columns = (max(1, round(length * reduction)) for length in mean.shape)
         levels = _MAX_WEIGHT // group.weight
-        mean = resized(np.multiply(mean, levels, dtype=np.uint16), lines, columns)
-    white = whiten(mean.astype(np.float32) * np.float32(1 / (group.weight * levels)),
-                   variance_floor=VARIANCE_FLOOR[number] / np.sqrt(group.frames), window=WINDOWS[number],
-                   calm_power=CALM_POWER[number])
-    white *= np.float32(group.weight)
-    return white
+        total = resized(np.multiply(total, levels, dtype=np.uint16), *size)
+    mean = total.astype(np.float32)
+    mean *= np.float32(1 / (group.weight * levels))
+    return mean
 
 
 def _described(group: Group) -> Callable[..., Evidence]:
@@ -181,75 +210,3 @@ def _described(group: Group) -> Callable[..., Evidence]:
     height, width = group.sums[0].shape
     return partial(Evidence, width=width * group.pixel_aspect, height=float(height), frames=group.frames,
                    start_s=group.start_s, stop_s=group.stop_s)
-
-
-def whiten(plane: NDArray[np.float32], *, variance_floor: float, window: int = 5, calm_power: float = 0.0
-           ) -> NDArray[np.float32]:
-    """High-pass over local deviation: float32 ``(H, W)`` in, the same out.
-
-    The residual of a box of ``window`` x ``window`` samples is divided by its own root mean square over the same box
-    and clipped to [-CLIP, CLIP], so that no edge or texture outweighs the rest of the picture; then it is divided by
-    that root mean square to the power of ``calm_power``. Edges are replicated.
-    """
-    rows, columns = plane.shape
-    pad = window // 2
-    padded = _padded(plane, 2 * pad)
-    stride = padded.shape[1]
-    corner = pad * stride + pad
-    white = np.empty_like(plane)
-    count = window**2
-    height = max(8, _STRIP_SAMPLES // columns)
-    for start in range(0, rows, height):
-        # Rows end to end: sums of runs of memory are twice as fast. What runs over the end of a row is left out last.
-        target = white[start : start + height]
-        part = padded[start : start + len(target) + 4 * pad].ravel()
-        residual = part[corner:-corner] * np.float32(count)  # times the count: exactly 0 where all is the same
-        residual -= _box_sums(part, window, stride)
-        values = np.empty(len(target) * stride, np.float32)
-        used = slice(0, len(values) - 4 * pad)
-        deviation = _box_sums(residual * residual, window, stride)
-        deviation *= np.float32(1 / count)
-        deviation += np.float32(variance_floor * count**2)
-        np.sqrt(deviation, out=deviation)
-        np.divide(residual[corner:-corner], deviation, out=values[used])
-        np.clip(values[used], -CLIP, CLIP, out=values[used])
-        if calm_power:
-            values[used] *= (deviation * np.float32(1 / count)) ** np.float32(-calm_power)
-        target[:] = values.reshape(-1, stride)[:, :columns]
-    return white
-
-
-def _padded(plane: NDArray[np.float32], pad: int) -> NDArray[np.float32]:
-    """The plane with ``pad`` replicated samples on each side."""
-    rows, columns = plane.shape
-    wide = np.empty((rows + 2 * pad, columns + 2 * pad), np.float32)
-    inner = wide[pad : pad + rows]
-    inner[:, pad : pad + columns] = plane
-    inner[:, :pad] = plane[:, :1]
-    inner[:, pad + columns :] = plane[:, -1:]
-    wide[:pad] = inner[0]
-    wide[pad + rows :] = inner[-1]
-    return wide
-
-
-def _box_sums(samples: NDArray[np.float32], window: int, stride: int) -> NDArray[np.float32]:
-    """Sums of ``window`` x ``window`` samples from each on, of rows of ``stride`` end to end."""
-    return _sums(_sums(samples, window, 1), window, stride)
-
-
-def _sums(samples: NDArray[np.float32], window: int, stride: int) -> NDArray[np.float32]:
-    """Sums of ``window`` samples ``stride`` apart, from each on, doubled up: 5 are 1 and 4, 4 are 2 and 2."""
-    count = len(samples) - (window - 1) * stride
-    total, done = None, 0
-    for bit in range(window.bit_length()):
-        span = 1 << bit
-        if window & span:
-            piece = samples[done * stride :][:count]
-            total = piece if total is None else total + piece
-            done += span
-        if done < window:
-            samples = samples[: -span * stride] + samples[span * stride :]
-    assert total is not None  # a window is not empty
-    return total
-
-

@@ -50,7 +50,7 @@ def homography(source: Corners, target: Corners) -> tuple[float, ...]:
 def outline(evidence: Evidence) -> Outline | None:
     """Corners of a picture in perspective, in parts of the frame's width and height; None where no four slanted sides
     on a plain ground are seen."""
-    plane = evidence.planes[0]
+    plane = evidence.plain
     height, width = plane.shape
     if min(height, width) < 64:
         return None

@@ -109,7 +109,7 @@ def test_the_number_recorded_is_the_detectors_at_a_large_budget(
     path = tmp_path / "long.mp4"
     make_clip(path, width=256, height=256, frames=200, preset="ultrafast")
     looks = fa.looks_of(path, max_frames=200)
-    keys = [Key(f"k{number}", bytes([number]) * 32, "2026-01-01T00:00:00+00:00") for number in range(100)]
+    keys = [Key(f"k{number}", bytes([number]) * 32, "2026-01-01T00:00:00+00:00") for number in range(250)]
     first = [trial.log10_p for trial, _ in fa.try_keys(looks[:1], keys, search_keys=0)]
     likeliest, other = np.argsort(first)[[0, -1]]
     assert first[likeliest] < first[other]

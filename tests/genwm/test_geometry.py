@@ -18,6 +18,7 @@ from genwm.lattice.spectrum import LIMIT, transform
 from tests.clips import KEY, PAYLOAD
 
 OTHER = Key("other", bytes(range(1, 33)), KEY.created)
+NOTHING = np.zeros((8, 8), np.float32)
 
 
 def picture_matrix(scale: float, degrees: float, flip: bool, aspect: float) -> np.ndarray:
@@ -39,7 +40,7 @@ def test_describe_undoes_what_made_the_matrix(scale: float, degrees: float, flip
 
 @given(st.floats(200, 3000), st.floats(200, 3000))
 def test_scales_cover_their_range_without_gaps(width: float, height: float) -> None:
-    plain = Evidence((np.zeros((8, 8), np.float32),) * 3, width, height, 1, 0, 0)
+    plain = Evidence((NOTHING,) * 3, width, height, 1, 0, 0, NOTHING)
     values = geometry.scales(transform(plain))
     assert values[0] < geometry.MIN_SCALE * 1.05
     assert values[-1] > geometry.MAX_SCALE / 1.05
@@ -63,7 +64,7 @@ def synthetic(matrix: np.ndarray, shift: tuple[float, float], *, strength: float
         size = image.shape[0]
         pattern = ndimage.map_coordinates(image, [down % size, across % size], order=1, mode="grid-wrap")
         planes.append((strength * pattern + rng.normal(size=(rows, columns))).astype(np.float32))
-    return Evidence((planes[0], planes[1], planes[2]), width, height, 1, 0.0, 0.0)
+    return Evidence((planes[0], planes[1], planes[2]), width, height, 1, 0.0, 0.0, planes[0])
 
 
 def test_an_unchanged_picture_is_found_with_its_payload() -> None:
@@ -221,7 +222,7 @@ def test_a_hypothesis_that_stands_out_from_its_neighbours_is_looked_at(monkeypat
     grid[..., 0, 0] = np.arange(3600).reshape(60, 60)
     monkeypatch.setattr(comb, "_power_map", lambda plane: None)
     monkeypatch.setattr(comb, "_comb", lambda maps, matrices, **_: score.ravel()[matrices[:, 0, 0].astype(int)])
-    spectrum = transform(Evidence((np.zeros((8, 8), np.float32),) * 3, 8, 8, 1, 0, 0))
+    spectrum = transform(Evidence((NOTHING,) * 3, 8, 8, 1, 0, 0, NOTHING))
     found = set(comb.ranked(spectrum, [grid[:40], grid[40:]], 10, reach=32)[:, 0, 0].astype(int))
     assert 50 * 60 + 20 in found
     assert len(found) <= 10
@@ -237,7 +238,8 @@ def test_chance_is_not_underestimated() -> None:
 
 
 def test_a_picture_without_any_power_is_no_fault() -> None:
-    blank = Evidence((np.zeros((32, 48), np.float32), *(np.zeros((16, 24), np.float32),) * 2), 48, 32, 1, 0.0, 0.0)
+    luma, colour = np.zeros((32, 48), np.float32), np.zeros((16, 24), np.float32)
+    blank = Evidence((luma, colour, colour), 48, 32, 1, 0.0, 0.0, luma)
     spectrum = transform(blank)
     for candidate in geometry.uncropped(spectrum, pilots.pilot_keys([KEY])):
         assert candidate.log10_p == 0

@@ -467,7 +467,7 @@ def looks_counted(thorough: bool) -> float:
 
 def key_collector() -> Accumulator:
     """Of the first look, at key frames from all over the file."""
-    return Accumulator(group_frames=4, picked=True)
+    return Accumulator(group_frames=5, picked=True)
 
 
 def collector(info: VideoInfo, max_frames: int) -> Accumulator:

@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from detectors import watermark as reader
-from eval.speed.measuring import LIMITS, Cost, Result, median, once, result, run_child, timed
+from eval.speed.measuring import DECODE_RATIO, KEYS, LIMITS, Cost, Result, median, once, result, run_child, timed
 from genwm.errors import GenwmError
 from genwm.keys import Key, Keyring
 from genwm.scenes import Frames, scene
@@ -21,7 +21,6 @@ from genwm.video import YUVFrame, edit_video, read_planes, write_video
 FPS = 25
 #: What verify ends with where all went well: found, not found, inconclusive.
 VERIFIED = (0, 1, 3)
-KEYS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +151,14 @@ def _metered() -> Iterator[_Meter]:
 
 
 def verification(clips: Clips, settings: Settings) -> Iterator[Result]:
-    """read_watermark: what it costs beside its searches, over decoding alone the same frames; and the searches."""
+    """read_watermark: what it costs beside its searches, over decoding alone the same frames; the searches; and the
+    whole of it, less what decoding may take."""
     searches: dict[tuple[str, int], Cost] = {}
     for name, path in (("unmarked", clips.short), ("marked", clips.short_marked)):
         for count in (1, KEYS):
             # The right key comes last, and unmarked clips have none.
             keys = [*(Key.generate(f"other-{number}") for number in range(count - 1)), clips.key]
+            total: list[Cost] = []
             rest: list[Cost] = []
             search: list[Cost] = []
             decode: list[Cost] = []
@@ -166,10 +167,14 @@ def verification(clips: Clips, settings: Settings) -> Iterator[Result]:
                 looks = meter.looks
                 alone = _decode(path, looks, frames)
                 if repeat:  # the first warms up
+                    total.append(whole)
                     rest.append(whole - meter.cost)
                     search.append(meter.cost)
                     decode.append(alone)
             searches[name, count] = median(search)
+            beyond = median(spent - DECODE_RATIO * alone for spent, alone in zip(total, decode, strict=True))
+            yield result(f"verification.{name}" + (".keys" if count > 1 else ""), "s", *beyond,
+                         f"reading and search with {count} keys, less {DECODE_RATIO} x decoding alone")
             if count == 1:
                 one, other = median(rest), median(decode)
                 note = f"{frames} frames, {looks} looks, without the search"

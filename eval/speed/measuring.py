@@ -14,15 +14,19 @@ from typing import Any, NamedTuple
 
 from genwm.errors import GenwmError
 
+#: Keys in the searches with several.
+KEYS = 5
+#: What verification may take: so many times what decoding takes, seconds for a search, and for each further key.
+DECODE_RATIO, SEARCH_S, FURTHER_KEY_S = 1.3, 0.5, 0.05
 #: What must be kept to, by the result's name.
 LIMITS = {
     "embed.yuv": 10.0,
     "embed.planes": 10.0,
     "embed.rgb": 10.0,
-    "read.unmarked.over-decode": 1.3,
-    "read.marked.over-decode": 1.3,
-    "search.one-key": 0.5,
-    "search.further-key": 0.05,
+    **dict.fromkeys(("read.unmarked.over-decode", "read.marked.over-decode"), DECODE_RATIO),
+    **dict.fromkeys(("search.one-key", "verification.unmarked", "verification.marked"), SEARCH_S),
+    **dict.fromkeys(("verification.unmarked.keys", "verification.marked.keys"), SEARCH_S + (KEYS - 1) * FURTHER_KEY_S),
+    "search.further-key": FURTHER_KEY_S,
     "verify.unmarked": 1.5,
     "verify.marked": 1.5,
     "help": 0.3,
@@ -44,6 +48,9 @@ class Cost(NamedTuple):
 
     def __truediv__(self, count: float) -> Cost:
         return Cost(self.wall_s / count, self.cpu_s / count)
+
+    def __rmul__(self, factor: float) -> Cost:  # type: ignore[override]  # a tuple's would repeat it
+        return Cost(factor * self.wall_s, factor * self.cpu_s)
 
 
 @dataclass(frozen=True, kw_only=True)

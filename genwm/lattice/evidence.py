@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from genwm.blas import one_blas_thread
 from genwm.lattice.whitening import COLOUR_NOISE, LUMA_NOISE, whiten_colours, whiten_luma
 from genwm.video import Planes, resized
 
@@ -165,7 +166,8 @@ def of_one_size(evidence: Sequence[Evidence]) -> Sequence[Evidence]:
 def _white_luma(group: Group) -> _Pair:
     """The evidence of a group's luma and its plain one, times its weight."""
     luma = _mean(group, 0, _evidence_size(group, 0))
-    return _weighted(whiten_luma(luma, noise=_noise(LUMA_NOISE, group)), group)
+    with one_blas_thread():
+        return _weighted(whiten_luma(luma, noise=_noise(LUMA_NOISE, group)), group)
 
 
 def _white_colours(group: Group) -> _Pair:

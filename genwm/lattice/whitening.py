@@ -20,19 +20,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import fft
 
 Plane = NDArray[np.float32]
 
 #: Side of the box of the high-pass, and of that over which a deviation is taken: the colours' mark has longer waves.
-LUMA_WINDOW, COLOUR_WINDOW = 5, 9
+LUMA_WINDOW, COLOUR_WINDOW = 5, 7
 #: Side of the box over which the colours are explained, and the variances that guides are taken to have besides their
 #: own, luma's and the other colour's: what is hardly there explains nothing.
 MODEL_WINDOW, GUIDE_NOISE = 11, (2.0, 1.0)
-#: Side of the blocks of the short-time spectra, and how much of it the next one has as well.
-BLOCK, OVERLAP = 16, 8
+#: Side of the blocks of the short-time spectra; the next one begins in the middle of each.
+BLOCK = 16
 #: Variance of noise below which a neighbourhood counts as flat: a codec's must not be amplified.
 LUMA_NOISE, COLOUR_NOISE = 9.0, 2.0
 #: The same for levelled luma, whose variance is 1 at most.
@@ -45,23 +43,31 @@ CALM_POWER = 0.2
 #: Samples of a strip that stays in the processor's cache through all steps of whitening it.
 _STRIP_SAMPLES = 65_536
 #: Rows of blocks that are levelled at once, for the same reason.
-_BLOCK_ROWS = 4
+_BLOCK_ROWS = 2
 
-_RAMP = np.sin(np.pi / 2 * (np.arange(OVERLAP) + 0.5) / OVERLAP)
-_SIDE = np.concatenate([_RAMP, np.ones(BLOCK - 2 * OVERLAP), _RAMP[::-1]])
+_SAMPLES = np.arange(BLOCK)
 #: Before and after the spectrum: the squares of the tapers that overlap add up to 1 (Princen and Bradley 1986).
-_TAPER = np.outer(_SIDE, _SIDE).astype(np.float32)
+_TAPER = np.sin(np.pi / BLOCK * (_SAMPLES + 0.5))
+#: Waves as columns. So short a spectrum is several times as fast by products of matrices as by a Fourier transform.
+_WAVES = np.exp(-2j * np.pi / BLOCK * np.outer(_SAMPLES, _SAMPLES))
+#: Of tapered rows of real samples (one a row) half the spectrum, real and imaginary parts side by side, and back again;
+#: of columns of those the spectrum of all, and back again.
+_ACROSS = (_TAPER[:, None] * _WAVES[:, : BLOCK // 2 + 1]).astype(np.complex64).view(np.float32)
+_BACK = (_ACROSS * np.repeat([1, *[2] * (BLOCK // 2 - 1), 1], 2) / BLOCK).T.astype(np.float32)
+_DOWN = (_WAVES * _TAPER).astype(np.complex64)
+_UP = (_DOWN.conj().T / BLOCK).astype(np.complex64)
 
 
 def whiten_luma(luma: Plane, *, noise: float = LUMA_NOISE) -> tuple[Plane, Plane]:
     """Whitened luma: samples of about unit variance, none beyond ``CLIP``; 0 where nothing stands above its
-    neighbourhood. And luma that is high-passed and evened only: where a picture ends, it ends there."""
+    neighbourhood. And luma that is high-passed and limited only, in -1..1: where a picture ends, it ends there."""
     residual = high_pass(luma, LUMA_WINDOW)
-    return _evened(levelled(residual, noise=noise), noise=LEVELLED_NOISE), _evened(residual, noise=noise)
+    return _evened(levelled(residual, noise=noise)), _limited(residual, noise=noise)
 
 
 def whiten_colours(luma: Plane, blue: Plane, red: Plane, *, noise: float = COLOUR_NOISE) -> tuple[Plane, Plane]:
-    """Both colour differences, whitened, of planes of one size: as `whiten_luma`."""
+    """Both colour differences, blue's and red's, of planes of one size: without what the other planes explain, over
+    their deviation."""
     halo = COLOUR_WINDOW // 2 + MODEL_WINDOW // 2 + COLOUR_WINDOW // 2
 
     def work(parts: Sequence[Plane], stride: int) -> list[Plane]:
@@ -82,35 +88,48 @@ def levelled(residual: Plane, *, noise: float) -> Plane:
     """A plane whose short-time spectra have one magnitude each, of any contrast: coefficients F become
     F / sqrt(|F|^2 + |N|^2), where N is what noise of that variance has. Of unit variance where all stand above it."""
     rows, columns = residual.shape
-    hop = BLOCK - OVERLAP
-    down, across = -(-(rows + OVERLAP) // hop), -(-(columns + OVERLAP) // hop)  # blocks
-    padded = np.pad(residual, ((OVERLAP, down * hop - rows), (OVERLAP, across * hop - columns)), mode="edge")
+    hop = BLOCK // 2
+    down, across = (-(-(length + hop) // BLOCK) * BLOCK for length in (rows, columns))  # whole blocks
+    padded = np.pad(residual, ((hop, down - rows), (hop, across - columns)), mode="edge")
     total = np.zeros_like(padded)
-    blocks, sums = (sliding_window_view(whole, (BLOCK, BLOCK), writeable=True)[::hop, ::hop]
-                    for whole in (padded, total))  # fmt: skip
-    floor = np.float32(max(noise * float((_TAPER**2).sum()), 1e-20))
-    for start in range(0, down, _BLOCK_ROWS):
-        spectra = fft.rfft2(blocks[start : start + _BLOCK_ROWS] * _TAPER)
-        gain = spectra.real**2
-        gain += spectra.imag**2
-        gain += floor
-        np.sqrt(gain, out=gain)
-        np.divide(BLOCK, gain, out=gain)
-        spectra.real *= gain
-        spectra.imag *= gain
-        waves = fft.irfft2(spectra, (BLOCK, BLOCK))
-        waves *= _TAPER
-        strip = sums[start : start + _BLOCK_ROWS]
-        for row in (0, 1):  # every other block is clear of the next
-            for column in (0, 1):
-                strip[row::2, column::2] += waves[row::2, column::2]
-    inside: Plane = total[OVERLAP : OVERLAP + rows, OVERLAP : OVERLAP + columns]
+    floor = np.float32(max(noise * float((_TAPER**2).sum()) ** 2, 1e-20))
+    for top in (0, hop):  # blocks side by side, four times: so they overlap
+        for left in (0, hop):
+            for start in range(top, top + down, _BLOCK_ROWS * BLOCK):
+                strip = slice(start, min(start + _BLOCK_ROWS * BLOCK, top + down)), slice(left, left + across)
+                total[strip] += _levelled_blocks(padded[strip], floor)
+    inside: Plane = total[hop : hop + rows, hop : hop + columns]
     return inside
 
 
-def _evened(residual: Plane, *, noise: float) -> Plane:
-    return _in_strips([residual], LUMA_WINDOW // 2, lambda parts, stride: [
-        _over_deviation(parts[0], stride, LUMA_WINDOW, noise=noise)])[0]  # fmt: skip
+def _levelled_blocks(samples: Plane, floor: np.float32) -> Plane:
+    """Blocks side by side, each tapered, levelled and tapered again. Of one strip, which stays in the cache."""
+    rows, columns = samples.shape
+    halves = (samples.reshape(-1, BLOCK) @ _ACROSS).view(np.complex64)
+    spectra = _DOWN @ halves.reshape(rows // BLOCK, BLOCK, -1)
+    gain = np.abs(spectra)
+    gain *= gain
+    gain += floor
+    np.sqrt(gain, out=gain)
+    np.divide(BLOCK, gain, out=gain)
+    spectra *= gain
+    waves: Plane = (_UP @ spectra).view(np.float32).reshape(-1, len(_BACK)) @ _BACK
+    return waves.reshape(rows, columns)
+
+
+def _evened(levelled_luma: Plane) -> Plane:
+    """Levelled luma, equally strong everywhere: over its root mean square over a box."""
+    return _in_strips([levelled_luma], LUMA_WINDOW // 2, lambda parts, stride: [
+        _over_deviation(parts[0], stride, LUMA_WINDOW, noise=LEVELLED_NOISE)])[0]  # fmt: skip
+
+
+def _limited(residual: Plane, *, noise: float) -> Plane:
+    """A residual, each sample over the root of its square and of the noise's variance."""
+    magnitude = residual * residual
+    magnitude += np.float32(noise)
+    np.sqrt(magnitude, out=magnitude)
+    limited: Plane = residual / magnitude
+    return limited
 
 
 def _unexplained(residuals: Sequence[Plane], stride: int) -> tuple[Plane, Plane]:
@@ -172,7 +191,7 @@ def _in_strips(planes: Sequence[Plane], halo: int, work: Callable[[Sequence[Plan
     as those of rows."""
     rows, columns = planes[0].shape
     stride = columns + 2 * halo
-    padded = [_padded(plane, halo) for plane in planes]
+    padded = [np.pad(plane, halo, mode="edge") for plane in planes]
     strips = []
     height = max(8, _STRIP_SAMPLES // columns)
     for start in range(0, rows, height):
@@ -184,19 +203,6 @@ def _in_strips(planes: Sequence[Plane], halo: int, work: Callable[[Sequence[Plan
             strip.append(whole.reshape(-1, stride)[:, :columns])
         strips.append(strip)
     return [np.concatenate(whole) for whole in zip(*strips, strict=True)]
-
-
-def _padded(plane: Plane, pad: int) -> Plane:
-    """The plane with ``pad`` replicated samples on each side."""
-    rows, columns = plane.shape
-    wide = np.empty((rows + 2 * pad, columns + 2 * pad), np.float32)
-    inner = wide[pad : pad + rows]
-    inner[:, pad : pad + columns] = plane
-    inner[:, :pad] = plane[:, :1]
-    inner[:, pad + columns :] = plane[:, -1:]
-    wide[:pad] = inner[0]
-    wide[pad + rows :] = inner[-1]
-    return wide
 
 
 def _inner(samples: Plane, window: int, stride: int) -> Plane:

@@ -31,6 +31,7 @@ from eval.methods import (
     method_id,
     method_named,
     methods_named,
+    read_published,
 )
 from eval.methods.perframe import BITS, spread
 from eval.report.faults import faults
@@ -101,6 +102,15 @@ def test_frames_too_small_for_a_method_are_not_read(frames: list[Planes]) -> Non
     small = [replace(one, y=one.y[:128, :160], u=one.u[:64, :80], v=one.v[:64, :80]) for one in frames]
     outcome = PerFrame(name="dwtDct").read(lossless(small), [])
     assert (outcome.detected, outcome.message, outcome.frames_read) == (False, None, 4)
+
+
+def test_published_figures_are_those_of_the_peers() -> None:
+    table = {(one.source.id, one.name): one for one in read_published()}
+    assert len(table) == 7
+    seal = table[("videoseal-sav", "Video Seal")]
+    assert (seal.bits, seal.psnr, seal.accuracy["combined.crf23"]) == (128, 44.2, 0.81)
+    assert all(0.4 < value <= 1 for one in table.values() for value in one.accuracy.values())
+    assert all(one.source.conditions for one in table.values())
 
 
 # --- the vote ---

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import tables
+from eval.tables import versions_said
 from genwm.errors import DiskFullError, InputError, NotMediaError, OutputError
+from tests.eval.rows import row
 
 COLUMNS = ("clip", "message")
 OTHER = OutputError("Expected this table, got another; choose another name")
@@ -184,3 +186,11 @@ def test_versions_tell_one_reader_from_another(monkeypatch: pytest.MonkeyPatch) 
         assert digest("x = 1") == digest("x  =  1  # one") != digest("x = 2")
     finally:
         tables._digest.cache_clear()
+
+
+def test_rows_by_several_versions_are_told_of() -> None:
+    old = [row(clip=name, versions="genwm 1 (mark a, reader b); av 18") for name in "ab"]
+    new = row(clip="c", versions="genwm 1 (mark a, reader c); av 18")
+    assert versions_said(one.versions for one in old) == ""
+    assert "2 versions of the code: genwm 1 (mark a, reader b): 2, genwm 1 (mark a, reader c): 1" in versions_said(
+        one.versions for one in [*old, new])

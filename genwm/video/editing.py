@@ -188,7 +188,8 @@ class _Copier:
         """Copies and edits to the end, yielding the fraction done after each frame."""
         duration_s, end_s = self.opened.duration_s, 0.0
         for packet in self._packets():
-            if packet.stream_index != self.opened.stream.index:
+            # Not its own stream_index: the packet that ends a stream has none, and says 0.
+            if packet.stream.index != self.opened.stream.index:
                 self._copy(packet)
                 continue
             for frame in self._decode(packet):
@@ -216,6 +217,9 @@ class _Copier:
                 return
             except av.FFmpegError:
                 self.warn(f"{self.opened.name} ends in damaged data; what came before it was kept")
+                end: Packet[Any] = Packet()
+                end.stream = self.opened.stream
+                yield end  # the decoder still holds frames
                 return
             yield packet
 

@@ -89,6 +89,10 @@ _SQUARE_ONLY = {(container, codec) for container in ("matroska", "webm") for cod
 _IN_MPEGTS = {
     "aac", "aac_latm", "ac3", "dts", "eac3", "mp1", "mp2", "mp3", "opus", "truehd", "dvb_subtitle", "dvb_teletext",
 }  # fmt: skip
+# What FFmpeg takes for QuickTime at first, and refuses when it writes the header.
+_NOT_IN_MOV = {"flac", "opus"}
+# Which loudspeakers a number of channels is for, where a file does not say: FFmpeg's own guess. MP4 must say for PCM.
+_LOUDSPEAKERS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 # Written by the muxer itself, or true of the old stream only.
 _STALE_TAGS = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "duration", "vendor_id", "number_of_frames",
@@ -370,11 +374,16 @@ class _Copier:
         return options
 
     def _add_copy(self, template: Any) -> None:
-        if self.container == "mpegts" and _codec_name(template) not in _IN_MPEGTS:
+        codec, container = _codec_name(template), self.container
+        if (container == "mpegts" and codec not in _IN_MPEGTS) or (container == "mov" and codec in _NOT_IN_MOV):
             raise UnsupportedFormatError(
-                f"Expected sound that {self.name} can hold, got {_codec_name(template)}; write an .mkv file instead"
+                f"Expected sound that {self.name} can hold, got {codec}; write an .mkv file instead"
             )
         copy = self.output.add_stream_from_template(template)
+        if template.type == "audio":
+            layout = copy.codec_context.layout
+            if layout.name == f"{layout.nb_channels} channels":
+                copy.codec_context.layout = _LOUDSPEAKERS.get(layout.nb_channels, layout.name)
         copy.metadata.update(_kept(template.metadata))
         copy.disposition = template.disposition
         self.copies[template.index] = copy

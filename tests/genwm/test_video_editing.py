@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
+import numpy as np
+import pytest
 
-from genwm import video
+from genwm import errors, video
 from tests.clips import make_clip
 from tests.written import times_of, unchanged
 
@@ -29,3 +31,51 @@ def test_the_last_frames_of_a_video_behind_its_sound_are_kept(tmp_path: Path) ->
     video.edit_video(path, out, unchanged, preset="ultrafast")
     assert len(times_of(path)) == 12
     assert times_of(out) == times_of(path)
+
+
+def with_sound(path: Path, source: Path, codec: str, layout: str = "stereo") -> Path:
+    """The video of a file beside half a second of noise."""
+    count = 24_000 * av.AudioLayout(layout).nb_channels
+    noise = np.random.default_rng(0).integers(-1000, 1000, (1, count), dtype=np.int16)
+    with av.open(str(source)) as clip, av.open(str(path), "w") as output:
+        picture = output.add_stream_from_template(clip.streams.video[0])
+        sound = output.add_stream(codec, rate=48_000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(noise, "s16", layout)
+        frame.sample_rate, frame.pts = 48_000, 0
+        context = sound.codec_context
+        resampler = av.AudioResampler(context.format.name, layout, 48_000, context.frame_size or None)
+        for piece in (*resampler.resample(frame), *resampler.resample(None), None):
+            output.mux(sound.encode(piece))
+        for packet in clip.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = picture
+                output.mux(packet)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    make_clip(path, width=192, height=128, frames=12, preset="ultrafast")
+    return path
+
+
+@pytest.mark.parametrize("layout", ["stereo", "5.1"])
+def test_pcm_whose_loudspeakers_are_not_named_goes_into_mp4(tmp_path: Path, clip: Path, layout: str) -> None:
+    """Matroska does not name them, nor do most AVI."""
+    path, out = with_sound(tmp_path / "in.mkv", clip, "pcm_s16le", layout), tmp_path / "out.mp4"
+    video.edit_video(path, out, unchanged, preset="ultrafast")
+    with av.open(str(path)) as before, av.open(str(out)) as after:
+        one, other = (np.concatenate([frame.to_ndarray() for frame in each.decode(audio=0)], 1)
+                      for each in (before, after))  # fmt: skip
+        assert after.streams.audio[0].layout.name == layout
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("codec", ["flac", "libopus"])
+def test_sound_that_quicktime_cannot_hold_is_told_before_the_work(tmp_path: Path, clip: Path, codec: str) -> None:
+    path = with_sound(tmp_path / "in.mkv", clip, codec)
+    seen: list[object] = []
+    with pytest.raises(errors.UnsupportedFormatError, match=r"Expected sound that .*out\.mov can hold"):
+        video.edit_video(path, tmp_path / "out.mov", lambda frame: seen.append(frame) or frame)
+    assert not seen

@@ -91,6 +91,12 @@ _IN_MPEGTS = {
 }  # fmt: skip
 # What FFmpeg takes for QuickTime at first, and refuses when it writes the header.
 _NOT_IN_MOV = {"flac", "opus"}
+# ISO 639-2 has two names for some languages, and FFmpeg knows one of them for QuickTime (and its own for Swedish).
+_MAC_LANGUAGES = {
+    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "cze": "ces", "nld": "dut", "fre": "fra",
+    "kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice", "mkd": "mac", "msa": "may", "fas": "per", "rum": "ron",
+    "slo": "slk", "bod": "tib", "cym": "wel", "swe": "sve",
+}  # fmt: skip
 # Which loudspeakers a number of channels is for, where a file does not say: FFmpeg's own guess. MP4 must say for PCM.
 _LOUDSPEAKERS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 # Written by the muxer itself, or true of the old stream only.
@@ -151,6 +157,8 @@ def edit_video(
                 if progress:
                     progress(fraction)
         info = approved(part, name, approve)
+        if lost := copier.lost(part):
+            warn(f"{name} cannot hold the {' and the '.join(lost)} of {opened.name}; left out")
     if progress:
         progress(1.0)
     return info
@@ -158,6 +166,11 @@ def edit_video(
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.lower().split("-")[0] not in _STALE_TAGS}
+
+
+def _plain_names(metadata: dict[str, str]) -> set[str]:
+    """The names of what is said, without the language that it is said in."""
+    return {name.lower().split("-")[0] for name in metadata}
 
 
 class _Copier:
@@ -209,6 +222,23 @@ class _Copier:
             self.warn(f"{self.opened.name}: {lost}; what came before was kept")
         with encoding_errors(self.name):
             self.output.mux(last_packets(self.encoder, self.count))
+
+    def lost(self, path: str) -> list[str]:
+        """What the finished output at ``path`` does not say again, in words: muxers leave it out without one."""
+        with open_input(path, threads=1) as written:
+            container = written.container
+            chapters, names = len(container.chapters()), _plain_names(container.metadata)
+            languages = [stream.metadata.get("language", "und") for stream in container.streams]
+        if self.container == "mpegts":
+            names.add("title")  # there as the name of the service
+        missing = sorted(_plain_names(_kept(self.opened.container.metadata)) - names)
+        copies = self.copies.values()
+        spoken = {copy.metadata.get("language", "und") for copy in copies if languages[copy.index] == "und"} - {"und"}
+        return [
+            *(["chapters"] if chapters < len(self.opened.container.chapters()) else []),
+            *([f"metadata ({', '.join(missing)})"] if missing else []),
+            *([f"languages ({', '.join(sorted(spoken))})"] if spoken else []),
+        ]
 
     def _packets(self) -> Iterator[Packet[Any]]:
         source = self.opened.container
@@ -385,6 +415,8 @@ class _Copier:
             if layout.name == f"{layout.nb_channels} channels":
                 copy.codec_context.layout = _LOUDSPEAKERS.get(layout.nb_channels, layout.name)
         copy.metadata.update(_kept(template.metadata))
+        if container == "mov" and (language := copy.metadata.get("language")) in _MAC_LANGUAGES:
+            copy.metadata["language"] = _MAC_LANGUAGES[language]
         copy.disposition = template.disposition
         self.copies[template.index] = copy
 

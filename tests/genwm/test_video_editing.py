@@ -33,7 +33,7 @@ def test_the_last_frames_of_a_video_behind_its_sound_are_kept(tmp_path: Path) ->
     assert times_of(out) == times_of(path)
 
 
-def with_sound(path: Path, source: Path, codec: str, layout: str = "stereo") -> Path:
+def with_sound(path: Path, source: Path, codec: str, layout: str = "stereo", language: str = "eng") -> Path:
     """The video of a file beside half a second of noise."""
     count = 24_000 * av.AudioLayout(layout).nb_channels
     noise = np.random.default_rng(0).integers(-1000, 1000, (1, count), dtype=np.int16)
@@ -42,6 +42,7 @@ def with_sound(path: Path, source: Path, codec: str, layout: str = "stereo") -> 
         sound = output.add_stream(codec, rate=48_000, layout=layout)
         frame = av.AudioFrame.from_ndarray(noise, "s16", layout)
         frame.sample_rate, frame.pts = 48_000, 0
+        sound.metadata["language"] = language
         context = sound.codec_context
         resampler = av.AudioResampler(context.format.name, layout, 48_000, context.frame_size or None)
         for piece in (*resampler.resample(frame), *resampler.resample(None), None):
@@ -79,3 +80,34 @@ def test_sound_that_quicktime_cannot_hold_is_told_before_the_work(tmp_path: Path
     with pytest.raises(errors.UnsupportedFormatError, match=r"Expected sound that .*out\.mov can hold"):
         video.edit_video(path, tmp_path / "out.mov", lambda frame: seen.append(frame) or frame)
     assert not seen
+
+
+@pytest.mark.parametrize(("language", "written"), [("eng", "eng"), ("deu", "ger"), ("fre", "fra"), ("hrv", None)])
+def test_quicktime_keeps_the_languages_that_it_can_name(
+    tmp_path: Path, clip: Path, language: str, written: str | None
+) -> None:
+    path, out = with_sound(tmp_path / "in.mkv", clip, "pcm_s16le", language=language), tmp_path / "out.mov"
+    warnings: list[str] = []
+    video.edit_video(path, out, unchanged, preset="ultrafast", warn=warnings.append)
+    with av.open(str(out)) as container:
+        assert container.streams.audio[0].metadata.get("language") == written
+    lost = [f"{out} cannot hold the languages ({language}) of {path}; left out"]
+    assert warnings == ([] if written else lost)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lost"),
+    [
+        ("mp4", ""),
+        ("mkv", ""),
+        ("ts", "chapters and the metadata (artist, creation_time)"),
+        ("avi", "chapters and the metadata (creation_time) and the languages (nld)"),
+    ],
+)
+def test_what_the_container_cannot_hold_is_told(tmp_path: Path, suffix: str, lost: str) -> None:
+    path, out = tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
+    said = {"title": "A title", "artist": "An artist", "creation_time": "2026-01-31T12:00:00.000000Z"}
+    make_clip(path, width=192, height=128, preset="ultrafast", audio=True, chapters=True, metadata=said)
+    warnings: list[str] = []
+    video.edit_video(path, out, unchanged, preset="ultrafast", warn=warnings.append)
+    assert warnings == ([f"{out} cannot hold the {lost} of {path}; left out"] if lost else [])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -280,6 +282,27 @@ def test_stills_are_shown_as_their_exif_data_says(tmp_path: Path, suffix: str, n
     with Image.open(tmp_path / f"in.{suffix}") as image:
         shown = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     assert psnr(rgb_of(tmp_path / f"in.{suffix}")[0], shown) > 28
+
+
+@pytest.mark.parametrize("number", [0, 6])
+def test_the_colour_profile_of_a_png_does_not_end_the_process(tmp_path: Path, number: int) -> None:
+    """PyAV 18 frees its name twice. In a process of its own, for it may well end."""
+    exif = Image.Exif()
+    if number:
+        exif[0x0112] = number
+    Image.fromarray(natural()).save(tmp_path / "in.png", icc_profile=b"profile", exif=exif)
+    program = "import sys; from genwm import video; print(*next(video.read_planes(sys.argv[1])).y.shape)"
+    read = subprocess.run([sys.executable, "-c", program, tmp_path / "in.png"], capture_output=True, text=True)
+    assert (read.returncode, read.stdout) == (0, "96 64\n" if number else "64 96\n")
+
+
+def test_a_colour_profile_goes_through_every_format(tmp_path: Path) -> None:
+    Image.fromarray(natural()).save(tmp_path / "0.png", icc_profile=b"profile")
+    for number, suffix in enumerate(["png", "jpg", "webp", "png"]):
+        source = next(tmp_path.glob(f"{number}.*"))
+        video.edit_image(source, tmp_path / f"{number + 1}.{suffix}", unchanged)
+    with Image.open(tmp_path / "4.png") as image:
+        assert image.info["icc_profile"] == b"profile"
 
 
 def test_an_animated_png_is_a_video(tmp_path: Path, pictures: np.ndarray) -> None:

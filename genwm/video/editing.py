@@ -13,6 +13,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -338,12 +339,16 @@ class _Copier:
             rate = _nominal(rate, opened.stream.guessed_rate)
             time_base = 1 / rate
         encoder = encoder_for(codec)
+        pixel_format = working_format(frame.format.name, codec)
+        depth = bit_depth_of(frame)
+        if VideoFormat(pixel_format).components[0].bits == 8 < depth:  # 10 of 12 cannot be seen
+            self.warn(f"{self.name} has 8 bits a channel of the {depth} of {opened.name}")
         stream = add_video_stream(
             output,
             codec,
             width=width,
             height=height,
-            pixel_format=working_format(frame.format.name, codec),
+            pixel_format=pixel_format,
             rate=rate,
             time_base=time_base,
             options=encoder_options(
@@ -504,7 +509,6 @@ def _left_out(opened: Opened) -> str:
 
 def _default_codec(opened: Opened, frame: VideoFrame, container: str) -> VideoCodec:
     codec = _FAMILIES.get(opened.stream.codec_context.codec.canonical_name, "h264")
-    if codec == "vp9" and bit_depth_of(frame) > 8:
-        codec = "av1"
     taken = _CONTAINERS.get(container, ())
-    return codec if not taken or codec in taken else taken[0]
+    codec = codec if not taken or codec in taken else taken[0]
+    return "av1" if codec == "vp9" and bit_depth_of(frame) > 8 else codec  # the encoder at hand has only 8

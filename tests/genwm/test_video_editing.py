@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from genwm import errors, video
-from tests.clips import make_clip
-from tests.written import times_of, unchanged
+from tests.clips import make_clip, scene
+from tests.written import times_of, unchanged, written
 
 
 def sound_first(path: Path, source: Path) -> Path:
@@ -111,3 +112,12 @@ def test_what_the_container_cannot_hold_is_told(tmp_path: Path, suffix: str, los
     warnings: list[str] = []
     video.edit_video(path, out, unchanged, preset="ultrafast", warn=warnings.append)
     assert warnings == ([f"{out} cannot hold the {lost} of {path}; left out"] if lost else [])
+
+
+@pytest.mark.parametrize(("codec", "depth"), [(None, 10), ("vp9", 8)])
+def test_ten_bits_stay_where_they_can_and_their_loss_is_told(tmp_path: Path, codec: Any, depth: int) -> None:
+    path, out = written(tmp_path / "in.mkv", scene(192, 128, 4), bit_depth=10), tmp_path / "out.webm"
+    warnings: list[str] = []
+    info = video.edit_video(path, out, unchanged, codec=codec, warn=warnings.append)
+    assert (info.codec, info.bit_depth) == (codec or "av1", depth)
+    assert warnings == ([f"{out} has 8 bits a channel of the 10 of {path}"] if depth == 8 else [])

@@ -197,6 +197,7 @@ class _Copier:
         self.encoder: VideoStream | None = None
         self.orientation = UPRIGHT
         self.copies: dict[int, Stream] = {}
+        self.copied_dts: dict[int, int] = {}
         self.waiting: list[Packet[Any]] = []
         self.scaler = VideoReformatter()
         self.last_pts: int | None = None
@@ -273,6 +274,10 @@ class _Copier:
             return
         copy = self.copies.get(packet.stream_index)
         if copy is not None:
+            if copy.type == "audio" and self.container in ("mp4", "mov"):
+                # Where packets do not say how long they are (ALAC in Matroska), the file would end before the last one.
+                packet.duration = packet.duration or packet.dts - self.copied_dts.get(copy.index, packet.dts)
+                self.copied_dts[copy.index] = packet.dts
             packet.stream = copy
             with encoding_errors(self.name):
                 self.output.mux(packet)

@@ -74,6 +74,16 @@ def test_pcm_whose_loudspeakers_are_not_named_goes_into_mp4(tmp_path: Path, clip
     np.testing.assert_array_equal(one, other)
 
 
+def test_the_last_packet_of_sound_that_does_not_say_its_length_is_kept(tmp_path: Path, clip: Path) -> None:
+    path, out = with_sound(tmp_path / "in.mkv", clip, "alac"), tmp_path / "out.mp4"
+    video.edit_video(path, out, unchanged, preset="ultrafast")
+    counts = []
+    for each in (path, out):
+        with av.open(str(each)) as container:
+            counts.append(sum(frame.samples for frame in container.decode(audio=0)))
+    assert counts == [24_000, 24_000]
+
+
 @pytest.mark.parametrize("codec", ["flac", "libopus"])
 def test_sound_that_quicktime_cannot_hold_is_told_before_the_work(tmp_path: Path, clip: Path, codec: str) -> None:
     path = with_sound(tmp_path / "in.mkv", clip, codec)

@@ -249,7 +249,7 @@ class _Copier:
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
+            except (StopIteration, IndexError):  # at the end PyAV trips over a stream that showed up midway
                 return
             except av.FFmpegError:
                 self.warn(f"{self.opened.name} ends in damaged data; what came before it was kept")

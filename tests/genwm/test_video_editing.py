@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from genwm import errors, video
+from genwm.video.editing import _Copier
 from tests.clips import make_clip, scene
 from tests.written import times_of, unchanged, written
 
@@ -32,6 +35,18 @@ def test_the_last_frames_of_a_video_behind_its_sound_are_kept(tmp_path: Path) ->
     video.edit_video(path, out, unchanged, preset="ultrafast")
     assert len(times_of(path)) == 12
     assert times_of(out) == times_of(path)
+
+
+def test_a_stream_that_shows_up_midway_does_not_spoil_the_end() -> None:
+    """PyAV 18 asks memory that is not its own whether it is wanted, so a file would show it now and then."""
+    def packets(_: object) -> Iterator[av.Packet]:
+        yield last
+        raise IndexError("list index out of range")
+
+    last, copier = av.Packet(), object.__new__(_Copier)
+    container = SimpleNamespace(streams=SimpleNamespace(audio=[], subtitles=[]), demux=packets)
+    copier.opened = SimpleNamespace(container=container, stream=None)  # type: ignore[assignment]
+    assert list(copier._packets()) == [last]
 
 
 def with_sound(path: Path, source: Path, codec: str, layout: str = "stereo", language: str = "eng") -> Path:

@@ -170,8 +170,8 @@ def _kept(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _plain_names(metadata: dict[str, str]) -> set[str]:
-    """The names of what is said, without the language that it is said in."""
-    return {name.lower().split("-")[0] for name in metadata}
+    """The names of what is said as Matroska writes them, without the language that it is said in."""
+    return {name.lower().replace(" ", "_").split("-")[0] for name in metadata}
 
 
 class _Copier:

@@ -126,13 +126,14 @@ def test_quicktime_keeps_the_languages_that_it_can_name(
     [
         ("mp4", ""),
         ("mkv", ""),
-        ("ts", "chapters and the metadata (artist, creation_time)"),
-        ("avi", "chapters and the metadata (creation_time) and the languages (nld)"),
+        ("ts", "chapters and the metadata (artist, creation_time, two_words)"),
+        ("avi", "chapters and the metadata (creation_time, two_words) and the languages (nld)"),
     ],
 )
 def test_what_the_container_cannot_hold_is_told(tmp_path: Path, suffix: str, lost: str) -> None:
     path, out = tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
-    said = {"title": "A title", "artist": "An artist", "creation_time": "2026-01-31T12:00:00.000000Z"}
+    said = {"title": "A title", "artist": "An artist", "two words": "kept",
+            "creation_time": "2026-01-31T12:00:00.000000Z"}  # fmt: skip
     make_clip(path, width=192, height=128, preset="ultrafast", audio=True, chapters=True, metadata=said)
     warnings: list[str] = []
     video.edit_video(path, out, unchanged, preset="ultrafast", warn=warnings.append)

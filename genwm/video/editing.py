@@ -171,7 +171,7 @@ def _kept(metadata: dict[str, str]) -> dict[str, str]:
 
 def _plain_names(metadata: dict[str, str]) -> set[str]:
     """The names of what is said as Matroska writes them, without the language that it is said in."""
-    return {name.lower().replace(" ", "_").split("-")[0] for name in metadata}
+    return {name.lower().replace(" ", "_").split("-")[0] for name, text in metadata.items() if text}
 
 
 class _Copier:

@@ -173,7 +173,10 @@ def _invoke(arguments: list[str]) -> int:
         return stop.exit_code
     except click.UsageError as error:
         path = "genwm" if error.ctx is None else error.ctx.command_path
-        return _fail("usage", f"{error.format_message().rstrip('.')}; see {path} --help", as_json)
+        # The message of a group that is called without a command is its whole help.
+        without = isinstance(error, click.exceptions.NoArgsIsHelpError)
+        message = "Missing command" if without else error.format_message().rstrip(".")
+        return _fail("usage", f"{message}; see {path} --help", as_json)
     except click.ClickException as error:
         return _fail("usage", error.format_message(), as_json)
     except (KeyboardInterrupt, click.Abort):

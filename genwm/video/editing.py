@@ -13,6 +13,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -89,6 +90,16 @@ _SQUARE_ONLY = {(container, codec) for container in ("matroska", "webm") for cod
 _IN_MPEGTS = {
     "aac", "aac_latm", "ac3", "dts", "eac3", "mp1", "mp2", "mp3", "opus", "truehd", "dvb_subtitle", "dvb_teletext",
 }  # fmt: skip
+# What FFmpeg takes for QuickTime at first, and refuses when it writes the header.
+_NOT_IN_MOV = {"flac", "opus"}
+# ISO 639-2 has two names for some languages, and FFmpeg knows one of them for QuickTime (and its own for Swedish).
+_MAC_LANGUAGES = {
+    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "cze": "ces", "nld": "dut", "fre": "fra",
+    "kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice", "mkd": "mac", "msa": "may", "fas": "per", "rum": "ron",
+    "slo": "slk", "bod": "tib", "cym": "wel", "swe": "sve",
+}  # fmt: skip
+# Which loudspeakers a number of channels is for, where a file does not say: FFmpeg's own guess. MP4 must say for PCM.
+_LOUDSPEAKERS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 # Written by the muxer itself, or true of the old stream only.
 _STALE_TAGS = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "duration", "vendor_id", "number_of_frames",
@@ -147,6 +158,8 @@ def edit_video(
                 if progress:
                     progress(fraction)
         info = approved(part, name, approve)
+        if lost := copier.lost(part):
+            warn(f"{name} cannot hold the {' and the '.join(lost)} of {opened.name}; left out")
     if progress:
         progress(1.0)
     return info
@@ -154,6 +167,11 @@ def edit_video(
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.lower().split("-")[0] not in _STALE_TAGS}
+
+
+def _plain_names(metadata: dict[str, str]) -> set[str]:
+    """The names of what is said as Matroska writes them, without the language that it is said in."""
+    return {name.lower().replace(" ", "_").split("-")[0] for name, text in metadata.items() if text}
 
 
 class _Copier:
@@ -179,6 +197,7 @@ class _Copier:
         self.encoder: VideoStream | None = None
         self.orientation = UPRIGHT
         self.copies: dict[int, Stream] = {}
+        self.copied_dts: dict[int, int] = {}
         self.waiting: list[Packet[Any]] = []
         self.scaler = VideoReformatter()
         self.last_pts: int | None = None
@@ -188,7 +207,8 @@ class _Copier:
         """Copies and edits to the end, yielding the fraction done after each frame."""
         duration_s, end_s = self.opened.duration_s, 0.0
         for packet in self._packets():
-            if packet.stream_index != self.opened.stream.index:
+            # Not its own stream_index: the packet that ends a stream has none, and says 0.
+            if packet.stream.index != self.opened.stream.index:
                 self._copy(packet)
                 continue
             for frame in self._decode(packet):
@@ -205,6 +225,23 @@ class _Copier:
         with encoding_errors(self.name):
             self.output.mux(last_packets(self.encoder, self.count))
 
+    def lost(self, path: str) -> list[str]:
+        """What the finished output at ``path`` does not say again, in words: muxers leave it out without one."""
+        with open_input(path, threads=1) as written:
+            container = written.container
+            chapters, names = len(container.chapters()), _plain_names(container.metadata)
+            languages = [stream.metadata.get("language", "und") for stream in container.streams]
+        if self.container == "mpegts":
+            names.add("title")  # there as the name of the service
+        missing = sorted(_plain_names(_kept(self.opened.container.metadata)) - names)
+        copies = self.copies.values()
+        spoken = {copy.metadata.get("language", "und") for copy in copies if languages[copy.index] == "und"} - {"und"}
+        return [
+            *(["chapters"] if chapters < len(self.opened.container.chapters()) else []),
+            *([f"metadata ({', '.join(missing)})"] if missing else []),
+            *([f"languages ({', '.join(sorted(spoken))})"] if spoken else []),
+        ]
+
     def _packets(self) -> Iterator[Packet[Any]]:
         source = self.opened.container
         copied = [*source.streams.audio, *source.streams.subtitles]
@@ -212,10 +249,13 @@ class _Copier:
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
+            except (StopIteration, IndexError):  # at the end PyAV trips over a stream that showed up midway
                 return
             except av.FFmpegError:
                 self.warn(f"{self.opened.name} ends in damaged data; what came before it was kept")
+                end: Packet[Any] = Packet()
+                end.stream = self.opened.stream
+                yield end  # the decoder still holds frames
                 return
             yield packet
 
@@ -234,6 +274,10 @@ class _Copier:
             return
         copy = self.copies.get(packet.stream_index)
         if copy is not None:
+            if copy.type == "audio" and self.container in ("mp4", "mov"):
+                # Where packets do not say how long they are (ALAC in Matroska), the file would end before the last one.
+                packet.duration = packet.duration or packet.dts - self.copied_dts.get(copy.index, packet.dts)
+                self.copied_dts[copy.index] = packet.dts
             packet.stream = copy
             with encoding_errors(self.name):
                 self.output.mux(packet)
@@ -300,12 +344,16 @@ class _Copier:
             rate = _nominal(rate, opened.stream.guessed_rate)
             time_base = 1 / rate
         encoder = encoder_for(codec)
+        pixel_format = working_format(frame.format.name, codec)
+        depth = bit_depth_of(frame)
+        if VideoFormat(pixel_format).components[0].bits == 8 < depth:  # 10 of 12 cannot be seen
+            self.warn(f"{self.name} has 8 bits a channel of the {depth} of {opened.name}")
         stream = add_video_stream(
             output,
             codec,
             width=width,
             height=height,
-            pixel_format=working_format(frame.format.name, codec),
+            pixel_format=pixel_format,
             rate=rate,
             time_base=time_base,
             options=encoder_options(
@@ -366,12 +414,19 @@ class _Copier:
         return options
 
     def _add_copy(self, template: Any) -> None:
-        if self.container == "mpegts" and _codec_name(template) not in _IN_MPEGTS:
+        codec, container = _codec_name(template), self.container
+        if (container == "mpegts" and codec not in _IN_MPEGTS) or (container == "mov" and codec in _NOT_IN_MOV):
             raise UnsupportedFormatError(
-                f"Expected sound that {self.name} can hold, got {_codec_name(template)}; write an .mkv file instead"
+                f"Expected sound that {self.name} can hold, got {codec}; write an .mkv file instead"
             )
         copy = self.output.add_stream_from_template(template)
+        if template.type == "audio":
+            layout = copy.codec_context.layout
+            if layout.name == f"{layout.nb_channels} channels":
+                copy.codec_context.layout = _LOUDSPEAKERS.get(layout.nb_channels, layout.name)
         copy.metadata.update(_kept(template.metadata))
+        if container == "mov" and (language := copy.metadata.get("language")) in _MAC_LANGUAGES:
+            copy.metadata["language"] = _MAC_LANGUAGES[language]
         copy.disposition = template.disposition
         self.copies[template.index] = copy
 
@@ -459,7 +514,6 @@ def _left_out(opened: Opened) -> str:
 
 def _default_codec(opened: Opened, frame: VideoFrame, container: str) -> VideoCodec:
     codec = _FAMILIES.get(opened.stream.codec_context.codec.canonical_name, "h264")
-    if codec == "vp9" and bit_depth_of(frame) > 8:
-        codec = "av1"
     taken = _CONTAINERS.get(container, ())
-    return codec if not taken or codec in taken else taken[0]
+    codec = codec if not taken or codec in taken else taken[0]
+    return "av1" if codec == "vp9" and bit_depth_of(frame) > 8 else codec  # the encoder at hand has only 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +28,9 @@ _JPEGS = ("JPEG", "MPO")
 _ORIENTATION_TAG, _RESOLUTION_TAG = 0x0112, 0x011A
 _JPEG_XMP_BYTES = 65_000
 _XMP_TEXT = "XML:com.adobe.xmp"
+_PNG_UNIT = 100_000  # of its gamma and chromaticities
+_SRGB_GAMMA = 1 / 2.2
+_SRGB_POINTS = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green, blue
 
 # JFIF (ITU-T T.871): full-range BT.601. Columns of a change in (Y, Cb, Cr) -> a change in (R, G, B).
 _TO_RGB = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]], np.float32)
@@ -46,9 +50,10 @@ def edit_image(
     """Passes a still PNG, JPEG or WebP through ``edit`` and writes it in the format that ``target``'s suffix names.
 
     ``edit`` gets one :class:`YUVFrame` of 8-bit 4:4:4 full-range BT.601 in display orientation; the *difference* that
-    it makes is added to the RGB picture, so what it leaves alone stays exactly as it was. Alpha, ICC profile, EXIF and
-    XMP data, text, comment and resolution are kept as far as the format has them (the picture is turned upright, 16-bit
-    channels become 8-bit, palettes and CMYK become RGB, and of several pictures in a JPEG only the first is kept).
+    it makes is added to the RGB picture, so what it leaves alone stays exactly as it was. Alpha, ICC profile, gamma and
+    chromaticities of a PNG, EXIF and XMP data, text, comment and resolution are kept as far as the format has them (the
+    picture is turned upright, 16-bit channels become 8-bit, palettes and CMYK become RGB, and of several pictures in a
+    JPEG only the first is kept).
     ``quality`` is that of JPEG and WebP, 1 to 100, by default 95, and lossless for a WebP made of a PNG or a lossless
     WebP. ``warn`` and ``approve`` as of :func:`genwm.video.edit_video`.
 
@@ -112,7 +117,10 @@ def _notes(
     comment = info.get("comment")
     if kind == "PNG":
         save["pnginfo"] = _png_text(text, xmp, comment)
+        _add_colours(save["pnginfo"], info)
     else:
+        if "icc_profile" not in info and "srgb" not in info and not _looks_like_srgb(info):
+            lost.append("meaning of the colours (gAMA, cHRM)")
         if text:
             lost.append("text")
         if xmp and (kind == "WEBP" or len(xmp) <= _JPEG_XMP_BYTES):
@@ -128,6 +136,23 @@ def _notes(
     elif "dpi" in info and not has_resolution:
         lost.append("resolution")
     return save, lost
+
+
+def _add_colours(chunks: Any, info: Mapping[Any, Any]) -> None:
+    """What a PNG says of its colours without a profile: into the chunks of another one."""
+    if "gamma" in info:
+        chunks.add(b"gAMA", struct.pack(">I", round(info["gamma"] * _PNG_UNIT)))
+    if "chromaticity" in info:
+        chunks.add(b"cHRM", struct.pack(">8I", *(round(part * _PNG_UNIT) for part in info["chromaticity"])))
+    if "srgb" in info:
+        chunks.add(b"sRGB", bytes([info["srgb"]]))
+
+
+def _looks_like_srgb(info: Mapping[Any, Any]) -> bool:
+    """Whether what a PNG says of its colours is what everybody assumes of one that says nothing."""
+    near = abs(info.get("gamma", _SRGB_GAMMA) - _SRGB_GAMMA) < 0.005
+    pairs = zip(info.get("chromaticity", _SRGB_POINTS), _SRGB_POINTS, strict=True)
+    return near and all(abs(one - other) < 0.005 for one, other in pairs)
 
 
 def _png_text(text: Mapping[str, str], xmp: bytes, comment: bytes | None) -> Any:
@@ -225,6 +250,8 @@ def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, VideoInfo]]:
 
 def _plain(image: Any) -> Any:
     """The image as 8-bit L, LA, RGB or RGBA."""
+    if "transparency" in image.info and image.mode in ("1", "L", "RGB"):  # one colour that nothing is seen of
+        return image.convert("RGBA" if image.mode == "RGB" else "LA")
     if image.mode in ("L", "RGB", "RGBA", "LA"):
         return image
     if image.mode.startswith("I"):

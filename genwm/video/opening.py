@@ -52,13 +52,14 @@ _STILL_BRANDS = {"avif": "avif", "heic": "heif", "heix": "heif", "mif1": "heif"}
 @dataclass(slots=True)
 class Opened:
     """An open input with its video stream, and what went wrong without stopping it; ``pictures`` where Pillow decodes
-    it in FFmpeg's place."""
+    it in FFmpeg's place; ``claimed_bytes``: how long the file says that it is."""
 
     container: InputContainer
     stream: VideoStream
     name: str
     warnings: list[str] = field(default_factory=list)
     pictures: Pictures | None = None
+    claimed_bytes: int | None = None
 
     @property
     def time_base(self) -> Fraction:
@@ -102,12 +103,16 @@ def stops_early(opened: Opened, end_s: float) -> str | None:
 
 
 def lacks_data(opened: Opened) -> str | None:
-    """A sentence, if the index of a file names data beyond its end. Costs nothing; not every container has an index."""
+    """A sentence, if the header or the index of a file names data beyond its end. Costs nothing; not every container
+    has either."""
     entries, size = opened.stream.index_entries, opened.container.size
-    if size <= 0 or not len(entries):
+    if size <= 0:
         return None
-    last = entries[len(entries) - 1]
-    if last.pos + last.size <= size:
+    claimed = opened.claimed_bytes or 0
+    if len(entries):
+        last = entries[len(entries) - 1]
+        claimed = max(claimed, last.pos + last.size)
+    if claimed <= size:
         return None
     return f"the file ends after {size:,} bytes, before the data of its last frames"
 
@@ -141,7 +146,7 @@ def open_input(source: Source, *, threads: int = 2, max_pixels: int = MAX_PIXELS
         context.thread_count = max(1, min(threads, MAX_THREADS))
         context.thread_type = "AUTO"
         context.options = {"max_pixels": str(max_pixels)}
-        yield Opened(container, stream, name, pictures=pictures)
+        yield Opened(container, stream, name, pictures=pictures, claimed_bytes=_matroska_bytes(head))
     finally:
         container.close()
 
@@ -222,6 +227,26 @@ def _is_animated_png(head: bytes) -> bool:
             return kind == b"acTL"
         place += 12 + length
     return False
+
+
+def _matroska_bytes(head: bytes) -> int | None:
+    """How long a Matroska file says that it is; None of other files, and of a stream that does not know its end."""
+    header, segment = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+    if not head.startswith(header):
+        return None
+    length, start = _matroska_number(head, len(header))
+    if length is None or head[start + length : start + length + len(segment)] != segment:
+        return None
+    length, start = _matroska_number(head, start + length + len(segment))
+    return None if length is None else start + length
+
+
+def _matroska_number(head: bytes, place: int) -> tuple[int | None, int]:
+    """A length and the place behind it: as many zero bits as further bytes, a one, the number; all ones: unknown."""
+    width = 9 - (head[place] if place < len(head) else 0).bit_length()
+    bits = 7 * width
+    number = int.from_bytes(head[place : place + width], "big") & ((1 << bits) - 1)
+    return (number if width < 9 and number != (1 << bits) - 1 else None), place + width
 
 
 def _looks_like_media(head: bytes) -> bool:

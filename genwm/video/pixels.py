@@ -85,12 +85,9 @@ def bit_depth_of(frame: VideoFrame) -> int:
 def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
     """The nine numbers of the frame's display matrix, or None."""
     try:
-        side_data: Any = frame.side_data
-    except ValueError:  # side data that PyAV has no name for, most likely EXIF, hides the rest
-        try:
-            side_data = _without_exif(frame).side_data
-        except (ValueError, av.FFmpegError):
-            return _turned(frame.rotation)
+        side_data = _safe_side_data(frame)
+    except (ValueError, av.FFmpegError):
+        return _turned(frame.rotation)
     try:
         return struct.unpack("=9i", bytes(side_data[Type.DISPLAYMATRIX]))
     except KeyError:
@@ -104,21 +101,24 @@ def _turned(degrees: float) -> tuple[int, ...] | None:
     return (*turn, 0, 0, 1 << 30) if angle else None
 
 
-def _without_exif(frame: VideoFrame) -> VideoFrame:
-    """The same picture without its EXIF data."""
+def _safe_side_data(frame: VideoFrame) -> Any:
+    """What comes with the picture, but for two kinds. PyAV frees the name that PNG gives an ICC profile a second time,
+    which ends the process; and it has no name for EXIF data, which hides the rest. Errors: ValueError (another kind
+    without a name), av.FFmpegError."""
     graph = Graph()
     graph.threads = 1
-    source = graph.add_buffer(
+    last: Any = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
     )
-    delete = graph.add("sidedata", f"mode=delete:type={_EXIF}")
-    source.link_to(delete)
-    delete.link_to(graph.add("buffersink"))
+    for kind in (Type.ICC_PROFILE.value, _EXIF):
+        delete = graph.add("sidedata", f"mode=delete:type={kind}")
+        last.link_to(delete)
+        last = delete
+    last.link_to(graph.add("buffersink"))
     graph.configure()
     graph.vpush(frame)
-    left = graph.vpull()
-    assert isinstance(left, VideoFrame)
-    return left
+    left: Any = graph.vpull()
+    return left.side_data
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:
@@ -148,9 +148,8 @@ def _point(xy: list[float]) -> str:
 
 def _side_data(frame: VideoFrame, kind: Type) -> bytes | None:
     try:
-        side_data: Any = frame.side_data
-        return bytes(side_data[kind])
-    except (KeyError, ValueError):  # ValueError: side data that PyAV has no name for hides the rest
+        return bytes(_safe_side_data(frame)[kind])
+    except (KeyError, ValueError, av.FFmpegError):  # ValueError: side data that PyAV has no name for hides the rest
         return None
 
 

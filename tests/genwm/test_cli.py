@@ -105,6 +105,13 @@ def test_a_wrong_call_exits_2_on_stderr(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [[], ["keys"]])
+def test_a_call_without_a_command_says_so(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments) == 2
+    path = " ".join(["genwm", *arguments])
+    assert capsys.readouterr().err == f"error[usage]: Missing command; see {path} --help\n"
+
+
 def test_a_wrong_call_with_json(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["misbehave", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "usage"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -128,6 +132,35 @@ def test_stills_keep_what_they_say(
     path, told = written_still(tmp_path / f"in.{source}"), []
     video.edit_image(path, tmp_path / f"out.{target}", unchanged, warn=told.append)
     assert said(tmp_path / f"out.{target}") == expected
+    assert len(told) == bool(lost)
+    assert lost in "".join(told)
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("RGB", (255, 0, 255)), ("L", 7)])
+def test_a_colour_that_is_transparent_stays_so(tmp_path: Path, mode: str, colour: Any) -> None:
+    image = Image.fromarray(natural()).convert(mode)
+    image.paste(colour, (0, 0, 10, 10))
+    image.save(tmp_path / "in.png", transparency=colour)
+    video.edit_image(tmp_path / "in.png", tmp_path / "out.png", brighter)
+    with Image.open(tmp_path / "in.png") as one, Image.open(tmp_path / "out.png") as other:
+        before, after = (np.asarray(each.convert("RGBA"))[..., 3] for each in (one, other))
+    assert not before[:10, :10].any()
+    np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize(("gamma", "lost"), [(100_000, "the meaning of the colours (gAMA, cHRM) of"), (45_455, "")])
+def test_what_a_png_says_of_its_colours_is_kept(tmp_path: Path, gamma: int, lost: str) -> None:
+    chunks, points = PngInfo(), (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    chunks.add(b"gAMA", struct.pack(">I", gamma))
+    chunks.add(b"cHRM", struct.pack(">8I", *points))
+    Image.fromarray(natural()).save(tmp_path / "in.png", pnginfo=chunks)
+    told: list[str] = []
+    video.edit_image(tmp_path / "in.png", tmp_path / "out.png", unchanged, warn=told.append)
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.info["gamma"] == gamma / 100_000
+        assert image.info["chromaticity"] == tuple(point / 100_000 for point in points)
+    assert not told
+    video.edit_image(tmp_path / "in.png", tmp_path / "out.jpg", unchanged, warn=told.append)
     assert len(told) == bool(lost)
     assert lost in "".join(told)
 
@@ -280,6 +313,27 @@ def test_stills_are_shown_as_their_exif_data_says(tmp_path: Path, suffix: str, n
     with Image.open(tmp_path / f"in.{suffix}") as image:
         shown = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     assert psnr(rgb_of(tmp_path / f"in.{suffix}")[0], shown) > 28
+
+
+@pytest.mark.parametrize("number", [0, 6])
+def test_the_colour_profile_of_a_png_does_not_end_the_process(tmp_path: Path, number: int) -> None:
+    """PyAV 18 frees its name twice. In a process of its own, for it may well end."""
+    exif = Image.Exif()
+    if number:
+        exif[0x0112] = number
+    Image.fromarray(natural()).save(tmp_path / "in.png", icc_profile=b"profile", exif=exif)
+    program = "import sys; from genwm import video; print(*next(video.read_planes(sys.argv[1])).y.shape)"
+    read = subprocess.run([sys.executable, "-c", program, tmp_path / "in.png"], capture_output=True, text=True)
+    assert (read.returncode, read.stdout) == (0, "96 64\n" if number else "64 96\n")
+
+
+def test_a_colour_profile_goes_through_every_format(tmp_path: Path) -> None:
+    Image.fromarray(natural()).save(tmp_path / "0.png", icc_profile=b"profile")
+    for number, suffix in enumerate(["png", "jpg", "webp", "png"]):
+        source = next(tmp_path.glob(f"{number}.*"))
+        video.edit_image(source, tmp_path / f"{number + 1}.{suffix}", unchanged)
+    with Image.open(tmp_path / "4.png") as image:
+        assert image.info["icc_profile"] == b"profile"
 
 
 def test_an_animated_png_is_a_video(tmp_path: Path, pictures: np.ndarray) -> None:

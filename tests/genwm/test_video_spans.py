@@ -137,7 +137,10 @@ def test_what_several_stretches_meet_with_is_told_once(tmp_path: Path, pictures:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with video.read_planes(path, span=[Span(0.0, 0.2), Span(3.0, 3.2), Span(3.5)]) as reader:
         assert len(list(reader)) == 5
-        assert reader.warnings == ["the video stops at 2.0 s of the 4.0 s that its header claims"]
+        assert reader.warnings == [
+            f"the file ends after {path.stat().st_size:,} bytes, before the data of its last frames",
+            "the video stops at 2.0 s of the 4.0 s that its header claims",
+        ]
 
 
 def test_a_later_stretch_that_cannot_be_read_is_a_warning(

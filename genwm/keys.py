@@ -145,7 +145,7 @@ class Keyring:
                 return key
         known = ", ".join(key.name for key in self._keys) or "no keys"
         raise KeyMissingError(f"Expected a key named {wanted!r} in {self.path}, got {known}; "
-                              f"check the name with 'genwm keys list', or make a new key with 'genwm keys new'.")
+                              f"check the name with 'genwm keys list', or make a new key with 'genwm keys new NAME'.")
 
     def default(self) -> Key:
         """The newest key that is not retired: what embedding uses; ``KeyMissingError`` if there is none."""
@@ -227,12 +227,13 @@ def _successor(stem: str, serial: int) -> str:
 
 
 def _checked_unique(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-    seen: set[str] = set()
+    seen: dict[str, Key] = {}
     for key in keys:
-        if key.name in seen:
+        if taken := seen.get(key.name):
+            rotate = "" if taken.retired else f" or run 'genwm keys rotate {key.name}'"
             raise KeyExistsError(f"Expected a new key name, got {key.name!r}, which is taken; "
-                                 f"choose another name or run 'genwm keys rotate {key.name}'.")
-        seen.add(key.name)
+                                 f"choose another name{rotate}.")
+        seen[key.name] = key
     return keys
 
 

@@ -121,7 +121,7 @@ def test_retired_keys_verify_but_do_not_embed(path: Path):
     assert names(again) == ["a", "b"]
     assert [key.name for key in again.keys(include_retired=False)] == ["a"]
     assert again.get("b").secret == second.secret
-    with pytest.raises(KeyExistsError):
+    with pytest.raises(KeyExistsError, match=r"choose another name\.$"):  # a retired key cannot be rotated
         again.new("b")
     with pytest.raises(KeyMissingError):
         again.retire("c")

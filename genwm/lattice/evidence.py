@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genwm.blas import one_blas_thread
-from genwm.lattice.whitening import COLOUR_NOISE, LUMA_NOISE, whiten_colours, whiten_luma
+from genwm.lattice.whitening import (
+    COLOUR_NOISE,
+    COLOUR_WINDOW,
+    LUMA_NOISE,
+    SMALL_COLOUR_WINDOW,
+    whiten_colours,
+    whiten_luma,
+)
 from genwm.video import Planes, resized
 
 #: Short side that larger frames are scaled down to before they are summed.
@@ -174,7 +181,8 @@ def _white_colours(group: Group) -> _Pair:
     """The evidence of both of a group's colours, times its weight."""
     size = _evidence_size(group, 1)
     planes = (_mean(group, number, size) for number in range(3))
-    return _weighted(whiten_colours(*planes, noise=_noise(COLOUR_NOISE, group)), group)
+    window = COLOUR_WINDOW if min(group.sums[0].shape) >= EVIDENCE_LINES else SMALL_COLOUR_WINDOW
+    return _weighted(whiten_colours(*planes, noise=_noise(COLOUR_NOISE, group), window=window), group)
 
 
 def _weighted(planes: _Pair, group: Group) -> _Pair:

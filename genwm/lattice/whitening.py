@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]
 
-#: Side of the box of the high-pass, and of that over which a deviation is taken: the colours' mark has longer waves.
-LUMA_WINDOW, COLOUR_WINDOW = 5, 7
+#: Side of the box of the high-pass, and of that over which a deviation is taken: the colours' mark has longer waves, in
+#: small pictures less so.
+LUMA_WINDOW, COLOUR_WINDOW, SMALL_COLOUR_WINDOW = 5, 9, 7
 #: Side of the box over which the colours are explained, and the variances that guides are taken to have besides their
 #: own, luma's and the other colour's: what is hardly there explains nothing.
 MODEL_WINDOW, GUIDE_NOISE = 11, (2.0, 1.0)
@@ -65,14 +66,15 @@ def whiten_luma(luma: Plane, *, noise: float = LUMA_NOISE) -> tuple[Plane, Plane
     return _evened(levelled(residual, noise=noise)), _limited(residual, noise=noise)
 
 
-def whiten_colours(luma: Plane, blue: Plane, red: Plane, *, noise: float = COLOUR_NOISE) -> tuple[Plane, Plane]:
+def whiten_colours(luma: Plane, blue: Plane, red: Plane, *, noise: float = COLOUR_NOISE, window: int = COLOUR_WINDOW
+                   ) -> tuple[Plane, Plane]:
     """Both colour differences, blue's and red's, of planes of one size: without what the other planes explain, over
-    their deviation."""
-    halo = COLOUR_WINDOW // 2 + MODEL_WINDOW // 2 + COLOUR_WINDOW // 2
+    their deviation. ``window``: `COLOUR_WINDOW` or `SMALL_COLOUR_WINDOW`."""
+    halo = window // 2 + MODEL_WINDOW // 2 + window // 2
 
     def work(parts: Sequence[Plane], stride: int) -> list[Plane]:
-        residuals = [_high_passed(part, stride, COLOUR_WINDOW) for part in parts]
-        return [_over_deviation(left, stride, COLOUR_WINDOW, noise=noise, calm_power=CALM_POWER)
+        residuals = [_high_passed(part, stride, window) for part in parts]
+        return [_over_deviation(left, stride, window, noise=noise, calm_power=CALM_POWER)
                 for left in _unexplained(residuals, stride)]  # fmt: skip
 
     white_blue, white_red = _in_strips([luma, blue, red], halo, work)

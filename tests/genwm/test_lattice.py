@@ -17,7 +17,14 @@ from genwm import payload as code
 from genwm.keys import Key
 from genwm.lattice import decision, embed, tile
 from genwm.lattice.evidence import EVIDENCE_LINES, FRAME_WEIGHTS, REPEATED_WEIGHT, Accumulator, Evidence
-from genwm.lattice.whitening import COLOUR_NOISE, LUMA_NOISE, whiten_colours, whiten_luma
+from genwm.lattice.whitening import (
+    COLOUR_NOISE,
+    COLOUR_WINDOW,
+    LUMA_NOISE,
+    SMALL_COLOUR_WINDOW,
+    whiten_colours,
+    whiten_luma,
+)
 from genwm.video import Planes
 from tests.clips import KEY, PAYLOAD
 
@@ -195,9 +202,23 @@ def test_frames_count_by_their_type(types: str, picked: bool, repeated: list[int
     # Of a flat luma the reduced one is as flat: the colours can be foretold without the scaler.
     flat = np.full_like(frames[0].y, 90)
     colours = summed([replace(frame, y=flat) for frame in frames]).planes[1:]
-    expected = whiten_colours(np.full_like(mean("u"), 90), mean("u"), mean("v"), noise=COLOUR_NOISE / independent)
+    expected = whiten_colours(np.full_like(mean("u"), 90), mean("u"), mean("v"), noise=COLOUR_NOISE / independent,
+                              window=SMALL_COLOUR_WINDOW)  # fmt: skip
     for plane, white in zip(colours, expected, strict=True):
         np.testing.assert_allclose(plane, white * sum(weights), rtol=1e-3, atol=1e-3 * sum(weights))
+
+
+@pytest.mark.parametrize(("lines", "window"), [(478, SMALL_COLOUR_WINDOW), (480, COLOUR_WINDOW)])
+def test_colours_of_small_pictures_are_whitened_over_smaller_boxes(lines: int, window: int) -> None:
+    frame = replace(noise_planes(np.random.default_rng(4), 0, 484, lines), picture_type="I")
+    frame = replace(frame, y=np.full_like(frame.y, 90))
+    collected = Accumulator()
+    collected.add(frame)
+    (found,) = collected.take()
+    blue, red = (plane.astype(np.float32) for plane in (frame.u, frame.v))
+    expected = whiten_colours(np.full_like(blue, 90), blue, red, window=window)
+    for plane, white in zip(found.planes[1:], expected, strict=True):
+        np.testing.assert_allclose(plane, white * FRAME_WEIGHTS["I"], atol=1e-2)
 
 
 def test_evidence_counts_frames_and_time() -> None:

@@ -20,6 +20,7 @@ from genwm.lattice.whitening import (
     LEVELLED_NOISE,
     LUMA_WINDOW,
     MODEL_WINDOW,
+    SMALL_COLOUR_WINDOW,
     high_pass,
     levelled,
     whiten_colours,
@@ -129,7 +130,8 @@ def test_plain_luma_ends_where_the_picture_ends() -> None:
     assert not plain.any()
 
 
-def test_colours_lose_what_least_squares_explains() -> None:
+@pytest.mark.parametrize("window", [COLOUR_WINDOW, SMALL_COLOUR_WINDOW])
+def test_colours_lose_what_least_squares_explains(window: int) -> None:
     """Against a ridge regression of each window by NumPy."""
     luma, blue, red = textures(40, 50, 3)
     blue += 0.6 * luma
@@ -138,7 +140,7 @@ def test_colours_lose_what_least_squares_explains() -> None:
     residuals = []
     for plane in (luma, blue, red):
         wide = np.pad(plane, halo, mode="edge").astype(np.float64)
-        residuals.append(wide - box(wide, COLOUR_WINDOW))
+        residuals.append(wide - box(wide, window))
     reach = MODEL_WINDOW // 2
     left = np.zeros((2, *residuals[0].shape))
     for row in range(reach, left.shape[1] - reach):
@@ -151,9 +153,9 @@ def test_colours_lose_what_least_squares_explains() -> None:
                 slopes = np.linalg.solve(guides @ guides.T + ridge, guides @ colours[number])
                 here = [residuals[0][row, column], residuals[2 - number][row, column]]
                 left[number, row, column] = residuals[1 + number][row, column] - slopes @ here
-    white = whiten_colours(luma, blue, red, noise=2.0)
+    white = whiten_colours(luma, blue, red, noise=2.0, window=window)
     for number in (0, 1):
-        expected = evened(left[number], COLOUR_WINDOW, 2.0, CALM_POWER)[halo:-halo, halo:-halo]
+        expected = evened(left[number], window, 2.0, CALM_POWER)[halo:-halo, halo:-halo]
         np.testing.assert_allclose(white[number], expected, atol=2e-3)
 
 

@@ -201,6 +201,7 @@ class _Copier:
         self.waiting: list[Packet[Any]] = []
         self.scaler = VideoReformatter()
         self.last_pts: int | None = None
+        self.size: tuple[int, int] | None = None  # of the first frame, until another was told of
         self.count = 0
 
     def run(self) -> Iterator[float]:
@@ -303,6 +304,10 @@ class _Copier:
             )
         time_s = float(pts * time_base) - self.opened.start_s
         length = round(frame.duration * base / time_base)
+        if self.size and self.size != (frame.width, frame.height):
+            sizes = " to ".join(f"{across}x{down}" for across, down in (self.size, (frame.width, frame.height)))
+            self.warn(f"{self.opened.name} goes from {sizes} at {time_s:.1f} s; {self.name} keeps its first size")
+            self.size = None
         frame = self._writable(frame)
         self._apply(frame, time_s)
         frame.pts, frame.time_base, frame.duration = pts, time_base, length
@@ -324,7 +329,7 @@ class _Copier:
         """Sets up every stream of the output."""
         opened, output, container = self.opened, self.output, self.container
         codec = self.codec or _default_codec(opened, frame, container)
-        width, height = frame.width, frame.height
+        width, height = self.size = frame.width, frame.height
         if not encoder_for(codec).odd_sizes:
             width, height = width // 2 * 2, height // 2 * 2
         if min(width, height) < 1:

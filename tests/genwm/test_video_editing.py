@@ -37,6 +37,21 @@ def test_the_last_frames_of_a_video_behind_its_sound_are_kept(tmp_path: Path) ->
     assert times_of(out) == times_of(path)
 
 
+def test_a_change_of_size_is_told_once(tmp_path: Path) -> None:
+    joined, out = tmp_path / "joined.ts", tmp_path / "out.mp4"
+    parts = [tmp_path / f"{width}.ts" for width in (192, 256)]
+    for part, width in zip(parts, (192, 256), strict=True):
+        make_clip(part, width=width, height=128, frames=12)
+    joined.write_bytes(b"".join(part.read_bytes() for part in [*parts, *parts]))
+    told: list[str] = []
+    info = video.edit_video(joined, out, unchanged, preset="ultrafast", warn=told.append)
+    assert (info.width, info.height) == (192, 128)
+    assert len(times_of(out)) == len(times_of(joined)) == 48
+    (change,) = [text for text in told if "192x128" in text]
+    assert "joined.ts goes from 192x128 to 256x128 at" in change
+    assert "out.mp4 keeps its first size" in change
+
+
 def test_a_stream_that_shows_up_midway_does_not_spoil_the_end() -> None:
     """PyAV 18 asks memory that is not its own whether it is wanted, so a file would show it now and then."""
     def packets(_: object) -> Iterator[av.Packet]:

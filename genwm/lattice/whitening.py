@@ -193,7 +193,7 @@ def _in_strips(planes: Sequence[Plane], halo: int, work: Callable[[Sequence[Plan
     as those of rows."""
     rows, columns = planes[0].shape
     stride = columns + 2 * halo
-    padded = [np.pad(plane, halo, mode="edge") for plane in planes]
+    padded = [np.pad(plane.astype(np.float32, copy=False), halo, mode="edge") for plane in planes]
     strips = []
     height = max(8, _STRIP_SAMPLES // columns)
     for start in range(0, rows, height):

@@ -127,7 +127,8 @@ def edit_video(
 
     ``edit`` gets a :class:`YUVFrame` whose arrays it may change in place, and returns it or one of the same shapes.
     The container follows the suffix of ``target`` (.mp4 .m4v .mov .mkv .webm .avi .ts). ``codec`` defaults to the
-    input's family where the container takes it (VP9 of more than 8 bits becomes AV1: the encoder at hand has only 8).
+    input's family where the container takes it (instead of VP9 of more than 8 bits it is AV1: the encoder at hand has
+    only 8).
     ``crf`` defaults to one at which the copy looks like the source: h264 16, hevc 18 (of 0 to 51), vp9 20, av1 22 (of 0
     to 63); ProRes and FFV1 have none. Carried over: every audio stream (copied, not encoded again), subtitles that the
     container takes, times of frames, rotation, sample aspect, colour tags, chapters, metadata, bit depth and chroma
@@ -198,6 +199,7 @@ class _Copier:
         self.orientation = UPRIGHT
         self.copies: dict[int, Stream] = {}
         self.copied_dts: dict[int, int] = {}
+        self.came: set[int] = set()  # copies that have got a packet
         self.waiting: list[Packet[Any]] = []
         self.scaler = VideoReformatter()
         self.last_pts: int | None = None
@@ -231,12 +233,16 @@ class _Copier:
         with open_input(path, threads=1) as written:
             container = written.container
             chapters, names = len(container.chapters()), _plain_names(container.metadata)
-            languages = [stream.metadata.get("language", "und") for stream in container.streams]
+            languages = [stream.metadata.get("language", "und") for stream in container.streams
+                         if stream.type in ("audio", "subtitle")]  # fmt: skip
         if self.container == "mpegts":
             names.add("title")  # there as the name of the service
         missing = sorted(_plain_names(_kept(self.opened.container.metadata)) - names)
-        copies = self.copies.values()
-        spoken = {copy.metadata.get("language", "und") for copy in copies if languages[copy.index] == "und"} - {"und"}
+        copies = sorted(self.copies.values(), key=lambda copy: copy.index)
+        if len(copies) > len(languages):  # MP4 has no track for what never came
+            copies = [copy for copy in copies if copy.index in self.came]
+        spoken = {copy.metadata.get("language", "und") for copy, language in zip(copies, languages, strict=False)
+                  if language == "und"} - {"und"}  # fmt: skip
         return [
             *(["chapters"] if chapters < len(self.opened.container.chapters()) else []),
             *([f"metadata ({', '.join(missing)})"] if missing else []),
@@ -280,6 +286,7 @@ class _Copier:
                 packet.duration = packet.duration or packet.dts - self.copied_dts.get(copy.index, packet.dts)
                 self.copied_dts[copy.index] = packet.dts
             packet.stream = copy
+            self.came.add(copy.index)
             with encoding_errors(self.name):
                 self.output.mux(packet)
 
@@ -385,7 +392,10 @@ class _Copier:
                 )
             stream.set_display_matrix(matrix)
         for audio in opened.container.streams.audio:
-            self._add_copy(audio)
+            if audio.codec_context.layout.nb_channels:
+                self._add_copy(audio)
+            else:
+                self.warn(f"{opened.name} announces sound that never came; left out")
         for subtitle in opened.container.streams.subtitles:
             try:
                 self._add_copy(subtitle)

@@ -109,7 +109,7 @@ def _notes(
     """What a file says beside its picture, ``info`` and PNG's ``text`` of Pillow: as Pillow writes it into a file of a
     ``kind``, and in words what that cannot hold. ``has_resolution``: the EXIF data has one."""
     save: dict[str, Any] = {}
-    lost = []
+    lost = ["transparent colour of 16 bits"] if "lost_transparency" in info else []
     xmp = info.get("xmp") or info.get(_XMP_TEXT) or b""
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     # What wrote 'Raw profile' is ImageMagick: EXIF and ICC data, which are kept as such.
@@ -241,6 +241,7 @@ def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, VideoInfo]]:
             if getattr(image, "n_frames", 1) > 1 and image.format not in _JPEGS:
                 raise UnsupportedFormatError(f"Expected a still image in {name}, got an animation; convert it to video")
             try:
+                _scale_transparent_colour(image)  # which loading would forget the layout for
                 image.load()
                 getattr(image, "text", None)  # of PNG may come behind the picture
             except (OSError, SyntaxError, ValueError) as error:
@@ -248,10 +249,25 @@ def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, VideoInfo]]:
             yield image, info
 
 
+def _scale_transparent_colour(image: Any) -> None:
+    """Pillow gives the colour that nothing is seen of in the samples of a PNG, and those of its pictures have 8 bits.
+    Of 16 bits the colour cannot be told from its neighbours any more."""
+    layout = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
+    if "transparency" not in image.info or image.mode == "P" or layout in ("1", "L", "RGB"):
+        return
+    colour = image.info.pop("transparency")
+    if layout in ("L;2", "L;4"):
+        image.info["transparency"] = colour * (85 if layout == "L;2" else 17)
+    else:
+        image.info["lost_transparency"] = True
+
+
 def _plain(image: Any) -> Any:
     """The image as 8-bit L, LA, RGB or RGBA."""
     if "transparency" in image.info and image.mode in ("1", "L", "RGB"):  # one colour that nothing is seen of
-        return image.convert("RGBA" if image.mode == "RGB" else "LA")
+        converted = image.convert("RGBA" if image.mode == "RGB" else "LA")
+        if converted.getextrema()[-1][0] < 255:
+            return converted
     if image.mode in ("L", "RGB", "RGBA", "LA"):
         return image
     if image.mode.startswith("I"):

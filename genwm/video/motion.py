@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from av.codec.context import Flags2
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from genwm.video.decoding import decoded
 from genwm.video.model import Source
 from genwm.video.opening import open_input
+from genwm.video.pixels import safe_side_data
 
 
 def read_motion(source: Source, *, max_frames: int | None = None, block: int = 8) -> NDArray[np.float32]:
@@ -26,8 +26,7 @@ def read_motion(source: Source, *, max_frames: int | None = None, block: int = 8
     with open_input(source, threads=1) as opened:
         opened.stream.codec_context.flags2 |= Flags2.export_mvs
         for _, frame in islice(decoded(opened), max_frames):
-            side_data: Any = frame.side_data
-            if (vectors := side_data.get(Type.MOTION_VECTORS)) is None:
+            if (vectors := safe_side_data(frame).get(Type.MOTION_VECTORS)) is None:
                 continue
             vectors = vectors.to_ndarray()
             vectors = vectors[vectors["source"] < 0]

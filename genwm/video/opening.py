@@ -108,13 +108,11 @@ def lacks_data(opened: Opened) -> str | None:
     entries, size = opened.stream.index_entries, opened.container.size
     if size <= 0:
         return None
-    claimed = opened.claimed_bytes or 0
-    if len(entries):
-        last = entries[len(entries) - 1]
-        claimed = max(claimed, last.pos + last.size)
-    if claimed <= size:
-        return None
-    return f"the file ends after {size:,} bytes, before the data of its last frames"
+    if len(entries) and (last := entries[len(entries) - 1]).pos + last.size > size:
+        return f"the file ends after {size:,} bytes, before the data of its last frames"
+    if (claimed := opened.claimed_bytes or 0) > size:
+        return f"the file ends after {size:,} of the {claimed:,} bytes that its header claims"
+    return None
 
 
 def name_of(source: Source) -> str:

@@ -85,7 +85,7 @@ def bit_depth_of(frame: VideoFrame) -> int:
 def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
     """The nine numbers of the frame's display matrix, or None."""
     try:
-        side_data = _safe_side_data(frame)
+        side_data = safe_side_data(frame)
     except (ValueError, av.FFmpegError):
         return _turned(frame.rotation)
     try:
@@ -101,7 +101,7 @@ def _turned(degrees: float) -> tuple[int, ...] | None:
     return (*turn, 0, 0, 1 << 30) if angle else None
 
 
-def _safe_side_data(frame: VideoFrame) -> Any:
+def safe_side_data(frame: VideoFrame) -> Any:
     """What comes with the picture, but for two kinds. PyAV frees the name that PNG gives an ICC profile a second time,
     which ends the process; and it has no name for EXIF data, which hides the rest. Errors: ValueError (another kind
     without a name), av.FFmpegError."""
@@ -148,7 +148,7 @@ def _point(xy: list[float]) -> str:
 
 def _side_data(frame: VideoFrame, kind: Type) -> bytes | None:
     try:
-        return bytes(_safe_side_data(frame)[kind])
+        return bytes(safe_side_data(frame)[kind])
     except (KeyError, ValueError, av.FFmpegError):  # ValueError: side data that PyAV has no name for hides the rest
         return None
 

@@ -85,6 +85,42 @@ def with_sound(path: Path, source: Path, codec: str, layout: str = "stereo", lan
     return path
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+@pytest.mark.parametrize("target", ["mp4", "mkv"])
+def test_sound_that_never_comes_does_not_stop_an_edit(tmp_path: Path, suffix: str, target: str) -> None:
+    path, out, told = tmp_path / f"in.{suffix}", tmp_path / f"out.{target}", []
+    make_clip(tmp_path / "clip.mp4", width=192, height=128, frames=12)
+    with av.open(str(tmp_path / "clip.mp4")) as clip, av.open(str(path), "w") as output:
+        picture = output.add_stream_from_template(clip.streams.video[0])
+        output.add_stream("aac", rate=48_000, layout="stereo").metadata["language"] = "deu"
+        for packet in clip.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = picture
+                output.mux(packet)
+    video.edit_video(path, out, unchanged, preset="ultrafast", warn=told.append)
+    assert len(times_of(out)) == 12
+    assert told == ([f"{path} announces sound that never came; left out"] if suffix == "ts" else [])
+
+
+def test_damaged_data_ends_the_packets_with_the_one_that_empties_the_decoder(tmp_path: Path) -> None:
+    def packets(_: object) -> Iterator[av.Packet]:
+        yield last
+        raise av.FFmpegError(1, "damaged")
+
+    make_clip(tmp_path / "clip.mp4", width=192, height=128, frames=2)
+    told: list[str] = []
+    last, copier = av.Packet(), object.__new__(_Copier)
+    with av.open(str(tmp_path / "clip.mp4")) as clip:
+        container = SimpleNamespace(streams=SimpleNamespace(audio=[], subtitles=[]), demux=packets)
+        stream = clip.streams.video[0]
+        copier.opened = SimpleNamespace(container=container, stream=stream, name="x.mp4")  # type: ignore[assignment]
+        copier.warn = told.append
+        first, end = copier._packets()
+        assert first is last
+        assert (end.size, end.stream) == (0, stream)
+    assert told == ["x.mp4 ends in damaged data; what came before it was kept"]
+
+
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,49 @@ def test_a_colour_that_is_transparent_stays_so(tmp_path: Path, mode: str, colour
         before, after = (np.asarray(each.convert("RGBA"))[..., 3] for each in (one, other))
     assert not before[:10, :10].any()
     np.testing.assert_array_equal(after, before)
+
+
+def raw_png(path: Path, samples: np.ndarray, depth: int, colour: tuple[int, ...]) -> Path:
+    """Samples ``(H, W, channels)`` of that many bits, with a colour that nothing is seen of."""
+    height, width, channels = samples.shape
+    bits = (samples.reshape(height, -1, 1) >> np.arange(depth - 1, -1, -1)) & 1
+    lines = np.packbits(bits.reshape(height, -1).astype(np.uint8), axis=1)
+    pixels = b"".join(b"\0" + line.tobytes() for line in lines)
+    header = struct.pack(">IIBBBBB", width, height, depth, 2 if channels == 3 else 0, 0, 0, 0)
+    chunks = {b"IHDR": header, b"tRNS": struct.pack(f">{channels}H", *colour), b"IDAT": zlib.compress(pixels),
+              b"IEND": b""}  # fmt: skip
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()))  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_a_transparent_grey_of_few_bits_stays_so(tmp_path: Path, depth: int) -> None:
+    samples = np.zeros((24, 40, 1), int)
+    samples[:10, :10] = 1
+    video.edit_image(raw_png(tmp_path / "in.png", samples, depth, (1,)), tmp_path / "out.png", unchanged)
+    with Image.open(tmp_path / "out.png") as image:
+        np.testing.assert_array_equal(np.asarray(image.convert("RGBA"))[..., 3] == 0, samples[..., 0] == 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_colour_of_sixteen_bits_is_told(tmp_path: Path, channels: int) -> None:
+    samples = np.full((24, 40, channels), 0x3400)
+    told: list[str] = []
+    path = raw_png(tmp_path / "in.png", samples, 16, (0x1234,) * channels)
+    video.edit_image(path, tmp_path / "out.png", unchanged, warn=told.append)
+    with Image.open(tmp_path / "out.png") as image:
+        assert "A" not in image.getbands()
+        assert int(np.asarray(image).max()) == 0x34
+    assert "cannot hold the transparent colour of 16 bits of" in told[0]
+
+
+def test_a_transparent_colour_that_no_pixel_has_can_become_a_jpeg(tmp_path: Path) -> None:
+    path = raw_png(tmp_path / "in.png", np.full((24, 40, 3), 60), 8, (1, 2, 3))
+    video.edit_image(path, tmp_path / "out.jpg", unchanged)
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.mode == "RGB"
 
 
 @pytest.mark.parametrize(("gamma", "lost"), [(100_000, "the meaning of the colours (gAMA, cHRM) of"), (45_455, "")])

@@ -158,7 +158,7 @@ def verification(clips: Clips, settings: Settings) -> Iterator[Result]:
         for count in (1, KEYS):
             # The right key comes last, and unmarked clips have none.
             keys = [*(Key.generate(f"other-{number}") for number in range(count - 1)), clips.key]
-            total: list[Cost] = []
+            beyond: list[Cost] = []
             rest: list[Cost] = []
             search: list[Cost] = []
             decode: list[Cost] = []
@@ -167,13 +167,12 @@ def verification(clips: Clips, settings: Settings) -> Iterator[Result]:
                 looks = meter.looks
                 alone = _decode(path, looks, frames)
                 if repeat:  # the first warms up
-                    total.append(whole)
+                    beyond.append(whole - DECODE_RATIO * alone)
                     rest.append(whole - meter.cost)
                     search.append(meter.cost)
                     decode.append(alone)
             searches[name, count] = median(search)
-            beyond = median(spent - DECODE_RATIO * alone for spent, alone in zip(total, decode, strict=True))
-            yield result(f"verification.{name}" + (".keys" if count > 1 else ""), "s", *beyond,
+            yield result(f"verification.{name}" + (".keys" if count > 1 else ""), "s", *median(beyond),
                          f"reading and search with {count} keys, less {DECODE_RATIO} x decoding alone")
             if count == 1:
                 one, other = median(rest), median(decode)

@@ -20,6 +20,17 @@ from av.video.stream import VideoStream
 
 from genwm.errors import DecodeError, UnsupportedFormatError
 from genwm.output import atomic_output
+from genwm.video.containers import (
+    CONTAINERS,
+    COPIES_IN_MPEGTS,
+    FAMILIES,
+    LOUDSPEAKERS,
+    MAC_LANGUAGES,
+    NO_ROTATION,
+    NOT_IN_MOV,
+    SQUARE_ONLY,
+    STALE_TAGS,
+)
 from genwm.video.encoding import (
     SQUARE,
     VideoCodec,
@@ -57,55 +68,9 @@ log = logging.getLogger("genwm.video")
 
 Edit = Callable[[YUVFrame], YUVFrame]
 
-# The codec that an edited copy gets when none is asked for; everything else becomes H.264.
-_FAMILIES: dict[str, VideoCodec] = {
-    "h264": "h264",
-    "hevc": "hevc",
-    "vp8": "vp9",
-    "vp9": "vp9",
-    "av1": "av1",
-    "prores": "prores",
-    "dnxhd": "prores",
-    "ffv1": "ffv1",
-    "huffyuv": "ffv1",
-    "ffvhuff": "ffv1",
-    "utvideo": "ffv1",
-}
-# What each container takes, best first; a family that is not in the list gives way to the first.
-_CONTAINERS: dict[str, tuple[VideoCodec, ...]] = {
-    "webm": ("vp9", "av1"),
-    "mp4": ("h264", "hevc", "vp9", "av1"),
-    "mov": ("h264", "hevc", "prores"),
-    "mpegts": ("h264", "hevc"),
-    "avi": ("h264", "ffv1"),
-    "matroska": ("h264", "hevc", "vp9", "av1", "prores", "ffv1"),
-}
-_NO_ROTATION = {"avi", "mpegts"}
 # FFmpeg's numbers of the orders of fields, as x264 takes them: which field is shown first.
 _FIELDS = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}
 _NEARLY = Fraction(1, 100)
-# Neither these codecs nor the containers, as FFmpeg writes them, say that pixels are not square.
-_SQUARE_ONLY = {(container, codec) for container in ("matroska", "webm") for codec in ("vp9", "av1", "ffv1")}
-# What FFmpeg writes into MPEG-TS so that it can be told again; anything else becomes nameless data.
-_IN_MPEGTS = {
-    "aac", "aac_latm", "ac3", "dts", "eac3", "mp1", "mp2", "mp3", "opus", "truehd", "dvb_subtitle", "dvb_teletext",
-}  # fmt: skip
-# What FFmpeg takes for QuickTime at first, and refuses when it writes the header.
-_NOT_IN_MOV = {"flac", "opus"}
-# ISO 639-2 has two names for some languages, and FFmpeg knows one of them for QuickTime (and its own for Swedish).
-_MAC_LANGUAGES = {
-    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "cze": "ces", "nld": "dut", "fre": "fra",
-    "kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice", "mkd": "mac", "msa": "may", "fas": "per", "rum": "ron",
-    "slo": "slk", "bod": "tib", "cym": "wel", "swe": "sve",
-}  # fmt: skip
-# Which loudspeakers a number of channels is for, where a file does not say: FFmpeg's own guess. MP4 must say for PCM.
-_LOUDSPEAKERS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-# Written by the muxer itself, or true of the old stream only.
-_STALE_TAGS = {
-    "encoder", "major_brand", "minor_version", "compatible_brands", "duration", "vendor_id", "number_of_frames",
-    "number_of_bytes", "bps", "_statistics_writing_app", "_statistics_writing_date_utc", "_statistics_tags", "software",
-    "alpha_mode",
-}  # fmt: skip
 
 
 def edit_video(
@@ -167,7 +132,7 @@ def edit_video(
 
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in metadata.items() if key.lower().split("-")[0] not in _STALE_TAGS}
+    return {key: value for key, value in metadata.items() if key.lower().split("-")[0] not in STALE_TAGS}
 
 
 def _plain_names(metadata: dict[str, str]) -> set[str]:
@@ -198,8 +163,7 @@ class _Copier:
         self.encoder: VideoStream | None = None
         self.orientation = UPRIGHT
         self.copies: dict[int, Stream] = {}
-        self.copied_dts: dict[int, int] = {}
-        self.came: set[int] = set()  # copies that have got a packet
+        self.copied_dts: dict[int, int] = {}  # of the last packet of each copy that has got one
         self.waiting: list[Packet[Any]] = []
         self.scaler = VideoReformatter()
         self.last_pts: int | None = None
@@ -240,7 +204,7 @@ class _Copier:
         missing = sorted(_plain_names(_kept(self.opened.container.metadata)) - names)
         copies = sorted(self.copies.values(), key=lambda copy: copy.index)
         if len(copies) > len(languages):  # MP4 has no track for what never came
-            copies = [copy for copy in copies if copy.index in self.came]
+            copies = [copy for copy in copies if copy.index in self.copied_dts]
         spoken = {copy.metadata.get("language", "und") for copy, language in zip(copies, languages, strict=False)
                   if language == "und"} - {"und"}  # fmt: skip
         return [
@@ -284,9 +248,8 @@ class _Copier:
             if copy.type == "audio" and self.container in ("mp4", "mov"):
                 # Where packets do not say how long they are (ALAC in Matroska), the file would end before the last one.
                 packet.duration = packet.duration or packet.dts - self.copied_dts.get(copy.index, packet.dts)
-                self.copied_dts[copy.index] = packet.dts
+            self.copied_dts[copy.index] = packet.dts
             packet.stream = copy
-            self.came.add(copy.index)
             with encoding_errors(self.name):
                 self.output.mux(packet)
 
@@ -344,7 +307,7 @@ class _Copier:
                 f"Expected a video of at least 2 x 2 for {codec}, got {frame.width} x {frame.height}; use ffv1 in .mkv"
             )
         sample_aspect = opened.sample_aspect
-        if (container, codec) in _SQUARE_ONLY:
+        if (container, codec) in SQUARE_ONLY:
             if abs(sample_aspect - 1) > _NEARLY:
                 raise UnsupportedFormatError(
                     f"Expected square pixels for {codec} in {self.name}, got {sample_aspect}; write an .mp4 file"
@@ -386,7 +349,7 @@ class _Copier:
         self.orientation = orientation_of(frame)
         matrix = display_matrix(frame)
         if matrix and self.orientation != UPRIGHT:
-            if container in _NO_ROTATION:
+            if container in NO_ROTATION:
                 raise UnsupportedFormatError(
                     f"Expected a container that keeps rotation, got {self.name}; write an .mp4, .mov or .mkv file"
                 )
@@ -430,7 +393,7 @@ class _Copier:
 
     def _add_copy(self, template: Any) -> None:
         codec, container = _codec_name(template), self.container
-        if (container == "mpegts" and codec not in _IN_MPEGTS) or (container == "mov" and codec in _NOT_IN_MOV):
+        if (container == "mpegts" and codec not in COPIES_IN_MPEGTS) or (container == "mov" and codec in NOT_IN_MOV):
             raise UnsupportedFormatError(
                 f"Expected sound that {self.name} can hold, got {codec}; write an .mkv file instead"
             )
@@ -438,10 +401,10 @@ class _Copier:
         if template.type == "audio":
             layout = copy.codec_context.layout
             if layout.name == f"{layout.nb_channels} channels":
-                copy.codec_context.layout = _LOUDSPEAKERS.get(layout.nb_channels, layout.name)
+                copy.codec_context.layout = LOUDSPEAKERS.get(layout.nb_channels, layout.name)
         copy.metadata.update(_kept(template.metadata))
-        if container == "mov" and (language := copy.metadata.get("language")) in _MAC_LANGUAGES:
-            copy.metadata["language"] = _MAC_LANGUAGES[language]
+        if container == "mov" and (language := copy.metadata.get("language")) in MAC_LANGUAGES:
+            copy.metadata["language"] = MAC_LANGUAGES[language]
         copy.disposition = template.disposition
         self.copies[template.index] = copy
 
@@ -528,7 +491,7 @@ def _left_out(opened: Opened) -> str:
 
 
 def _default_codec(opened: Opened, frame: VideoFrame, container: str) -> VideoCodec:
-    codec = _FAMILIES.get(opened.stream.codec_context.codec.canonical_name, "h264")
-    taken = _CONTAINERS.get(container, ())
+    codec = FAMILIES.get(opened.stream.codec_context.codec.canonical_name, "h264")
+    taken = CONTAINERS.get(container, ())
     codec = codec if not taken or codec in taken else taken[0]
     return "av1" if codec == "vp9" and bit_depth_of(frame) > 8 else codec  # the encoder at hand has only 8

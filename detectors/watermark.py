@@ -11,6 +11,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import zip_longest
@@ -29,9 +30,9 @@ from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P, any_
 from genwm.lattice.decode import Projection, project_candidate, read_payload
 from genwm.lattice.evidence import GROUP_FRAMES, WORKING_LINES, Accumulator, Evidence, of_one_size
 from genwm.lattice.geometry import Candidate, Geometry
-from genwm.lattice.perspective import outline, straightened
-from genwm.lattice.spectrum import transform
-from genwm.lattice.zoom import zoomed
+from genwm.lattice.perspective import Outline, outline, straightened
+from genwm.lattice.spectrum import Spectrum, transform
+from genwm.lattice.zoom import Zoom, zoomed
 from genwm.video import Planes, Select, Source, Span, VideoInfo, probe, read_planes
 from genwm.video.decoding import UNREAD, unread_from
 
@@ -136,26 +137,41 @@ class Search:
         evidence = of_one_size(evidence)
         if not evidence:
             return False
-        whole = transform(reduce(add, evidence))
-        still = partial(project_candidate, whole)
-        if self.weigh(geometry.uncropped(whole, self.signs, squeezes=thorough), still,
-                      looks=looks_counted(thorough)):
+        total = reduce(add, evidence)
+        if not thorough:
+            return self._uncropped(transform(total), thorough=False)
+        # What needs no spectrum of the whole is made beside the first searches.
+        with ThreadPoolExecutor(1) as beside:
+            corners = beside.submit(outline, total)
+            moving = beside.submit(zoomed, evidence, self.signs)
+            try:
+                return self._thoroughly(transform(total), corners, moving)
+            finally:
+                moving.cancel()
+
+    def _uncropped(self, whole: Spectrum, *, thorough: bool) -> bool:
+        return self.weigh(geometry.uncropped(whole, self.signs, squeezes=thorough),
+                          partial(project_candidate, whole), looks=looks_counted(thorough))  # fmt: skip
+
+    def _thoroughly(self, whole: Spectrum, outlined: Future[Outline | None], zooms: Future[list[Zoom]]) -> bool:
+        if self._uncropped(whole, thorough=True):
             return True
-        corners = outline(whole.evidence) if thorough else None
+        still = partial(project_candidate, whole)
+        corners = outlined.result()
         if corners is not None:
             framed = transform(straightened(whole.evidence, corners))
             candidates = [replace(item, corners=corners) for item in geometry.uncropped(framed, self.signs)]
             if self.weigh(candidates, partial(project_candidate, framed), looks=FRAMED):
                 return True
         # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
-        if not thorough or max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
+        if max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
             return False
         cuts = geometry.cut(whole, self.signs, self.size)
         if self.weigh([*cuts, *geometry.cropped(whole, self.signs, self.size)], still):
             return True
         if self.weigh(geometry.warped(whole, self.signs), still, looks=1 if corners is None else WARPED_BESIDE):
             return True
-        moving = zoomed(evidence, self.signs)
+        moving = zooms.result()
         projections = {id(candidate): projection for candidate, projection in moving}
         return self.weigh([candidate for candidate, _ in moving], lambda candidate: projections[id(candidate)]())
 

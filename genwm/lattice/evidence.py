@@ -37,6 +37,8 @@ GROUP_FRAMES = 16
 #: Short side that sums are reduced to: the highest frequency of the mark is then .38 cycles a pixel.
 EVIDENCE_LINES = 480
 _MAX_WEIGHT = 65535 // 255  # more could overflow the sums
+#: Fewer frames than a group's by this factor are no group of their own: whitening them would cost as much as a group.
+_SCRAP = 4
 #: Frames that are summed at once, and rows at a time: few enough to stay in the processor's cache meanwhile.
 _AT_ONCE, _SUM_ROWS = 4, 72
 
@@ -73,6 +75,18 @@ class Group:
                     plane = (frame.y, frame.u, frame.v)[number][rows]
                     np.add(part, plane if weight == 1 else np.multiply(plane, weight, dtype=np.uint16), out=part)
         self.waiting.clear()
+
+    def takes(self, other: Group) -> bool:
+        """Whether the sums have room for those of another group of the same size."""
+        return self.sums[0].shape == other.sums[0].shape and self.weight + other.weight <= _MAX_WEIGHT
+
+    def extend(self, later: Group) -> None:
+        """Adds a group that follows; neither has frames that wait."""
+        for total, more in zip(self.sums, later.sums, strict=True):
+            total += more
+        self.weight += later.weight
+        self.frames += later.frames
+        self.stop_s = later.stop_s
 
 
 @dataclass(slots=True)
@@ -119,6 +133,7 @@ class Accumulator:
     picked: bool = False
     _last_type: str = ""
     _open: Group | None = None
+    _full: Group | None = None  # until what follows proves to be more than a scrap
     _whitened: list[_Whitened] = field(default_factory=list)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
 
@@ -134,25 +149,42 @@ class Accumulator:
             or current.weight + weight > _MAX_WEIGHT
             or current.sums[0].shape != frame.y.shape
         ):
-            self.close_group()
+            self._close()
             current = None
         if current is None:
             y, u, v = (np.zeros(plane.shape, np.uint16) for plane in (frame.y, frame.u, frame.v))
             current = self._open = Group((y, u, v), 0, 0, frame.time_s, frame.time_s, frame.pixel_aspect)
         current.add(frame, weight)
+        if not self._is_scrap(current):
+            self._whiten()
 
-    def close_group(self) -> None:
-        """Ends the current group: the next frame opens a new one."""
-        if self._open is not None:
-            group, self._open = self._open, None
-            group.settle()
+    def _is_scrap(self, group: Group) -> bool:
+        return group.frames * _SCRAP < self.group_frames
+
+    def _close(self) -> None:
+        """Ends the current group: the next frame opens a new one. A scrap goes with the full one before it."""
+        group, self._open = self._open, None
+        if group is None:
+            return
+        group.settle()
+        if self._full is not None and self._is_scrap(group) and self._full.takes(group):
+            self._full.extend(group)
+        else:
+            self._whiten()
+            self._full = group
+
+    def _whiten(self) -> None:
+        """Has the full group, if there is one, whitened."""
+        group, self._full = self._full, None
+        if group is not None:
             # Luma and the colours apart: one group alone is then whitened on two cores.
             parts = [self._pool.submit(part, group) for part in (_white_luma, _white_colours)]
             self._whitened.append((_described(group), parts))
 
     def take(self) -> list[Evidence]:
         """All groups collected so far, one evidence each; they are not kept."""
-        self.close_group()
+        self._close()
+        self._whiten()
         whitened, self._whitened = self._whitened, []
         finished = []
         for evidence, parts in whitened:

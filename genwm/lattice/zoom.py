@@ -26,13 +26,12 @@ from genwm.lattice.spectrum import Spectrum, transform
 MAX_ZOOM = 0.35
 RATE_STEP = 0.006
 MAX_GROUPS = 10
+#: A zoom, and how to project its evidence on the moving lattice.
+Zoom = tuple[Candidate, Callable[[], Projection]]
 
 
-def zoomed(
-    groups: Sequence[Evidence], signs: Sequence[NDArray[np.complex128]]
-) -> list[tuple[Candidate, Callable[[], Projection]]]:
-    """The best zoom for each key, and how to project its evidence on the moving lattice; nothing for fewer than 2
-    groups."""
+def zoomed(groups: Sequence[Evidence], signs: Sequence[NDArray[np.complex128]]) -> list[Zoom]:
+    """The best zoom for each key; nothing for fewer than 2 groups."""
     if len(groups) < 2:
         return []
     spectra = [transform(_colour_only(group)) for group in _merged(groups)]
@@ -46,7 +45,7 @@ def zoomed(
     tracks = np.concatenate([1 + rates[:, None] * progress, 1 + rates[:, None] * (1 - progress)])
     family = Family("zoom", 3 * len(tracks))
     heights = _heights(spectra, tracks, signs)
-    found: list[tuple[Candidate, Callable[[], Projection]]] = []
+    found: list[Zoom] = []
     for number, sign in enumerate(signs):
         track = tracks[int(np.argmax(heights[number]))]
         reach = (track - 1) / max(float((track - 1).max()), RATE_STEP)

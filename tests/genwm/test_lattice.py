@@ -235,6 +235,31 @@ def test_evidence_counts_frames_and_time() -> None:
     assert collected.take() == []
 
 
+@pytest.mark.parametrize(("count", "frames"), [(17, [8, 9]), (18, [8, 8, 2]), (9, [9]), (8, [8]), (1, [1])])
+def test_a_scrap_at_the_end_goes_with_the_group_before(count: int, frames: list[int]) -> None:
+    rng = np.random.default_rng(1)
+    clip = [noise_planes(rng, index) for index in range(count)]
+    collected, whole = Accumulator(group_frames=8), Accumulator(group_frames=frames[-1])
+    for frame in clip:
+        collected.add(frame)
+    for frame in clip[-frames[-1] :]:
+        whole.add(frame)
+    parts = collected.take()
+    assert [part.frames for part in parts] == frames
+    (expected,) = whole.take()
+    assert (parts[-1].start_s, parts[-1].stop_s) == (expected.start_s, expected.stop_s)
+    for plane, alone in zip(parts[-1].planes, expected.planes, strict=True):
+        np.testing.assert_array_equal(plane, alone)
+
+
+def test_a_scrap_that_would_overflow_the_sums_is_a_group_of_its_own() -> None:
+    rng = np.random.default_rng(1)
+    collected = Accumulator(group_frames=16, picked=True)
+    for index in range(17):
+        collected.add(replace(noise_planes(rng, index), picture_type="I"))
+    assert [part.frames for part in collected.take()] == [16, 1]
+
+
 def test_a_change_of_size_starts_a_new_group() -> None:
     rng = np.random.default_rng(0)
     collected = Accumulator()

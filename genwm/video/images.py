@@ -25,6 +25,7 @@ log = logging.getLogger("genwm.video")
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # What Pillow calls a JPEG, and one with further pictures, as telephones write them.
 _JPEGS = ("JPEG", "MPO")
+_READ = ("PNG", "JPEG", "WEBP")
 _ORIENTATION_TAG, _RESOLUTION_TAG = 0x0112, 0x011A
 _JPEG_XMP_BYTES = 65_000
 _XMP_TEXT = "XML:com.adobe.xmp"
@@ -232,11 +233,15 @@ def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, VideoInfo]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own bomb warning: the size is checked already
         try:
-            image = Image.open(source, formats=("PNG", "JPEG", "WEBP"))
+            image = Image.open(source, formats=_READ)
         except OSError:
+            if info.container.upper() in _READ:
+                raise _damaged(name, "a header that makes no sense") from None
             raise UnsupportedFormatError(
                 f"Expected a PNG, JPEG or WebP image in {name}, got {info.container.upper()}; convert it first"
             ) from None
+        except (SyntaxError, ValueError) as error:  # a chunk that is too short
+            raise _damaged(name, f"'{error}'") from None
         with image:
             if getattr(image, "n_frames", 1) > 1 and image.format not in _JPEGS:
                 raise UnsupportedFormatError(f"Expected a still image in {name}, got an animation; convert it to video")
@@ -245,8 +250,12 @@ def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, VideoInfo]]:
                 image.load()
                 getattr(image, "text", None)  # of PNG may come behind the picture
             except (OSError, SyntaxError, ValueError) as error:
-                raise DecodeError(f"Expected a whole image in {name}, got '{error}'; copy it again") from None
+                raise _damaged(name, f"'{error}'") from None
             yield image, info
+
+
+def _damaged(name: str, what: str) -> DecodeError:
+    return DecodeError(f"Expected a whole image in {name}, got {what}; copy it again")
 
 
 def _scale_transparent_colour(image: Any) -> None:

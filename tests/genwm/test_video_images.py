@@ -192,6 +192,17 @@ def test_a_transparent_colour_that_no_pixel_has_can_become_a_jpeg(tmp_path: Path
         assert image.mode == "RGB"
 
 
+@pytest.mark.parametrize("name", [b"tRNS", b"gAMA", b"cHRM", b"pHYs", b"sRGB", b"iCCP"])
+def test_a_chunk_that_is_cut_short_is_one_sentence(tmp_path: Path, name: bytes) -> None:
+    source, target = tmp_path / "a.png", tmp_path / "b.png"
+    Image.new("RGB", (64, 64)).save(source)
+    data, short = source.read_bytes(), struct.pack(">I", 0) + name + struct.pack(">I", zlib.crc32(name))
+    source.write_bytes(data[:33] + short + data[33:])  # behind IHDR
+    with pytest.raises(errors.DecodeError, match="Expected a whole image"):
+        video.edit_image(source, target, unchanged)
+    assert not target.exists()
+
+
 @pytest.mark.parametrize(("gamma", "lost"), [(100_000, "the meaning of the colours (gAMA, cHRM) of"), (45_455, "")])
 def test_what_a_png_says_of_its_colours_is_kept(tmp_path: Path, gamma: int, lost: str) -> None:
     chunks, points = PngInfo(), (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)

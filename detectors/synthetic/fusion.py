@@ -1,13 +1,14 @@
 """From channel features to one calibrated logit: a linear head a channel, and their sum, calibrated. NumPy only.
 
-It is linear in the standardised features, so a clip's logit is the mean of its segments' logits, and a sum of one
-contribution a channel and a constant. What an adapted model adds (`Likeness`) is the same for all segments of a clip.
+It is linear in the standardised features, but for the limits of what a channel may add to a clip's logit; so a clip's
+logit is the mean of its segments' logits, and a sum of one contribution a channel and a constant. What a limit takes
+away and what an adapted model adds (`Likeness`) is the same for all segments of a clip.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,26 +21,33 @@ CUT = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """Logistic regression on one channel: ``logit = weights . clip((x - mean) / deviation) + bias``."""
+    """A line through one channel: ``score = weights . clip((x - mean) / deviation) + bias``, of mean 0 and deviation 1
+    over the clips that it was fitted on; a clip's counts to ``limit`` either way."""
 
     mean: Floats
     deviation: Floats
     weights: Floats
     bias: float
+    limit: float = float("inf")
 
     def logits(self, features: ArrayLike) -> Floats:
         """Features ``(..., numbers)`` -> logits ``(...)``."""
         scaled = np.clip((np.asarray(features, np.float64) - self.mean) / self.deviation, -CUT, CUT)
         return np.asarray(scaled @ self.weights + self.bias)
 
+    def limited(self, scores: ArrayLike) -> Floats:
+        """What a clip's score, or several clips', counts."""
+        return np.clip(np.asarray(scores, np.float64), -self.limit, self.limit)
+
     def to_json(self) -> dict[str, Any]:
         return {"mean": _rounded(self.mean), "deviation": _rounded(self.deviation), "weights": _rounded(self.weights),
-                "bias": self.bias}  # fmt: skip
+                "bias": self.bias, **({"limit": self.limit} if np.isfinite(self.limit) else {})}  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(mean=np.asarray(data["mean"], np.float64), deviation=np.asarray(data["deviation"], np.float64),
-                   weights=np.asarray(data["weights"], np.float64), bias=float(data["bias"]))  # fmt: skip
+                   weights=np.asarray(data["weights"], np.float64), bias=float(data["bias"]),
+                   limit=float(data.get("limit", np.inf)))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +88,31 @@ class Fusion:
     likenesses: Mapping[str, Likeness] = field(default_factory=dict)
 
     def contributions(self, features: Mapping[str, ArrayLike]) -> dict[str, Floats]:
-        """What each channel adds to the logit, ``(segments,)`` each, of features ``(segments, numbers)`` a channel. A
-        likeness, 'like NAME', is that of all segments together, for one alone says little."""
-        found = {name: weight * self.heads[name].logits(features[name]) for name, weight in self.weights.items()}
+        """What each channel adds to the logit, ``(segments,)`` each, of one clip's features ``(segments, numbers)`` a
+        channel. A likeness, 'like NAME', is that of all segments together, for one alone says little, and a limit holds
+        for their mean."""
+        found = {}
+        for name, weight in self.weights.items():
+            scores = self.heads[name].logits(features[name])
+            found[name] = weight * (scores + self.heads[name].limited(scores.mean()) - scores.mean())
         for name, likeness in self.likenesses.items():
             values = likeness.values(features)
             found[f"like {name}"] = np.full_like(values, likeness.raised(values.mean()))
         return found
 
     def logits(self, features: Mapping[str, ArrayLike]) -> Floats:
-        """The logit of each segment, ``(segments,)``."""
+        """The logit of each segment of one clip, ``(segments,)``."""
         return np.asarray(sum(self.contributions(features).values(), np.float64(0)) + self.bias)
+
+    def sums(self, features: Mapping[str, ArrayLike]) -> Floats:
+        """The sum of the channels' scores of many clips, ``(clips,)``, of features ``(clips, numbers)`` a channel: what
+        is calibrated."""
+        scores = (head.limited(head.logits(features[name])) for name, head in self.heads.items())
+        return np.asarray(sum(scores, np.float64(0)))
+
+    def calibrated(self, factor: float, constant: float) -> Self:
+        """The same heads, whose sum is turned into a logit by this factor and constant."""
+        return replace(self, weights=dict.fromkeys(self.weights, factor), bias=constant)
 
     def to_json(self) -> dict[str, Any]:
         channels = {name: {"weight": self.weights[name], **head.to_json()} for name, head in self.heads.items()}

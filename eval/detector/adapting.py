@@ -16,7 +16,7 @@ import numpy as np
 
 from detectors.synthetic.model import load_model
 from detectors.synthetic.training.adapt import SECONDS, judge, memory, recipe_of, refusal
-from detectors.synthetic.training.fit import fit_fusion, out_of_fold
+from detectors.synthetic.training.fit import fit_and_judge
 from eval.commands.telling import reporter, told
 from eval.tables import put, rewrite
 
@@ -45,9 +45,9 @@ def main(out: Path, model: Path | None) -> None:
         own = (everything.groups == name) & (everything.labels == 1)
         known = everything.take(~own)
         new = everything.take(own).rows()[: 1 + int(SECONDS / SECONDS_A_CLIP)]  # each is judged by the others
-        base = out_of_fold(known, recipe)[0]
-        fresh, others, footage = judge(known, base, {}, new, [], fit_fusion(known, recipe), folds=recipe.folds,
-                                       seed=recipe.seed, name=name).rows  # fmt: skip
+        fusion, (base,) = fit_and_judge(known, recipe)
+        fresh, others, footage = judge(known, base.logits, {}, new, [], fusion, folds=recipe.folds, seed=recipe.seed,
+                                       name=name).rows  # fmt: skip
         rows.append({
             "family": name, "clips": len(new), "auc_before": fresh.auc_before, "auc_after": fresh.auc_after,
             "found_before": fresh.alarms_before, "found_after": fresh.alarms_after, "others_before": others.auc_before,

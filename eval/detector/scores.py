@@ -19,15 +19,16 @@ from eval.detector.protocol import NamedScorer, canonical_facts, facts_of
 from genwm.errors import GenwmError, InputError
 from genwm.video import probe
 
-COLUMNS = ("scorer", "clip", "sha256", "label", "group", "generator", "delivery", "segments", "logit", "seen",
-           "seconds", "facts", "canonical_facts", "error")  # fmt: skip
+COLUMNS = ("scorer", "clip", "sha256", "label", "group", "generator", "delivery", "segments", "logit", "apart",
+           "seen", "seconds", "facts", "canonical_facts", "error")  # fmt: skip
 LABELS = ("real", "synthetic", "deepfake")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """One row. ``group``: source of footage or family of generators; ``seen``: the scorer was fitted on this clip, and
-    the score is not out of fold; ``logit`` None: the clip cannot be judged, or ``error`` says what went wrong."""
+    the score is not out of fold; ``logit`` None: the clip cannot be judged, or ``error`` says what went wrong;
+    ``apart``: out of fold, the logit by a calibration too that saw nothing of its group, else None."""
 
     scorer: str
     clip: str
@@ -39,6 +40,7 @@ class Score:
     segments: int
     logit: float | None
     seen: bool
+    apart: float | None = None
     seconds: float = 0.0
     facts: tuple[float, ...] = ()
     canonical_facts: tuple[float, ...] = ()
@@ -46,7 +48,7 @@ class Score:
 
     def cells(self) -> tuple[object, ...]:
         return (self.scorer, self.clip, self.sha256, self.label, self.group, self.generator, self.delivery,
-                self.segments, "" if self.logit is None else f"{self.logit:.5f}", int(self.seen), f"{self.seconds:.3f}",
+                self.segments, _cell(self.logit), _cell(self.apart), int(self.seen), f"{self.seconds:.3f}",
                 _joined(self.facts), _joined(self.canonical_facts), self.error)  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def read_scores(path: str | os.PathLike[str]) -> list[Score]:
         Score(
             scorer=row["scorer"], clip=row["clip"], sha256=row["sha256"], label=row["label"], group=row["group"],
             generator=row["generator"], delivery=row["delivery"], segments=int(row["segments"] or 0),
-            logit=float(row["logit"]) if row["logit"] else None, seen=row["seen"] == "1",
+            logit=_number(row["logit"]), apart=_number(row["apart"]), seen=row["seen"] == "1",
             seconds=float(row["seconds"] or 0), facts=_split(row["facts"]),
             canonical_facts=_split(row["canonical_facts"]), error=row["error"],
         )
@@ -116,7 +118,8 @@ def from_folds(
     return [
         Score(scorer=scorer, clip=row["clip"], sha256=row["sha256"], group=row["group"], generator=row["generator"],
               label="synthetic" if row["label"] == "1" else "real", delivery=row["delivery"],
-              segments=int(row["segments"]), logit=float(row["logit"]), seen=False, **facts.get(row["clip"], {}))
+              segments=int(row["segments"]), logit=float(row["logit"]), apart=_number(row["apart"]), seen=False,
+              **facts.get(row["clip"], {}))
         for row in found
     ]  # fmt: skip
 
@@ -152,6 +155,14 @@ def _scored(video: Video, deliveries: Sequence[str], scorer: NamedScorer, count:
         return rows
     except Exception as error:  # one clip, or a foreign scorer's fault, must not stop the others
         return [row(name, error=": ".join(tables.failure(error, limit=200))) for name in deliveries]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.5f}"
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def _joined(values: Sequence[float]) -> str:

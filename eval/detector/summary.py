@@ -58,7 +58,7 @@ def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int =
                          f"(left out: {counted(left_out, 'row')} of clips that the scorer was fitted on{first}); "
                          "add others, or judge them all the same with --include-seen")  # fmt: skip
     labels, logits, groups = _arrays(plain)
-    chances = np.array([probability(value) for value in logits])
+    chances = np.array([probability(row.apart if row.apart is not None else row.logit or 0.0) for row in plain])
     alarms, hits = roc(labels, logits)
     floor, floor_high = halves_apart(logits[labels == 0], groups[labels == 0], seed=seed)
     generators = _generators(headline, logits[labels == 0], groups[labels == 0], draws, seed)

@@ -299,8 +299,9 @@ def stored_logits(model: Model, known: Data) -> Floats:
 
 def recipe_of(model: Model, seed: int) -> Recipe:
     """How the heads of a model were fitted."""
-    channels = model.manifest["recipe"]["channels"]
-    return Recipe(shrinkages={key: channels[key] for key in model.channels}, repeats=1, seed=seed)
+    recipe = model.manifest["recipe"]
+    return Recipe(shrinkages={key: recipe["channels"][key] for key in model.channels},
+                  limits=recipe.get("limits", {}), repeats=1, seed=seed)  # fmt: skip
 
 
 def _auc(reals: Floats, synthetic: Floats) -> float:

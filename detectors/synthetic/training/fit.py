@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,10 +22,11 @@ Rows = Mapping[str, Floats]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """``shrinkages``: channels in use, each with that of its head (see `fit_head`); ``folds``, ``repeats``: of the
-    grouped cross-validation; ``seed`` shuffles the groups."""
+    """``shrinkages``: channels in use, each with that of its head (see `fit_head`); ``limits``: of those whose scores
+    have one (`Head.limit`); ``folds``, ``repeats``: of the grouped cross-validation; ``seed`` shuffles the groups."""
 
     shrinkages: Mapping[str, float]
+    limits: Mapping[str, float] = field(default_factory=dict)
     folds: int = 8
     repeats: int = 2
     seed: int = 0
@@ -152,11 +153,12 @@ def channel_logits(data: Data, recipe: Recipe) -> dict[str, Floats]:
 
 
 def calibration(scores: Floats, labels: NDArray[np.int64], weights: Floats) -> tuple[float, float]:
-    """Factor and constant that turn scores into calibrated logits: a logistic regression on that one number."""
+    """Factor, 0 or more, and constant that turn scores into calibrated logits: a logistic regression on that one
+    number."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=1.0).fit(scores[:, None], labels, sample_weight=weights)
-    return float(model.coef_[0][0]), float(model.intercept_[0])
+    return max(0.0, float(model.coef_[0][0])), float(model.intercept_[0])
 
 
 def fit_fusion(data: Data, recipe: Recipe) -> Fusion:
@@ -167,21 +169,39 @@ def fit_fusion(data: Data, recipe: Recipe) -> Fusion:
     weights = data.weights
     apart = {name: float(weights * (2 * data.labels - 1) @ scores) for name, scores in alone.items()}
     used = [name for name in alone if apart[name] >= LEAST * max(apart.values())] or list(alone)[:1]
-    total = np.sum([alone[name] for name in used], axis=0)
-    factor, constant = calibration(total, data.labels, weights)
-    return Fusion(heads={name: fit_head(data, name, recipe.shrinkages[name]) for name in used},
-                  weights=dict.fromkeys(used, max(0.0, factor)), bias=constant)  # fmt: skip
+    heads = {name: replace(fit_head(data, name, recipe.shrinkages[name]), limit=recipe.limits.get(name, np.inf))
+             for name in used}  # fmt: skip
+    total = np.sum([heads[name].limited(alone[name]) for name in used], axis=0)
+    return Fusion(heads=heads, weights=dict.fromkeys(used, 1.0), bias=0.0).calibrated(
+        *calibration(total, data.labels, weights))
 
 
-def out_of_fold(data: Data, recipe: Recipe, *, others: Sequence[Rows] = ()) -> list[Floats]:
-    """Calibrated logits of every row by a whole fusion (heads, weights and calibration) that saw nothing of its group;
-    then the same for ``others``: features of the same rows, or of the first of them, after other deliveries."""
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """Of every row, by heads that saw nothing of its group: its ``logits`` by the one calibration that the model ships
+    with, and ``apart`` by one that saw nothing of its group either, which is what shows how well they are calibrated.
+
+    Ranks are those of ``logits``. Calibrations that each left out what they judge would lower whatever is synthetic and
+    raise whatever is real against the rest (Parker, Guenter and Bedo, BMC Bioinformatics 8:326, 2007).
+    """
+
+    logits: Floats
+    apart: Floats
+
+
+def fit_and_judge(data: Data, recipe: Recipe, *, others: Sequence[Rows] = ()) -> tuple[Fusion, list[OutOfFold]]:
+    """The fusion of all rows; what it says of each out of fold; then the same for ``others``: features of the same
+    rows, or of the first of them, after other deliveries."""
     sets = [data.features, *others]
-    results = [np.zeros(len(next(iter(features.values())))) for features in sets]
+    sums, apart = ([np.zeros(len(next(iter(features.values())))) for features in sets] for _ in range(2))
     folds = group_folds(data.labels, data.groups, recipe.folds, recipe.seed + 100)
     for fold in np.unique(folds):
         fusion = fit_fusion(data.take(folds != fold), recipe)
-        for features, result in zip(sets, results, strict=True):
-            own = folds[: len(result)] == fold
-            result[own] = fusion.logits({name: features[name][own] for name in fusion.weights})
-    return results
+        factor = next(iter(fusion.weights.values()))
+        for features, total, other in zip(sets, sums, apart, strict=True):
+            own = folds[: len(total)] == fold
+            total[own] = fusion.sums({name: features[name][own] for name in fusion.weights})
+            other[own] = factor * total[own] + fusion.bias
+    factor, constant = calibration(sums[0], data.labels, data.weights)
+    judged = [OutOfFold(factor * total + constant, other) for total, other in zip(sums, apart, strict=True)]
+    return fit_fusion(data, recipe).calibrated(factor, constant), judged

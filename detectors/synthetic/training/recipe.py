@@ -22,7 +22,7 @@ from detectors.synthetic.inference import FEWEST, HINT, TARGET
 from detectors.synthetic.model import CLIPS_TABLE, MANIFEST, SCHEMA
 from detectors.synthetic.networks import Network
 from detectors.synthetic.training.corpus import Clip, Features, FeatureStore, list_clips, table
-from detectors.synthetic.training.fit import Data, Recipe, channel_logits, fit_fusion, out_of_fold
+from detectors.synthetic.training.fit import Data, OutOfFold, Recipe, channel_logits, fit_and_judge
 from genwm import __version__
 from genwm.errors import InputError, OutputError
 from genwm.output import atomic_output
@@ -30,6 +30,8 @@ from genwm.output import atomic_output
 Progress = Callable[[str], None]
 #: Shrinkage of each channel in use (docs/models/synthetic.md).
 SHRINKAGES = {"appearance": 0.35, "texture": 0.35, "motion": 0.35}
+#: Deviations to which a channel's score counts: few vectors can be odd without end, where an embedding cannot.
+LIMITS = {"motion": 1.25}
 #: Deliveries that the heads also see, each with its emphasis beside clips as they come.
 AUGMENTED = {"h264-40": 0.5}
 #: Deliveries, each with the segments read, that out-of-fold scores are kept for beside what the heads are fitted on.
@@ -61,7 +63,7 @@ class Trained:
 
 def train_detector(
     data: str | os.PathLike[str], output: str | os.PathLike[str], *, work: str | os.PathLike[str],
-    channels: Sequence[str] = tuple(SHRINKAGES), settings: Settings | None = None, model_id: str = "synthetic-3",
+    channels: Sequence[str] = tuple(SHRINKAGES), settings: Settings | None = None, model_id: str = "synthetic-4",
     progress: Progress = lambda text: None,
 ) -> Trained:  # fmt: skip
     """Trains on ``data`` (clips named by ``manifest.csv``, photographs under ``photos/``) and writes a model folder.
@@ -94,8 +96,9 @@ def finish(
     channels: Sequence[str], settings: Settings, model_id: str, progress: Progress,
 ) -> Trained:  # fmt: skip
     """The part after the features: out-of-fold scores, calibration, final heads, the folder."""
-    recipe = Recipe(shrinkages={name: SHRINKAGES.get(name, 0.35) for name in channels}, folds=settings.folds,
-                    seed=settings.seed)
+    recipe = Recipe(shrinkages={name: SHRINKAGES.get(name, 0.35) for name in channels},
+                    limits={name: LIMITS[name] for name in channels if name in LIMITS}, folds=settings.folds,
+                    seed=settings.seed)  # fmt: skip
     means = _means(plain)
     labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
     rows, emphasis = list(means), [1.0] * len(means)
@@ -107,26 +110,26 @@ def finish(
     others = [Data.of(_means(table(store, clips, name, segments=segments, progress=progress)[1]), labels, groups
                       ).features for name, segments in SCORED]  # fmt: skip
     progress("fitting on folds of sources and families")
-    scores, *more = out_of_fold(data, recipe, others=others)
+    fusion, (fitted, *more) = fit_and_judge(data, recipe, others=others)
+    scores = fitted.logits
     alone = channel_logits(data, recipe)
     count = len(clips)
     kept_rows = [
-        _fold_row(clip, name, segments, scores[start + index],
+        _fold_row(clip, name, segments, fitted, start + index,
                   " ".join(f"{key}={alone[key][start + index]:.3f}" for key in alone))
         for start, (name, segments) in zip(range(0, len(rows), count), deliveries, strict=True)
         for index, clip in enumerate(clips)
     ] + [
-        _fold_row(clip, name, segments, values[index], "")
+        _fold_row(clip, name, segments, values, index, "")
         for (name, segments), values in zip(SCORED, more, strict=True) for index, clip in enumerate(clips)
     ]  # fmt: skip
-    fusion = fit_fusion(data, recipe)
     reals = np.sort([score for score, label in zip(scores[:count], labels, strict=True) if label == 0])
     sources = sorted({clip.group for clip in clips if not clip.label})
     listed = "\n".join(sorted(clip.sha256 or clip.id for clip in clips))
     manifest: dict[str, Any] = {
         "schema": SCHEMA, "id": model_id, "licence": LICENCE, "made_with": f"genwm {__version__}",
         "recipe": {"command": "genwm train detector DATA -o MODEL", **asdict(settings),
-                   "channels": dict(recipe.shrinkages), "augmented": AUGMENTED,
+                   "channels": dict(recipe.shrinkages), "limits": dict(recipe.limits), "augmented": AUGMENTED,
                    "repeats": recipe.repeats},
         "data": {"clips": count, "synthetic": sum(labels), "sources": len(sources), "list": CLIPS_TABLE,
                  "families": sorted({clip.group for clip in clips if clip.label})},
@@ -150,9 +153,12 @@ def _means(clips: Sequence[Features]) -> list[dict[str, NDArray[np.float64]]]:
     return [{name: values.mean(axis=0) for name, values in features.items()} for features in clips]
 
 
-def _fold_row(clip: Clip, delivery: str, segments: int, logit: float, channels: str) -> dict[str, object]:
+def _fold_row(
+    clip: Clip, delivery: str, segments: int, judged: OutOfFold, index: int, channels: str
+) -> dict[str, object]:
     return {"clip": clip.id, "sha256": clip.sha256, "label": clip.label, "group": clip.group,
-            "generator": clip.generator, "delivery": delivery, "segments": segments, "logit": f"{logit:.4f}",
+            "generator": clip.generator, "delivery": delivery, "segments": segments,
+            "logit": f"{judged.logits[index]:.4f}", "apart": f"{judged.apart[index]:.4f}",
             "channels": channels}  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from genwm.output import atomic_output
 
-FOLD_COLUMNS = ("clip", "sha256", "label", "group", "generator", "delivery", "segments", "logit", "channels")
+FOLD_COLUMNS = ("clip", "sha256", "label", "group", "generator", "delivery", "segments", "logit", "apart",
+                "channels")  # fmt: skip
 
 
 def write_folds(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -13,10 +13,10 @@ from detectors.synthetic.training.fit import (
     Data,
     Recipe,
     channel_logits,
+    fit_and_judge,
     fit_fusion,
     fit_head,
     group_folds,
-    out_of_fold,
 )
 from detectors.synthetic.training.recipe import threshold
 
@@ -136,13 +136,51 @@ def test_out_of_fold_logits_find_what_is_there_and_are_calibrated() -> None:
 
     data = clips(groups=24)
     alone = Recipe(shrinkages={"signal": 0.1}, folds=4, repeats=1)
-    logits, shifted = out_of_fold(data, alone, others=[{name: values + 0.1 for name, values in data.features.items()}])
-    assert roc_auc_score(data.labels, logits) > 0.9
-    assert shifted.shape == logits.shape
-    chances = 1 / (1 + np.exp(-logits))
-    assert abs(chances.mean() - data.labels.mean()) < 0.1
-    assert roc_auc_score(data.labels, out_of_fold(data, RECIPE)[0]) > 0.8  # a channel that knows only groups costs some
+    fusion, (judged, shifted) = fit_and_judge(
+        data, alone, others=[{name: values + 0.1 for name, values in data.features.items()}])
+    assert roc_auc_score(data.labels, judged.logits) > 0.9
+    assert shifted.logits.shape == judged.logits.shape
+    for logits in (judged.logits, judged.apart, shifted.apart):
+        chances = 1 / (1 + np.exp(-logits))
+        assert abs(chances.mean() - data.labels.mean()) < 0.1
+    # The model's own calibration is that of the logits out of fold.
+    inside = fusion.bias + next(iter(fusion.weights.values())) * fusion.sums(data.features)
+    assert np.corrcoef(inside, judged.logits)[0, 1] > 0.95
+    assert abs(np.median(inside - judged.logits)) < 0.3
+    both = fit_and_judge(data, RECIPE)[1][0]
+    assert roc_auc_score(data.labels, both.logits) > 0.8  # a channel that knows only groups costs some
 
+
+def test_a_calibration_that_leaves_out_what_it_judges_ranks_it_lower_than_it_is() -> None:
+    """Which is why ranks are taken before: here nothing tells the classes apart, and AUC must be about a half."""
+    from sklearn.metrics import roc_auc_score
+
+    areas = []
+    for seed in range(6):
+        _, (judged,) = fit_and_judge(clips(groups=24, gap=0.0, seed=seed), Recipe(
+            shrinkages={"signal": 0.1}, folds=12, repeats=1))
+        labels = clips(groups=24).labels
+        areas.append([roc_auc_score(labels, judged.logits), roc_auc_score(labels, judged.apart)])
+    pooled, apart = np.mean(areas, axis=0)
+    assert apart < pooled
+    assert 0.3 < pooled < 0.7
+
+
+def test_a_channel_counts_to_its_limit_for_the_whole_clip() -> None:
+    head = Head(mean=np.zeros(1), deviation=np.ones(1), weights=np.ones(1), bias=0.0, limit=1.5)
+    other = Head(mean=np.zeros(1), deviation=np.ones(1), weights=np.ones(1), bias=0.0)
+    fusion = Fusion(heads={"a": head, "b": other}, weights={"a": 2.0, "b": 2.0}, bias=0.5)
+    fusion = Fusion.from_json(json.loads(json.dumps(fusion.to_json())))
+    segments = {"a": np.array([[1.0], [2.0], [3.0]]), "b": np.array([[1.0], [2.0], [3.0]])}
+    parts = fusion.contributions(segments)
+    assert parts["a"].mean() == pytest.approx(2 * 1.5)
+    assert np.diff(parts["a"]) == pytest.approx([2, 2])  # which segment stands out is still seen
+    assert parts["b"].mean() == pytest.approx(2 * 2)
+    assert fusion.logits(segments).mean() == pytest.approx(0.5 + 2 * 3.5)
+    low = fusion.contributions({"a": np.array([-2.9]), "b": np.array([-2.9])})
+    assert (float(low["a"]), float(low["b"])) == (pytest.approx(-3.0), pytest.approx(-5.8))
+    clips_of_one = {name: values.mean(axis=0, keepdims=True) for name, values in segments.items()}
+    assert 0.5 + 2 * fusion.sums(clips_of_one) == pytest.approx(fusion.logits(segments).mean())
 
 def test_a_channel_that_says_little_is_left_out_and_the_others_count_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     data = clips(groups=24)

@@ -13,7 +13,7 @@ import pytest
 from detectors.synthetic.fusion import Fusion, Likeness
 from detectors.synthetic.model import CLIPS_TABLE, load_model
 from detectors.synthetic.training.adapt import Clips, Judged, Row, judge, memory, refusal, stored_logits, told_apart
-from detectors.synthetic.training.fit import Data, Recipe, fit_fusion, out_of_fold
+from detectors.synthetic.training.fit import Data, Recipe, fit_and_judge
 from detectors.synthetic.training.likeness import Known
 from detectors.synthetic.training.recipe import threshold
 from genwm.errors import InputError
@@ -36,8 +36,8 @@ def footage_and_generators(seed: int = 0) -> Data:
 
 
 KNOWN = footage_and_generators()
-FUSION = fit_fusion(KNOWN, RECIPE)
-BASE = out_of_fold(KNOWN, RECIPE)[0]
+FUSION, (_JUDGED,) = fit_and_judge(KNOWN, RECIPE)
+BASE = _JUDGED.logits
 
 
 def judged_on(

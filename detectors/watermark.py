@@ -25,7 +25,7 @@ from detectors.timeline import Grid, Segment, rewound, spread_over, stretches_of
 from genwm.blas import one_blas_thread
 from genwm.errors import InputError, KeyMissingError
 from genwm.keys import Key
-from genwm.lattice import geometry, pilots, tile
+from genwm.lattice import geometry, pilots
 from genwm.lattice.decision import HINT_LOG10_P, SHARES, THRESHOLD_LOG10_P, any_of
 from genwm.lattice.decode import Projection, project_candidate, read_payload
 from genwm.lattice.evidence import GROUP_FRAMES, WORKING_LINES, Accumulator, Evidence, of_one_size
@@ -143,17 +143,21 @@ class Search:
         # What needs no spectrum of the whole is made beside the first searches.
         with ThreadPoolExecutor(1) as beside:
             corners = beside.submit(outline, total)
-            moving = beside.submit(zoomed, evidence, self.signs)
+            # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
+            is_strip = max(total.width, total.height) > LONGEST_ASPECT * min(total.width, total.height)
+            moving = None if is_strip else beside.submit(zoomed, evidence, self.signs)
             try:
                 return self._thoroughly(transform(total), corners, moving)
             finally:
-                moving.cancel()
+                if moving is not None:
+                    moving.cancel()
 
     def _uncropped(self, whole: Spectrum, *, thorough: bool) -> bool:
         return self.weigh(geometry.uncropped(whole, self.signs, squeezes=thorough),
                           partial(project_candidate, whole), looks=looks_counted(thorough))  # fmt: skip
 
-    def _thoroughly(self, whole: Spectrum, outlined: Future[Outline | None], zooms: Future[list[Zoom]]) -> bool:
+    def _thoroughly(self, whole: Spectrum, outlined: Future[Outline | None], zooms: Future[list[Zoom]] | None) -> bool:
+        """All searches, those of cuts, warps and zooms only with ``zooms``; True once a payload was read."""
         if self._uncropped(whole, thorough=True):
             return True
         still = partial(project_candidate, whole)
@@ -163,8 +167,7 @@ class Search:
             candidates = [replace(item, corners=corners) for item in geometry.uncropped(framed, self.signs)]
             if self.weigh(candidates, partial(project_candidate, framed), looks=FRAMED):
                 return True
-        # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.
-        if max(whole.width, whole.height) > LONGEST_ASPECT * tile.SHORT_SIDE:
+        if zooms is None:
             return False
         cuts = geometry.cut(whole, self.signs, self.size)
         if self.weigh([*cuts, *geometry.cropped(whole, self.signs, self.size)], still):

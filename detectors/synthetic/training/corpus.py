@@ -83,7 +83,8 @@ class FeatureStore:
             arrays: dict[str, Any] = dict(found)
             np.savez(part, **arrays)
             os.replace(part, path)
-        return found if all(len(found[name]) for name in self._channels) else {}
+        asked = {name: found[name] for name in self._channels}
+        return asked if all(len(values) for values in asked.values()) else {}
 
     def _computed(self, clip: Clip, delivery: str, count: int, channels: Sequence[str]) -> Features:
         try:

@@ -106,6 +106,7 @@ def test_deliveries_are_kept_apart_and_a_further_channel_is_added(
     more = FeatureStore(tmp_path / "kept", networks, CHANNELS).features(clip, segments=1)
     np.testing.assert_array_equal(more["spectrum"], plain)
     assert more["motion"].shape[0] == 1
+    assert set(store.features(clip, segments=1)) == {"spectrum"}  # whatever others have kept
     assert len(list((tmp_path / "kept").iterdir())) == 2  # a file a delivery, nothing half written beside it
 
 

@@ -111,8 +111,13 @@ def write_html(out: Path, text: str, plots: Sequence[str] = ()) -> None:
 
 
 def show_json(document: Any) -> None:
-    """Prints a result on stdout. What is no number in JSON, infinity and NaN, is null."""
-    click.echo(json.dumps(_finite(document), allow_nan=False))
+    """Prints a result on stdout, as `json_of` writes it."""
+    click.echo(json_of(document))
+
+
+def json_of(document: Any, *, indent: int | None = None) -> str:
+    """A result as JSON. What is no number there, infinity and NaN, is null."""
+    return json.dumps(_finite(document), indent=indent, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

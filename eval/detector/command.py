@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from detectors.synthetic.deliveries import DELIVERIES
-from eval.commands.telling import check_measured, check_pages, reporter, show_json, told, write_html
+from eval.commands.telling import check_measured, check_pages, json_of, reporter, show_json, told, write_html
 from genwm.commands.telling import say_all
 
 _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
@@ -58,7 +57,7 @@ def detector(
     check_measured([row.error for row in rows], out)
     summary = summarize(rows, include_seen=include_seen, seed=seed)
     text = markdown(summary)
-    put(out.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    put(out.with_suffix(".json"), json_of(summary, indent=1) + "\n")
     put(out.with_suffix(".md"), text)
     say_all(text)
     if html:

@@ -212,6 +212,18 @@ def test_the_command_sums_up_a_table(tmp_path: Path) -> None:
     assert (tmp_path / "s.md").is_file()
 
 
+def test_what_the_clips_cannot_show_is_null_in_the_summary(tmp_path: Path) -> None:
+    def refuse(literal: str) -> float:
+        raise AssertionError(f"{literal} is no JSON")
+
+    one_source = [replace(row, group="home") if row.label == "real" else row for row in rows()]
+    write_scores(tmp_path / "s.csv", one_source)
+    done = CliRunner().invoke(detector, ["--out", str(tmp_path / "s.csv"), "--summary-only"])
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "s.json").read_text(), parse_constant=refuse)
+    assert summary["overall"]["real_against_real"] == {"median": None, "p95": None}
+
+
 def test_the_page_has_the_summary_and_its_plots_in_light_and_dark(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pages are not tested: they need the extra 'report'")
     write_scores(tmp_path / "s.csv", rows())

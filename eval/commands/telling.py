@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from genwm.commands.telling import say
-from genwm.errors import GenwmError, InputError
+from genwm.errors import GenwmError, InputError, OutputError
 from genwm.extras import require
 
 Arguments = ParamSpec("Arguments")
@@ -96,6 +96,14 @@ def check_pages() -> None:
     """MissingExtraError where a page cannot be made for want of a package: to be known before anything is measured."""
     for package in ("jinja2", "markdown_it", "matplotlib"):
         require(package, "report")
+
+
+def check_table(out: Path, *endings: str) -> None:
+    """OutputError where what a command writes beside its table, under the table's name with one of these endings, would
+    take the table's own place: to be known before anything is measured."""
+    if out.suffix in endings:
+        raise OutputError(f"Expected a table whose name does not end in {out.suffix}, got {out}, the name of what is "
+                          f"written beside it; call it {out.with_suffix('.csv').name}")
 
 
 def write_html(out: Path, text: str, plots: Sequence[str] = ()) -> None:

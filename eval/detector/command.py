@@ -7,7 +7,16 @@ from pathlib import Path
 import click
 
 from detectors.synthetic.deliveries import DELIVERIES
-from eval.commands.telling import check_measured, check_pages, json_of, reporter, show_json, told, write_html
+from eval.commands.telling import (
+    check_measured,
+    check_pages,
+    check_table,
+    json_of,
+    reporter,
+    show_json,
+    told,
+    write_html,
+)
 from genwm.commands.telling import say_all
 
 _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
@@ -44,6 +53,7 @@ def detector(
     from eval.tables import put
     from genwm.errors import InputError
 
+    check_table(out, ".json", ".md", ".html")
     if html:
         check_pages()
     if folds is not None and not summary_only:

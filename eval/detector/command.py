@@ -51,12 +51,15 @@ def detector(
     from eval.detector.scores import from_folds, measure, read_scores, write_scores
     from eval.detector.summary import summarize
     from eval.tables import put
-    from genwm.errors import InputError
+    from genwm.errors import InputError, NotFoundError
 
     check_table(out, ".json", ".md", ".html")
     if html:
         check_pages()
+    if summary_only and not out.exists():
+        raise NotFoundError(f"Expected a table of detector scores at {out}, got nothing; check the path")
     if folds is not None and not summary_only:
+        read_scores(out)  # another file is not overwritten
         write_scores(out, from_folds(folds, scorer or folds.name.split(".")[0], folder=videos, progress=reporter()))
     elif not summary_only:
         if videos is None:

@@ -15,11 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from detectors.synthetic.training.fit import Data, Recipe
+from detectors.synthetic.training.table import FOLD_COLUMNS
 from eval.detector import adapting, detector
 from eval.detector import measures as m
 from eval.detector.page import markdown
-from eval.detector.protocol import load_scorer, probe
-from eval.detector.scores import Score, measure, read_scores, write_scores
+from eval.detector.protocol import NamedScorer, load_scorer, probe
+from eval.detector.scores import COLUMNS, Score, measure, read_scores, write_scores
 from eval.detector.summary import summarize
 from genwm.errors import InputError
 from tests.clips import make_clip
@@ -210,6 +211,40 @@ def test_the_command_sums_up_a_table(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["schema"] == "genwm.detector/1"
     assert (tmp_path / "s.md").is_file()
+
+
+FOLDS = ",".join(FOLD_COLUMNS) + "\na.mp4,1,{label},home,,none,1,{logit},,\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "code"),
+    [
+        (None, ["--summary-only"], "not-found"),
+        ("notes of mine", ["--out-of-fold", "folds.csv"], "bad-input"),
+        (None, ["--out-of-fold", "folds.csv"], "bad-input"),
+        (f"{','.join(COLUMNS)}\ns,a.mp4,1,real,home,,none,1,high,,0,0,,,\n", ["--summary-only"], "bad-input"),
+    ],
+)
+def test_a_table_that_cannot_be_summed_up_is_told_and_stays_as_it_is(
+    table: str | None, options: list[str], code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folds.csv").write_text(FOLDS.format(label=0, logit="high" if table is None else "0.5"))
+    if table is not None:
+        Path("s.csv").write_text(table)
+    done = CliRunner().invoke(detector, ["--out", "s.csv", *options])
+    assert (done.exit_code, done.stderr.split(":")[0]) == (2, f"error[{code}]")
+    assert table == (Path("s.csv").read_text() if Path("s.csv").exists() else None)
+
+
+def test_a_table_is_of_one_scorer(tmp_path: Path) -> None:
+    write_scores(tmp_path / "s.csv", rows())
+    (tmp_path / "manifest.csv").write_text("path,label,group\na.mp4,real,home\n")
+    make_clip(tmp_path / "a.mp4", frames=1)
+    before = (tmp_path / "s.csv").read_bytes()
+    with pytest.raises(InputError, match="got those of s; use a table for each"):
+        measure(tmp_path, tmp_path / "s.csv", NamedScorer("another", lambda segments: 0.0))
+    assert (tmp_path / "s.csv").read_bytes() == before
 
 
 def test_what_the_clips_cannot_show_is_null_in_the_summary(tmp_path: Path) -> None:

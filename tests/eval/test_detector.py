@@ -9,17 +9,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.training.fit import Data, Recipe
 from detectors.synthetic.training.table import FOLD_COLUMNS
 from eval.detector import adapting, detector
 from eval.detector import measures as m
 from eval.detector.page import markdown
-from eval.detector.protocol import NamedScorer, load_scorer, probe
+from eval.detector.protocol import NamedScorer, load_scorer, probe, through_files
 from eval.detector.scores import COLUMNS, Score, measure, read_scores, write_scores
 from eval.detector.summary import summarize
 from genwm.errors import InputError
@@ -235,6 +237,27 @@ def test_a_table_that_cannot_be_summed_up_is_told_and_stays_as_it_is(
     done = CliRunner().invoke(detector, ["--out", "s.csv", *options])
     assert (done.exit_code, done.stderr.split(":")[0]) == (2, f"error[{code}]")
     assert table == (Path("s.csv").read_text() if Path("s.csv").exists() else None)
+
+
+@pytest.mark.parametrize(
+    "name", [":", ":score", ".foreign:score", "foreign_scorer:", "foreign_scorer:limit", "broken:x"]
+)
+def test_what_is_no_function_is_no_scorer(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("foreign_scorer")
+    module.limit = 0.5  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "foreign_scorer", module)
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="Expected a function module:function"):
+        load_scorer(name)
+
+
+@pytest.mark.parametrize("answer", ["synthetic", None, float("nan"), -0.1, [0.5, 0.5]])
+def test_a_scorers_answer_is_a_probability(answer: Any, tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mp4", width=128, height=128, frames=12, fps=8)
+    score = through_files(lambda path: answer)
+    with pytest.raises(InputError, match=re.escape(f"got {answer!r}; let it return one")):
+        score(read_segments(tmp_path / "a.mp4", count=1, threads=1))
 
 
 def test_a_table_is_of_one_scorer(tmp_path: Path) -> None:

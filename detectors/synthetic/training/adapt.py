@@ -21,8 +21,9 @@ from detectors.synthetic.model import CLIPS_TABLE, Model, clips_of, fitted
 from detectors.synthetic.training.fit import Data, Recipe, calibration
 from detectors.synthetic.training.likeness import Known
 from detectors.synthetic.training.recipe import threshold, write_model
-from genwm.errors import InputError, NotVerifiedError, OutputError
+from genwm.errors import InputError, NotVerifiedError
 from genwm.hashing import sha256_of
+from genwm.output import check_folder
 from genwm.video import probe
 
 Floats = NDArray[np.float64]
@@ -81,8 +82,7 @@ def adapt(
     Errors: InputError (clips that cannot be read or judged; a clip to learn from is also held out), OutputError,
     NotVerifiedError (refused; the table is in its ``args[1]``).
     """
-    if Path(output).exists():
-        raise OutputError(f"Expected no folder at {output} yet, got one; choose another name")
+    check_folder(output)
     known, earlier = memory(model)
     chosen, judges, notes = told_apart(_named(clips), _named(held_out), fitted(model), name)
     seconds, new = _features(list(chosen.values()), model, SECONDS)

@@ -72,6 +72,17 @@ def test_frames_in_memory_are_read_like_a_file() -> None:
         classify(frames[..., 0], fps=8.0)
 
 
+@pytest.mark.parametrize("fps", [0, -1.0, float("nan"), float("inf")])
+def test_no_rate_at_all_is_refused(fps: float) -> None:
+    with pytest.raises(InputError, match=f"Expected frames a second above 0, got {fps:g}; "):
+        classify(np.zeros((20, 128, 128, 3), np.uint8), fps=fps)
+
+
+@pytest.mark.parametrize("shape", [(0, 128, 128, 3), (20, 0, 0, 3), (20, 1, 1, 3), (20, 1, 300, 3)])
+def test_frames_without_pixels_are_inconclusive(shape: tuple[int, ...]) -> None:
+    assert classify(np.zeros(shape, np.uint8), fps=8.0).status == "inconclusive"
+
+
 @pytest.mark.parametrize(
     ("what", "word"),
     [("one frame", "frames"), ("black", "frames"), ("small", "64"), ("still", "still image")],

@@ -9,6 +9,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,10 +284,18 @@ def _features(
 
 
 def memory(model: Model) -> tuple[Data, dict[str, Clips]]:
-    """The clips that a model was fitted on, as it keeps them, and those of each generator that it was adapted to."""
-    with np.load(model.folder / "memory.npz") as stored:
-        features = {key: stored[f"x_{key}"].astype(np.float64) for key in model.channels}
-        labels, groups = stored["labels"].astype(np.int64), stored["groups"].astype(np.str_)
+    """The clips that a model was fitted on, as it keeps them, and those of each generator that it was adapted to.
+
+    Errors: InputError (no such memory).
+    """
+    file = model.folder / "memory.npz"
+    try:
+        with np.load(io.BytesIO(file.read_bytes())) as stored:
+            features = {key: stored[f"x_{key}"].astype(np.float64) for key in model.channels}
+            labels, groups = stored["labels"].astype(np.int64), stored["groups"].astype(np.str_)
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile):
+        raise InputError(f"Expected what the model remembers of its clips in {file}, got something else; install the "
+                         "model again") from None  # fmt: skip
     data = Data(features=features, labels=labels, groups=groups, emphasis=np.ones(len(labels)))
     fresh = np.char.startswith(groups, ADAPTED)
     earlier: dict[str, Clips] = {}

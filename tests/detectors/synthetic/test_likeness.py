@@ -146,6 +146,14 @@ def test_a_clip_does_not_judge_itself(held_out: list[tuple[str, Path]], fitted: 
         told_apart([("1", Path("a.mp4"))], held_out, fitted, "it")
 
 
+@pytest.mark.parametrize("bytes_", [None, b"", b"no archive", b"PK\x03\x04" + bytes(60)])
+def test_a_model_without_its_memory_is_refused_in_one_sentence(bytes_: bytes | None, tmp_path: Path) -> None:
+    if bytes_ is not None:
+        (tmp_path / "memory.npz").write_bytes(bytes_)
+    with pytest.raises(InputError, match="Expected what the model remembers"):
+        memory(replace(load_model(), folder=tmp_path))
+
+
 @pytest.mark.parametrize("held_out", [False, True])
 def test_footage_that_the_model_knows_is_no_generators(held_out: bool) -> None:
     new, real = ("1", Path("new.mp4")), ("2", Path("real.mp4"))

@@ -37,7 +37,7 @@ import numpy as np
 from eval.attacks import Clip
 from eval.attacks.geometry import crop
 from eval.attacks.making import edited
-from eval.commands.telling import told
+from eval.commands.telling import check_table, told
 from eval.tables import append, failure, prepare, put, read, rewrite, versions
 from genwm.commands.numbers import Number
 from genwm.commands.telling import say
@@ -119,6 +119,7 @@ def generated(
 
     Writes a CSV file and a table (.md) beside it.
     """
+    check_table(out, ".md")
     rows = _rows(out, keep_errors=not retry_errors)
     if not summary_only:
         _limit_memory(memory_gb)

@@ -26,7 +26,7 @@ from detectors.watermark import read_watermark
 from eval.attacks import attack_named
 from eval.attacks.color import rgb_of
 from eval.attacks.model import Clip
-from eval.commands.telling import listing, reporter, told
+from eval.commands.telling import check_table, listing, reporter, told
 from eval.corpus import Video, list_videos
 from eval.intervals import wilson
 from eval.robustness.runner import rng_of, secrets_of, upright
@@ -78,6 +78,7 @@ COLUMNS = tuple(field.name for field in fields(Row))
 @told
 def registered(videos: Path, limit: int, out: Path) -> None:
     """Measure how often the registry tells a clip from others that carry its mark."""
+    check_table(out, ".md")
     rows = _rows(out)
     done = {row["clip"] for row in rows}
     clips = list_videos(videos, min_short_side=240, progress=listing())[:limit]

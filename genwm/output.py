@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,11 +23,11 @@ def atomic_output(target: str | os.PathLike[str], *, source: object = None, over
     path = Path(target)
     # A short name of its own: one made of the target's could be longer than the file system takes.
     part = final.with_name(f".{secrets.token_hex(6)}.part{final.suffix}")
-    with _output_errors(path):
+    with output_errors(path):
         part.touch()  # a folder that cannot be written is told before the work
     try:
         yield str(part)
-        with _output_errors(path):
+        with output_errors(path):
             with suppress(OSError):  # no such file yet, or a file system without modes
                 os.chmod(part, stat.S_IMODE(final.stat().st_mode))
             os.replace(part, final)
@@ -39,8 +40,35 @@ def atomic_output(target: str | os.PathLike[str], *, source: object = None, over
 def check_output(target: str | os.PathLike[str], *, source: object = None, overwrite: bool = False) -> Path:
     """Where ``target`` really is. Raises what `atomic_output` would: to be asked before work that takes long."""
     path = Path(target)
-    with _output_errors(path):
+    with output_errors(path):
         return _checked(path, source, overwrite)
+
+
+def check_folder(target: str | os.PathLike[str]) -> None:
+    """OutputError where no folder can be made anew at ``target``: to be asked before work that takes long."""
+    path = Path(target)
+    with output_errors(path):
+        with suppress(FileNotFoundError):
+            path.lstat()
+            raise OutputError(f"Expected no folder at {path} yet, got one; choose another name")
+        place = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        with tempfile.TemporaryDirectory(dir=place, prefix="."):
+            pass
+
+
+@contextmanager
+def atomic_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary folder beside ``target`` that becomes ``target`` on success and vanishes on any failure; what
+    the path lacks is made. Errors: those of `check_folder`, DiskFullError."""
+    check_folder(target)
+    path = Path(target)
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as name:
+            part = Path(name) / "new"
+            part.mkdir()
+            yield part
+            os.replace(part, path)
 
 
 @contextmanager
@@ -75,7 +103,8 @@ def _checked(path: Path, source: object, overwrite: bool) -> Path:
 
 
 @contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: Path) -> Iterator[None]:
+    """Turns what the system says inside into OutputError or DiskFullError about ``path``."""
     try:
         yield
     except OSError as error:

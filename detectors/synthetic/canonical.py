@@ -327,7 +327,7 @@ def planes_of(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uin
     odd last row or column is left out."""
     colors = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2].astype(np.float32)
     y, u, v = np.moveaxis(colors @ _TO_YUV.T, -1, 0) + np.array([16, 128, 128], np.float32)[:, None, None]
-    halves = (plane.reshape(plane.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3)) for plane in (u, v))
+    halves = (plane.reshape(plane.shape[0] // 2, 2, plane.shape[1] // 2, 2).mean(axis=(1, 3)) for plane in (u, v))
     y, u, v = (np.rint(plane).astype(np.uint8) for plane in (y, *halves))
     return y, u, v
 

@@ -84,12 +84,12 @@ def classify(
 ) -> SyntheticReading:
     """Whether a generator made this clip.
 
-    ``source`` is a path or binary stream; or RGB frames uint8 ``(frames, height, width, 3)`` with their ``fps``; or a
-    `Collector` (see `new_collector`) that a scan has fed while it decoded, so that the file is decoded once. ``model``
-    defaults to the shipped one; ``info`` spares probing the file again. ``stability`` tries a likely verdict again
-    after a re-encode, at 0.75 of the size and without 5 % of the sides.
+    ``source`` is a path or binary stream; or RGB frames uint8 ``(frames, height, width, 3)`` with their ``fps`` (None:
+    unknown); or a `Collector` (see `new_collector`) that a scan has fed while it decoded, so that the file is decoded
+    once. ``model`` defaults to the shipped one; ``info`` spares probing the file again. ``stability`` tries a likely
+    verdict again after a re-encode, at 0.75 of the size and without 5 % of the sides.
 
-    Errors: those of ``genwm.video.probe`` for files; InputError (frames of another shape, no model).
+    Errors: those of ``genwm.video.probe`` for files; InputError (frames of another shape or rate, no model).
     """
     started = time.perf_counter()
     model = load_model(threads=threads) if model is None else model
@@ -172,10 +172,12 @@ def _collected(
         if source.ndim != 4 or source.shape[-1] != 3 or source.dtype != np.uint8:
             raise InputError("Expected RGB frames uint8 (frames, height, width, 3), got "
                              f"{source.dtype} {source.shape}; convert them first")  # fmt: skip
-        length_s = len(source) / fps if fps else None
+        if fps is not None and not 0 < fps < np.inf:
+            raise InputError(f"Expected frames a second above 0, got {fps:g}; give the clip's, or None if unknown")
+        length_s = None if fps is None else len(source) / fps
         collector = Collector(fps, length_s, count=segments_of(length_s))
         for index, frame in enumerate(source):
-            collector.add_rgb(index / (fps or 25.0), frame)
+            collector.add_rgb(index / (25.0 if fps is None else fps), frame)
         return collector, [], ""
     info = probe(source) if info is None else info
     collector = new_collector(info)

@@ -24,6 +24,7 @@ SCHEMA = "genwm.classifier/1"
 MANIFEST = "manifest.json"
 #: Of the clips that a model was fitted on: sha256, label, group, logit out of fold.
 CLIPS_TABLE = "clips.csv"
+CLIP_COLUMNS = ("sha256", "label", "group", "logit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ def _load(name: str, stamp: int, threads: int) -> Model:
         networks = Networks(embedding=loaded["embedding"], residual=loaded.get("residual"))
         return Model(id=manifest["id"], networks=networks, fusion=fusion, calibration=calibration, folder=folder,
                      manifest=manifest)  # fmt: skip
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"Expected a classifier of schema {SCHEMA} in {folder}, got {type(error).__name__} {error}; "
             "install or train it again"
@@ -115,12 +116,19 @@ def _load(name: str, stamp: int, threads: int) -> Model:
 
 def clips_of(model: Model) -> list[dict[str, str]]:
     """The clips that a model was fitted on or adapted to, with the columns of its table; none where its folder has no
-    table of them."""
+    table of them. Errors: InputError (another table)."""
     table = model.folder / CLIPS_TABLE
     if not table.is_file():
         return []
-    with table.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error):
+        rows = [{}]
+    if any(tuple(row) != CLIP_COLUMNS or None in row.values() for row in rows):
+        raise InputError(f"Expected a table of clips ({', '.join(CLIP_COLUMNS)}) in {table}, got something else; "
+                         "install the model again")  # fmt: skip
+    return rows
 
 
 def fitted(model: Model) -> dict[str, str]:

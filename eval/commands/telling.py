@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from genwm.commands.telling import say
-from genwm.errors import GenwmError, InputError
+from genwm.errors import GenwmError, InputError, OutputError
 from genwm.extras import require
 
 Arguments = ParamSpec("Arguments")
@@ -98,6 +98,14 @@ def check_pages() -> None:
         require(package, "report")
 
 
+def check_table(out: Path, *endings: str) -> None:
+    """OutputError where what a command writes beside its table, under the table's name with one of these endings, would
+    take the table's own place: to be known before anything is measured."""
+    if out.suffix in endings:
+        raise OutputError(f"Expected a table whose name does not end in {out.suffix}, got {out}, the name of what is "
+                          f"written beside it; call it {out.with_suffix('.csv').name}")
+
+
 def write_html(out: Path, text: str, plots: Sequence[str] = ()) -> None:
     """Writes a summary in Markdown, and plots as SVG elements, as a page beside ``out``.
 
@@ -111,8 +119,13 @@ def write_html(out: Path, text: str, plots: Sequence[str] = ()) -> None:
 
 
 def show_json(document: Any) -> None:
-    """Prints a result on stdout. What is no number in JSON, infinity and NaN, is null."""
-    click.echo(json.dumps(_finite(document), allow_nan=False))
+    """Prints a result on stdout, as `json_of` writes it."""
+    click.echo(json_of(document))
+
+
+def json_of(document: Any, *, indent: int | None = None) -> str:
+    """A result as JSON. What is no number there, infinity and NaN, is null."""
+    return json.dumps(_finite(document), indent=indent, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

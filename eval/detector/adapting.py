@@ -17,7 +17,7 @@ import numpy as np
 from detectors.synthetic.model import load_model
 from detectors.synthetic.training.adapt import SECONDS, judge, memory, recipe_of, refusal
 from detectors.synthetic.training.fit import fit_and_judge
-from eval.commands.telling import reporter, told
+from eval.commands.telling import check_table, reporter, told
 from eval.tables import put, rewrite
 
 LEAST = 6  # clips of a family
@@ -35,6 +35,7 @@ REACHED = 0.95  # AUC that is asked for
 @told
 def main(out: Path, model: Path | None) -> None:
     """Adapt a model to each family of its memory as if it were new."""
+    check_table(out, ".md")
     tell, loaded = reporter("families"), load_model(model)
     everything, _ = memory(loaded)
     recipe = recipe_of(loaded, 0)

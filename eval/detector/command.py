@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from detectors.synthetic.deliveries import DELIVERIES
-from eval.commands.telling import check_measured, check_pages, reporter, show_json, told, write_html
+from eval.commands.telling import (
+    check_measured,
+    check_pages,
+    check_table,
+    json_of,
+    reporter,
+    show_json,
+    told,
+    write_html,
+)
 from genwm.commands.telling import say_all
 
 _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
@@ -43,11 +51,15 @@ def detector(
     from eval.detector.scores import from_folds, measure, read_scores, write_scores
     from eval.detector.summary import summarize
     from eval.tables import put
-    from genwm.errors import InputError
+    from genwm.errors import InputError, NotFoundError
 
+    check_table(out, ".json", ".md", ".html")
     if html:
         check_pages()
+    if summary_only and not out.exists():
+        raise NotFoundError(f"Expected a table of detector scores at {out}, got nothing; check the path")
     if folds is not None and not summary_only:
+        read_scores(out)  # another file is not overwritten
         write_scores(out, from_folds(folds, scorer or folds.name.split(".")[0], folder=videos, progress=reporter()))
     elif not summary_only:
         if videos is None:
@@ -58,7 +70,7 @@ def detector(
     check_measured([row.error for row in rows], out)
     summary = summarize(rows, include_seen=include_seen, seed=seed)
     text = markdown(summary)
-    put(out.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    put(out.with_suffix(".json"), json_of(summary, indent=1) + "\n")
     put(out.with_suffix(".md"), text)
     say_all(text)
     if html:

@@ -42,9 +42,13 @@ def load_scorer(name: str | None = None) -> NamedScorer:
     if name and ":" in name and not Path(name).exists():
         module, _, function = name.partition(":")
         try:
-            return NamedScorer(name, through_files(getattr(import_module(module), function)))
-        except (ImportError, AttributeError) as error:
+            found = getattr(import_module(module), function)
+        except Exception as error:  # what a foreign module raises
             raise InputError(f"Expected a function module:function, got {name} ({error}); check its name") from None
+        if not callable(found):
+            kind = type(found).__name__
+            raise InputError(f"Expected a function module:function, got {name}, which is of {kind}; check its name")
+        return NamedScorer(name, through_files(found))
     model = load_model(name, threads=1)
     return NamedScorer(model.id, of_model(model), fitted_on(model))
 
@@ -66,9 +70,13 @@ def through_files(function: Callable[[str], float]) -> Scorer:
             path = Path(folder) / "clip.mp4"
             frames = (planes for segment in segments for planes in canonical(segment).crop.planes())
             write_video(path, frames, fps=RATE, crf=0, threads=1)
-            value = float(function(str(path)))
+            answer = function(str(path))
+        try:
+            value = float(answer)
+        except (TypeError, ValueError):
+            value = float("nan")
         if not 0 <= value <= 1:
-            raise InputError(f"Expected a probability in [0, 1] from the scorer, got {value}; scale it first")
+            raise InputError(f"Expected a probability in [0, 1] from the scorer, got {answer!r}; let it return one")
         return float(np.log(max(value, 1e-6) / max(1 - value, 1e-6)))
 
     return run

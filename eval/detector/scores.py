@@ -56,16 +56,19 @@ def read_scores(path: str | os.PathLike[str]) -> list[Score]:
     """The rows of a table. Errors: InputError (no such table)."""
     refusal = InputError(f"Expected a table of detector scores in {path}, got another file; choose another name")
     rows = tables.read(Path(path), COLUMNS, refusal=refusal)
-    return [
-        Score(
-            scorer=row["scorer"], clip=row["clip"], sha256=row["sha256"], label=row["label"], group=row["group"],
-            generator=row["generator"], delivery=row["delivery"], segments=int(row["segments"] or 0),
-            logit=_number(row["logit"]), apart=_number(row["apart"]), seen=row["seen"] == "1",
-            seconds=float(row["seconds"] or 0), facts=_split(row["facts"]),
-            canonical_facts=_split(row["canonical_facts"]), error=row["error"],
-        )
-        for row in rows or ()
-    ]  # fmt: skip
+    try:
+        return [
+            Score(
+                scorer=row["scorer"], clip=row["clip"], sha256=row["sha256"], label=row["label"], group=row["group"],
+                generator=row["generator"], delivery=row["delivery"], segments=int(row["segments"] or 0),
+                logit=_number(row["logit"]), apart=_number(row["apart"]), seen=row["seen"] == "1",
+                seconds=float(row["seconds"] or 0), facts=_split(row["facts"]),
+                canonical_facts=_split(row["canonical_facts"]), error=row["error"],
+            )
+            for row in rows or ()
+        ]  # fmt: skip
+    except ValueError:  # a cell that is no number
+        raise refusal from None
 
 
 def write_scores(path: str | os.PathLike[str], scores: Iterable[Score]) -> None:
@@ -80,7 +83,8 @@ def measure(
 ) -> None:  # fmt: skip
     """Scores every labelled clip of a folder after every delivery that the table does not hold yet.
 
-    Errors: NotFoundError, InputError (no labelled clips, an unknown delivery, another table), OutputError.
+    Errors: NotFoundError, InputError (no labelled clips, an unknown delivery, another table or that of another
+    scorer), OutputError.
     """
     if unknown := set(deliveries) - set(DELIVERIES):
         raise InputError(f"Expected deliveries of {', '.join(DELIVERIES)}, got {', '.join(sorted(unknown))}; "
@@ -89,10 +93,14 @@ def measure(
     if not videos:
         raise InputError(f"Expected clips labelled {' or '.join(LABELS)} in {folder}, got none; its manifest.csv names "
                          "them (columns path, label, group, family)")  # fmt: skip
-    done = {(row.scorer, row.clip, row.delivery, row.segments) for row in read_scores(out) if not row.error}
+    rows = read_scores(out)
+    if others := {row.scorer for row in rows} - {scorer.name}:
+        raise InputError(f"Expected a table of the scores of {scorer.name} in {out}, got those of {min(others)}; use a "
+                         "table for each scorer")  # fmt: skip
+    done = {(row.clip, row.delivery, row.segments) for row in rows if not row.error}
     tables.prepare(Path(out), COLUMNS)
     for number, video in enumerate(videos, 1):
-        missing = [name for name in deliveries if (scorer.name, video.id, name, segments) not in done]
+        missing = [name for name in deliveries if (video.id, name, segments) not in done]
         if missing:
             tables.append(Path(out), (row.cells() for row in _scored(video, missing, scorer, segments)))
         progress(number, len(videos), video.id)
@@ -115,13 +123,16 @@ def from_folds(
         for number, clip in enumerate(clips, 1):
             facts[clip] = _facts(Path(folder) / clip)
             progress(number, len(clips), clip)
-    return [
-        Score(scorer=scorer, clip=row["clip"], sha256=row["sha256"], group=row["group"], generator=row["generator"],
-              label="synthetic" if row["label"] == "1" else "real", delivery=row["delivery"],
-              segments=int(row["segments"]), logit=float(row["logit"]), apart=_number(row["apart"]), seen=False,
-              **facts.get(row["clip"], {}))
-        for row in found
-    ]  # fmt: skip
+    try:
+        return [
+            Score(scorer=scorer, clip=row["clip"], sha256=row["sha256"], group=row["group"], generator=row["generator"],
+                  label="synthetic" if row["label"] == "1" else "real", delivery=row["delivery"],
+                  segments=int(row["segments"]), logit=float(row["logit"]), apart=_number(row["apart"]), seen=False,
+                  **facts.get(row["clip"], {}))
+            for row in found
+        ]  # fmt: skip
+    except ValueError:  # a cell that is no number
+        raise refusal from None
 
 
 def _facts(path: Path) -> dict[str, Any]:

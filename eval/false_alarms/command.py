@@ -12,6 +12,7 @@ import click
 from eval.commands.telling import (
     check_measured,
     check_pages,
+    check_table,
     comparing,
     duration,
     listing,
@@ -55,6 +56,7 @@ def false_alarms(
     videos: Path | None, out: Path, summary_only: bool, html: bool, as_json: bool, **options: Any
 ) -> None:
     """Read unmarked clips with random keys; write rows, and a summary beside them (.md and .summary.csv)."""
+    check_table(out, ".md", ".html")
     if html:
         check_pages()
     started = time.monotonic()

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from eval.baselines import BASELINES
-from eval.commands.telling import check_measured, check_pages, comparing, listing, show_json, told, write_html
+from eval.commands.telling import (
+    check_measured,
+    check_pages,
+    check_table,
+    comparing,
+    listing,
+    show_json,
+    told,
+    write_html,
+)
 from eval.corpus import default_videos, list_videos
 from eval.quality.measures import METRICS, USUAL, Metric
 from eval.quality.reporting import DIGITS, failures_said, summary
@@ -93,6 +102,7 @@ def quality(
     Rows that OUT has already are kept: the same command goes on after a kill, and baselines can be added on a subset
     with --methods and --limit.
     """
+    check_table(out, ".md", ".html")
     if html:
         check_pages()
     if quick:

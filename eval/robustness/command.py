@@ -13,6 +13,7 @@ from eval.commands.telling import (
     at_work,
     check_measured,
     check_pages,
+    check_table,
     comparing,
     listing,
     often_s,
@@ -90,6 +91,7 @@ def robustness(
     chosen = {option: name for option, name in presets.items() if name}
     if len(chosen) > 1:
         raise InputError(f"Expected one of --quick, --full and --protocol, got {' and '.join(chosen)}; give one")
+    check_table(out, ".md", ".html", ".json")
     if html:
         check_pages()
     asked = {"attacks": attacks, "methods": methods, **options}

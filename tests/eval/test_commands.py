@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 from data import fetch
 from eval.commands import COMMANDS, group
-from eval.commands.telling import at_work, check_measured, duration, often_s, reporter, show_json, told
+from eval.commands.telling import at_work, check_measured, check_table, duration, often_s, reporter, show_json, told
 from eval.corpus import default_videos, list_videos
 from genwm.cli import run
-from genwm.errors import FetchError, InputError
+from genwm.errors import FetchError, InputError, OutputError
 from tests.clips import make_clip
 
 
@@ -108,6 +108,23 @@ def test_one_row_without_an_error_is_enough(tmp_path: Path) -> None:
     check_measured(["", "not-media: no"], tmp_path)
     with pytest.raises(InputError, match=r"nothing but errors \(2\) in .*, the first 'not-media: no'; "):
         check_measured(["not-media: no", "truncated: no"], tmp_path)
+
+
+def test_what_stands_beside_a_table_never_takes_its_place(tmp_path: Path) -> None:
+    check_table(tmp_path / "rows.csv", ".md")
+    check_table(tmp_path / "rows", ".md")
+    with pytest.raises(OutputError, match=r"does not end in \.md, got .*; call it rows\.csv"):
+        check_table(tmp_path / "rows.md", ".md")
+
+
+@pytest.mark.parametrize("name", ["detector", "false-alarms", "quality", "robustness"])
+def test_a_table_that_its_summary_would_replace_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(["eval", name, "--videos", str(tmp_path / "none"), "--out", str(tmp_path / "rows.md")])
+    assert "error[bad-output]" in capsys.readouterr().err
+    assert not list(tmp_path.glob("rows*"))
 
 
 def test_durations_are_as_exact_as_they_need_to_be() -> None:

@@ -9,17 +9,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.training.fit import Data, Recipe
+from detectors.synthetic.training.table import FOLD_COLUMNS
 from eval.detector import adapting, detector
 from eval.detector import measures as m
 from eval.detector.page import markdown
-from eval.detector.protocol import load_scorer, probe
-from eval.detector.scores import Score, measure, read_scores, write_scores
+from eval.detector.protocol import NamedScorer, load_scorer, probe, through_files
+from eval.detector.scores import COLUMNS, Score, measure, read_scores, write_scores
 from eval.detector.summary import summarize
 from genwm.errors import InputError
 from tests.clips import make_clip
@@ -210,6 +213,73 @@ def test_the_command_sums_up_a_table(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["schema"] == "genwm.detector/1"
     assert (tmp_path / "s.md").is_file()
+
+
+FOLDS = ",".join(FOLD_COLUMNS) + "\na.mp4,1,{label},home,,none,1,{logit},,\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "code"),
+    [
+        (None, ["--summary-only"], "not-found"),
+        ("notes of mine", ["--out-of-fold", "folds.csv"], "bad-input"),
+        (None, ["--out-of-fold", "folds.csv"], "bad-input"),
+        (f"{','.join(COLUMNS)}\ns,a.mp4,1,real,home,,none,1,high,,0,0,,,\n", ["--summary-only"], "bad-input"),
+    ],
+)
+def test_a_table_that_cannot_be_summed_up_is_told_and_stays_as_it_is(
+    table: str | None, options: list[str], code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folds.csv").write_text(FOLDS.format(label=0, logit="high" if table is None else "0.5"))
+    if table is not None:
+        Path("s.csv").write_text(table)
+    done = CliRunner().invoke(detector, ["--out", "s.csv", *options])
+    assert (done.exit_code, done.stderr.split(":")[0]) == (2, f"error[{code}]")
+    assert table == (Path("s.csv").read_text() if Path("s.csv").exists() else None)
+
+
+@pytest.mark.parametrize(
+    "name", [":", ":score", ".foreign:score", "foreign_scorer:", "foreign_scorer:limit", "broken:x"]
+)
+def test_what_is_no_function_is_no_scorer(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("foreign_scorer")
+    module.limit = 0.5  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "foreign_scorer", module)
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="Expected a function module:function"):
+        load_scorer(name)
+
+
+@pytest.mark.parametrize("answer", ["synthetic", None, float("nan"), -0.1, [0.5, 0.5]])
+def test_a_scorers_answer_is_a_probability(answer: Any, tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mp4", width=128, height=128, frames=12, fps=8)
+    score = through_files(lambda path: answer)
+    with pytest.raises(InputError, match=re.escape(f"got {answer!r}; let it return one")):
+        score(read_segments(tmp_path / "a.mp4", count=1, threads=1))
+
+
+def test_a_table_is_of_one_scorer(tmp_path: Path) -> None:
+    write_scores(tmp_path / "s.csv", rows())
+    (tmp_path / "manifest.csv").write_text("path,label,group\na.mp4,real,home\n")
+    make_clip(tmp_path / "a.mp4", frames=1)
+    before = (tmp_path / "s.csv").read_bytes()
+    with pytest.raises(InputError, match="got those of s; use a table for each"):
+        measure(tmp_path, tmp_path / "s.csv", NamedScorer("another", lambda segments: 0.0))
+    assert (tmp_path / "s.csv").read_bytes() == before
+
+
+def test_what_the_clips_cannot_show_is_null_in_the_summary(tmp_path: Path) -> None:
+    def refuse(literal: str) -> float:
+        raise AssertionError(f"{literal} is no JSON")
+
+    one_source = [replace(row, group="home") if row.label == "real" else row for row in rows()]
+    write_scores(tmp_path / "s.csv", one_source)
+    done = CliRunner().invoke(detector, ["--out", str(tmp_path / "s.csv"), "--summary-only"])
+    assert done.exit_code == 0, done.output
+    summary = json.loads((tmp_path / "s.json").read_text(), parse_constant=refuse)
+    assert summary["overall"]["real_against_real"] == {"median": None, "p95": None}
 
 
 def test_the_page_has_the_summary_and_its_plots_in_light_and_dark(tmp_path: Path) -> None:

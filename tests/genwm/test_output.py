@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genwm.errors import OutputError, OutputExistsError
-from genwm.output import atomic_output
+from genwm.output import atomic_folder, atomic_output, check_folder
 
 
 def write(target: Path, text: str = "new", *, overwrite: bool = False) -> None:
@@ -98,3 +98,36 @@ def test_what_becomes_a_folder_meanwhile_is_one_sentence(tmp_path: Path) -> None
     with pytest.raises(OutputError, match=r"^Expected to write .*, got 'Is a directory'; choose another name"):
         overtaken()
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "new"
+    check_folder(target)
+    assert not os.listdir(tmp_path)
+    with atomic_folder(target) as part:
+        (part / "a.txt").write_text("new")
+        assert not target.exists()
+    assert (target / "a.txt").read_text() == "new"
+    assert os.listdir(target.parent) == ["new"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(errno.EIO, os.strerror(errno.EIO))])
+def test_no_folder_is_left_half_written(tmp_path: Path, failure: BaseException) -> None:
+    def fail() -> None:
+        with atomic_folder(tmp_path / "new") as part:
+            (part / "a.txt").write_text("new")
+            raise failure
+
+    with pytest.raises((KeyboardInterrupt, OutputError)):
+        fail()
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["there", "link", "file/new", "file/deep/new", "x" * 300])
+def test_where_no_folder_can_be_made_is_told_before_the_work(tmp_path: Path, name: str) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"Expected .*; choose another name"):
+        check_folder(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == ["file", "link", "there"]

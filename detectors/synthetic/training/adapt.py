@@ -6,9 +6,10 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,9 @@ from detectors.synthetic.model import CLIPS_TABLE, Model, clips_of, fitted
 from detectors.synthetic.training.fit import Data, Recipe, calibration
 from detectors.synthetic.training.likeness import Known
 from detectors.synthetic.training.recipe import threshold, write_model
-from genwm.errors import InputError, NotVerifiedError, OutputError
+from genwm.errors import InputError, NotVerifiedError
 from genwm.hashing import sha256_of
+from genwm.output import check_folder
 from genwm.video import probe
 
 Floats = NDArray[np.float64]
@@ -81,10 +83,12 @@ def adapt(
     Errors: InputError (clips that cannot be read or judged; a clip to learn from is also held out), OutputError,
     NotVerifiedError (refused; the table is in its ``args[1]``).
     """
-    if Path(output).exists():
-        raise OutputError(f"Expected no folder at {output} yet, got one; choose another name")
+    check_folder(output)
+    if not name.strip():
+        raise InputError(f"Expected a name of the generator, got {name!r}; give one")
     known, earlier = memory(model)
-    chosen, judges, notes = told_apart(_named(clips), _named(held_out), fitted(model), name)
+    footage = {row["sha256"] for row in clips_of(model) if row["label"] == "0"}
+    chosen, judges, notes = told_apart(_named(clips), _named(held_out), fitted(model), name, footage)
     seconds, new = _features(list(chosen.values()), model, SECONDS)
     if unread := len(chosen) - len(new):
         notes += (f"clips past the first {SECONDS:.0f} s, left out: {unread}",)
@@ -100,14 +104,18 @@ def adapt(
     return adapted
 
 
-def told_apart(clips: Sequence[Named], held_out: Sequence[Named], fitted: Mapping[str, str], name: str
-               ) -> tuple[dict[str, Path], dict[str, Path], tuple[str, ...]]:
+def told_apart(
+    clips: Sequence[Named], held_out: Sequence[Named], fitted: Mapping[str, str], name: str,
+    footage: Collection[str] = (),
+) -> tuple[dict[str, Path], dict[str, Path], tuple[str, ...]]:  # fmt: skip
     """The clips to adapt to ``name`` from and those to judge by, by sha256, each once; and notes on the others.
 
     Args:
         fitted: group of each clip that the model knows, by its sha256.
+        footage: sha256 of those among them that no generator made.
 
-    Errors: InputError (a clip to learn from is also held out; the model was adapted to all before).
+    Errors: InputError (a clip to learn from is also held out, or one that no generator made; the model was adapted to
+    all before).
     """
     learnt: dict[str, Path] = {}
     judges: dict[str, Path] = {}
@@ -117,6 +125,9 @@ def told_apart(clips: Sequence[Named], held_out: Sequence[Named], fitted: Mappin
     if both := learnt.keys() & judges.keys():
         raise InputError(f"Expected held-out clips that are not learnt from, got {judges[min(both)]} as both; hold out "
                          "others")  # fmt: skip
+    if real := (learnt | judges).keys() & footage:
+        raise InputError(f"Expected clips that {name} made, got {(learnt | judges)[min(real)]}, which the model "
+                         "knows as camera footage; leave it out")  # fmt: skip
     fresh = {digest: path for digest, path in learnt.items() if fitted.get(digest) != f"{ADAPTED}{name}"}
     if not fresh:
         raise InputError(f"Expected a clip that the model was not adapted to as {name} before, got none; give others")
@@ -273,10 +284,18 @@ def _features(
 
 
 def memory(model: Model) -> tuple[Data, dict[str, Clips]]:
-    """The clips that a model was fitted on, as it keeps them, and those of each generator that it was adapted to."""
-    with np.load(model.folder / "memory.npz") as stored:
-        features = {key: stored[f"x_{key}"].astype(np.float64) for key in model.channels}
-        labels, groups = stored["labels"].astype(np.int64), stored["groups"].astype(np.str_)
+    """The clips that a model was fitted on, as it keeps them, and those of each generator that it was adapted to.
+
+    Errors: InputError (no such memory).
+    """
+    file = model.folder / "memory.npz"
+    try:
+        with np.load(io.BytesIO(file.read_bytes())) as stored:
+            features = {key: stored[f"x_{key}"].astype(np.float64) for key in model.channels}
+            labels, groups = stored["labels"].astype(np.int64), stored["groups"].astype(np.str_)
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile):
+        raise InputError(f"Expected what the model remembers of its clips in {file}, got something else; install the "
+                         "model again") from None  # fmt: skip
     data = Data(features=features, labels=labels, groups=groups, emphasis=np.ones(len(labels)))
     fresh = np.char.startswith(groups, ADAPTED)
     earlier: dict[str, Clips] = {}

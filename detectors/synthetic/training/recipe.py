@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ from detectors.synthetic.networks import Network
 from detectors.synthetic.training.corpus import Clip, Features, FeatureStore, list_clips, table
 from detectors.synthetic.training.fit import Data, OutOfFold, Recipe, channel_logits, fit_and_judge
 from genwm import __version__
-from genwm.errors import InputError, OutputError
-from genwm.output import atomic_output
+from genwm.errors import InputError
+from genwm.output import atomic_folder, atomic_output, check_folder, output_errors
 
 Progress = Callable[[str], None]
 #: Shrinkage of each channel in use (docs/models/synthetic.md).
@@ -73,12 +72,12 @@ def train_detector(
     """
     settings = settings or Settings()
     target, place = Path(output), Path(work)
-    if target.exists():
-        raise OutputError(f"Expected no folder at {target} yet, got one; choose another name")
+    check_folder(target)
     if unknown := set(channels) - set(CHANNELS):
         raise InputError(f"Expected channels of {', '.join(CHANNELS)}, got {', '.join(sorted(unknown))}; choose again")
-    place.mkdir(parents=True, exist_ok=True)
     clips = list_clips(data)
+    with output_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
     files = {"embedding": _embedding(place / "embedding.onnx", progress)}
     if "residual" in channels:
         files["residual"] = _residual(Path(data), clips, place, settings, progress)
@@ -174,10 +173,7 @@ def write_model(
 ) -> None:  # fmt: skip
     """Writes a model folder as a whole: networks, the manifest that names them, tables, and the mean features of the
     clips that it was fitted on (half precision), from which `genwm adapt` goes on."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as name:
-        part = Path(name) / "model"
-        part.mkdir()
+    with atomic_folder(target) as part:
         entries = {}
         for key, file in files.items():
             shutil.copyfile(file, part / f"{key}.onnx")
@@ -194,7 +190,6 @@ def write_model(
                              "sha256": hashlib.sha256((part / "memory.npz").read_bytes()).hexdigest()}  # fmt: skip
         text = json.dumps({**manifest, "files": entries}, indent=1)
         (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        os.replace(part, target)
 
 
 def _held(clip: Clip, settings: Settings) -> bool:

@@ -17,7 +17,7 @@ from detectors.synthetic import SyntheticReading, classify, load_model, new_coll
 from detectors.synthetic.canonical import Stack, planes_of, read_segments
 from detectors.synthetic.explain import heat_map
 from detectors.synthetic.inference import judge, segments_of
-from detectors.synthetic.model import MANIFEST, shipped_folder
+from detectors.synthetic.model import CLIPS_TABLE, MANIFEST, clips_of, shipped_folder
 from detectors.synthetic.networks import rgb_of
 from genwm.errors import GenwmError, InputError, NotFoundError
 from genwm.scenes import scene
@@ -70,6 +70,17 @@ def test_frames_in_memory_are_read_like_a_file() -> None:
     assert reading.false_positive_rate is not None
     with pytest.raises(InputError, match="uint8"):
         classify(frames[..., 0], fps=8.0)
+
+
+@pytest.mark.parametrize("fps", [0, -1.0, float("nan"), float("inf")])
+def test_no_rate_at_all_is_refused(fps: float) -> None:
+    with pytest.raises(InputError, match=f"Expected frames a second above 0, got {fps:g}; "):
+        classify(np.zeros((20, 128, 128, 3), np.uint8), fps=fps)
+
+
+@pytest.mark.parametrize("shape", [(0, 128, 128, 3), (20, 0, 0, 3), (20, 1, 1, 3), (20, 1, 300, 3)])
+def test_frames_without_pixels_are_inconclusive(shape: tuple[int, ...]) -> None:
+    assert classify(np.zeros(shape, np.uint8), fps=8.0).status == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +181,17 @@ def test_damaged_models_are_refused_in_one_sentence(tmp_path: Path) -> None:
     (copy / MANIFEST).write_text("{}")
     with pytest.raises(InputError, match="Expected a classifier"):
         load_model(copy)
+    (copy / MANIFEST).unlink()
+    (copy / MANIFEST).mkdir()
+    with pytest.raises(InputError, match="Expected a classifier"):
+        load_model(copy)
+
+
+@pytest.mark.parametrize("table", [b"\xf4\x00", b"sha256,label,group,logit\nab,1", b"a,b\n1,2\n"])
+def test_a_damaged_table_of_a_models_clips_is_told(table: bytes, tmp_path: Path) -> None:
+    (tmp_path / CLIPS_TABLE).write_bytes(table)
+    with pytest.raises(InputError, match="Expected a table of clips"):
+        clips_of(replace(load_model(), folder=tmp_path))
 
 
 def test_inference_needs_no_torch_and_no_scikit_learn(clip: Path) -> None:

@@ -12,7 +12,17 @@ import pytest
 
 from detectors.synthetic.fusion import Fusion, Likeness
 from detectors.synthetic.model import CLIPS_TABLE, load_model
-from detectors.synthetic.training.adapt import Clips, Judged, Row, judge, memory, refusal, stored_logits, told_apart
+from detectors.synthetic.training.adapt import (
+    Clips,
+    Judged,
+    Row,
+    adapt,
+    judge,
+    memory,
+    refusal,
+    stored_logits,
+    told_apart,
+)
 from detectors.synthetic.training.fit import Data, Recipe, fit_and_judge
 from detectors.synthetic.training.likeness import Known
 from detectors.synthetic.training.recipe import threshold
@@ -134,6 +144,28 @@ def test_a_clip_counts_once_and_what_the_model_knew_is_said() -> None:
 def test_a_clip_does_not_judge_itself(held_out: list[tuple[str, Path]], fitted: dict[str, str]) -> None:
     with pytest.raises(InputError, match="Expected"):
         told_apart([("1", Path("a.mp4"))], held_out, fitted, "it")
+
+
+@pytest.mark.parametrize("bytes_", [None, b"", b"no archive", b"PK\x03\x04" + bytes(60)])
+def test_a_model_without_its_memory_is_refused_in_one_sentence(bytes_: bytes | None, tmp_path: Path) -> None:
+    if bytes_ is not None:
+        (tmp_path / "memory.npz").write_bytes(bytes_)
+    with pytest.raises(InputError, match="Expected what the model remembers"):
+        memory(replace(load_model(), folder=tmp_path))
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_footage_that_the_model_knows_is_no_generators(held_out: bool) -> None:
+    new, real = ("1", Path("new.mp4")), ("2", Path("real.mp4"))
+    clips, judges = ([new], [real]) if held_out else ([new, real], [])
+    with pytest.raises(InputError, match=r"clips that it made, got real\.mp4, .* camera footage; leave it out"):
+        told_apart(clips, judges, {"2": "home"}, "it", footage={"2"})
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_generator_has_a_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Expected a name of the generator"):
+        adapt([], load_model(), tmp_path / "model", name=name)
 
 
 def test_each_model_is_judged_at_the_threshold_that_it_ships() -> None:

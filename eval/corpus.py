@@ -138,8 +138,11 @@ def _draw(seed: int, *words: str) -> float:
 
 
 def _from_manifest(root: Path, manifest: Path) -> list[Video]:
-    with manifest.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with manifest.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error):
+        raise InputError(f"Expected a CSV file in UTF-8 at {manifest}, got another; save it as that") from None
     if not rows or "path" not in rows[0]:
         raise InputError(f"Expected a column 'path' in {manifest}, got none; see eval/corpus.py for the columns")
     return [

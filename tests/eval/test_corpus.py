@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.synthetic.training.corpus import list_clips
 from eval.corpus import Video, interleaved, list_videos, size_class
 from eval.robustness import run
+from genwm.errors import InputError
 from tests.eval.toy import Toy, three_clips
 
 
@@ -82,3 +85,10 @@ def test_every_beginning_is_a_fair_sample(counts: list[int], seed: int, share: f
 )
 def test_size_classes(lines: int, name: str) -> None:
     assert size_class(lines) == name
+
+
+@pytest.mark.parametrize("listing", [list_videos, list_clips])
+def test_a_manifest_in_another_encoding_is_told(listing: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_bytes("path,label\ncafé.mp4,real\n".encode("latin-1"))
+    with pytest.raises(InputError, match="Expected a CSV file in UTF-8"):
+        listing(tmp_path)

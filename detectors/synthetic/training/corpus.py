@@ -42,9 +42,12 @@ def list_clips(folder: str | os.PathLike[str]) -> list[Clip]:
     manifest = Path(folder) / "manifest.csv"
     if not manifest.is_file():
         raise NotFoundError(f"Expected a manifest.csv in {folder}, got none; docs/models/synthetic.md has its columns")
-    with manifest.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if row.get("label") in ("real", "synthetic")]
+    try:
+        with manifest.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if row.get("label") in ("real", "synthetic")]
+    except (UnicodeDecodeError, csv.Error):
+        raise InputError(f"Expected a CSV file in UTF-8 at {manifest}, got another; save it as that") from None
     if "path" not in (reader.fieldnames or ()):
         raise InputError(f"Expected a column 'path' in {manifest}, got none; docs/models/synthetic.md has its columns")
     if not {0, 1} <= {int(row["label"] == "synthetic") for row in rows}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.synthetic.canonical import LEAST_FRAMES, LEAST_SIDE, Collector, Segment, collect
+from detectors.synthetic.canonical import LEAST_FRAMES, LEAST_SIDE, RATE, Collector, Segment, collect
 from detectors.synthetic.deliveries import DELIVERIES, MILD
 from detectors.synthetic.features import segment_features
 from detectors.synthetic.fusion import probability, share_as_high
@@ -179,6 +180,9 @@ def _collected(
         for index, frame in enumerate(source):
             collector.add_rgb(index / (25.0 if fps is None else fps), frame)
         return collector, [], ""
+    if not isinstance(source, str | os.PathLike) and not hasattr(source, "read"):
+        raise InputError("Expected a path, a binary stream, an array of RGB frames or a Collector, got "
+                         f"{type(source).__name__}; give one of them")  # fmt: skip
     info = probe(source) if info is None else info
     collector = new_collector(info)
     if info.is_still:
@@ -189,7 +193,8 @@ def _collected(
 def _too_little(collector: Collector) -> str:
     if 0 < collector.largest_side < LEAST_SIDE:
         return f"Its pictures have {collector.largest_side} lines or columns; the classifier needs {LEAST_SIDE}."
-    return f"It has fewer than {LEAST_FRAMES} frames that differ in a row; the classifier needs so many."
+    return (f"It has fewer than {LEAST_FRAMES} frames in a row that differ, of about {RATE:g} a second; the classifier "
+            "needs so many.")  # fmt: skip
 
 
 def _unknown(model: Model, reason: str, warnings: Sequence[str], decoded_s: float) -> SyntheticReading:

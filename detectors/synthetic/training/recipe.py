@@ -31,6 +31,8 @@ Progress = Callable[[str], None]
 SHRINKAGES = {"appearance": 0.35, "texture": 0.35, "motion": 0.35}
 #: Deviations to which a channel's score counts: few vectors can be odd without end, where an embedding cannot.
 LIMITS = {"motion": 1.25}
+#: Sources, and families, without which what is left out cannot be judged by a fit that has others left to judge by.
+LEAST_GROUPS = 3
 #: Deliveries that the heads also see, each with its emphasis beside clips as they come.
 AUGMENTED = {"h264-40": 0.5}
 #: Deliveries, each with the segments read, that out-of-fold scores are kept for beside what the heads are fitted on.
@@ -87,6 +89,10 @@ def train_detector(
     store = FeatureStore(place / f"features-{digest}", networks, channels)
     fitted = [clip for clip in clips if "residual" not in channels or not _held(clip, settings)]
     kept, plain = table(store, fitted, "none", progress=progress)
+    sources, families = (len({clip.group for clip in kept if clip.label == label}) for label in (0, 1))
+    if min(sources, families) < LEAST_GROUPS:
+        raise InputError(f"Expected clips of {LEAST_GROUPS} sources and {LEAST_GROUPS} families of generators or more "
+                         f"that can be judged, got {sources} and {families}; add others")  # fmt: skip
     return finish(store, kept, plain, files, target, channels, settings, model_id, progress)
 
 

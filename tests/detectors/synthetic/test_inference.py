@@ -70,6 +70,9 @@ def test_frames_in_memory_are_read_like_a_file() -> None:
     assert reading.false_positive_rate is not None
     with pytest.raises(InputError, match="uint8"):
         classify(frames[..., 0], fps=8.0)
+    for other in (list(frames), b"film", None):
+        with pytest.raises(InputError, match="Expected a path, a binary stream, an array of RGB frames or a Collector"):
+            classify(other)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fps", [0, -1.0, float("nan"), float("inf")])

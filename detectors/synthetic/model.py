@@ -115,18 +115,16 @@ def _load(name: str, stamp: int, threads: int) -> Model:
 
 
 def clips_of(model: Model) -> list[dict[str, str]]:
-    """The clips that a model was fitted on or adapted to, with the columns of its table; none where its folder has no
-    table of them. Errors: InputError (another table)."""
+    """The clips that a model was fitted on or adapted to, with the columns of its table. Errors: InputError (no such
+    table: nobody could say any more which clips flatter it)."""
     table = model.folder / CLIPS_TABLE
-    if not table.is_file():
-        return []
     try:
         with table.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error):
         rows = [{}]
     if any(tuple(row) != CLIP_COLUMNS or None in row.values() for row in rows):
-        raise InputError(f"Expected a table of clips ({', '.join(CLIP_COLUMNS)}) in {table}, got something else; "
+        raise InputError(f"Expected a table of clips ({', '.join(CLIP_COLUMNS)}) in {table}, got none or another; "
                          "install the model again")  # fmt: skip
     return rows
 

@@ -191,10 +191,13 @@ def test_damaged_models_are_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", [b"\xf4\x00", b"sha256,label,group,logit\nab,1", b"a,b\n1,2\n"])
-def test_a_damaged_table_of_a_models_clips_is_told(table: bytes, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_table_of_a_models_clips_is_told(table: bytes, tmp_path: Path) -> None:
+    model = replace(load_model(), folder=tmp_path)
+    with pytest.raises(InputError, match="Expected a table of clips"):
+        clips_of(model)  # none, which would make every clip one that it never saw
     (tmp_path / CLIPS_TABLE).write_bytes(table)
     with pytest.raises(InputError, match="Expected a table of clips"):
-        clips_of(replace(load_model(), folder=tmp_path))
+        clips_of(model)
 
 
 def test_inference_needs_no_torch_and_no_scikit_learn(clip: Path) -> None:

@@ -140,7 +140,8 @@ class Search:
         total = reduce(add, evidence)
         if not thorough:
             return self._uncropped(transform(total), thorough=False)
-        # What needs no spectrum of the whole is made beside the first searches.
+        # What needs no spectrum of the whole is made beside the first searches; where these decide at once, what has
+        # begun is waited for, a tenth of a second at most, and given up.
         with ThreadPoolExecutor(1) as beside:
             corners = beside.submit(outline, total)
             # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.

@@ -21,8 +21,8 @@ CUT = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """A line through one channel: ``score = weights . clip((x - mean) / deviation) + bias``, of mean 0 and deviation 1
-    over the clips that it was fitted on; a clip's counts to ``limit`` either way."""
+    """A line through one channel: ``score = weights . clip((x - mean) / deviation) + bias``. In a `Fusion` it has mean
+    0 and deviation 1 over the clips that it was fitted on, and a clip's counts to ``limit`` either way."""
 
     mean: Floats
     deviation: Floats
@@ -94,7 +94,8 @@ class Fusion:
         found = {}
         for name, weight in self.weights.items():
             scores = self.heads[name].logits(features[name])
-            found[name] = weight * (scores + self.heads[name].limited(scores.mean()) - scores.mean())
+            mean = scores.mean()
+            found[name] = weight * (scores - (mean - self.heads[name].limited(mean)))
         for name, likeness in self.likenesses.items():
             values = likeness.values(features)
             found[f"like {name}"] = np.full_like(values, likeness.raised(values.mean()))
@@ -111,7 +112,7 @@ class Fusion:
         return np.asarray(sum(scores, np.float64(0)))
 
     def calibrated(self, factor: float, constant: float) -> Self:
-        """The same heads, whose sum is turned into a logit by this factor and constant."""
+        """The same heads, whose sum is turned into a logit by this factor and constant: before there are likenesses."""
         return replace(self, weights=dict.fromkeys(self.weights, factor), bias=constant)
 
     def to_json(self) -> dict[str, Any]:

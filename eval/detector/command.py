@@ -48,7 +48,7 @@ def detector(
     """
     from eval.detector.page import markdown, plots
     from eval.detector.protocol import load_scorer
-    from eval.detector.scores import from_folds, measure, read_scores, write_scores
+    from eval.detector.scores import from_folds, measure, read_scores, scores_of, write_scores
     from eval.detector.summary import summarize
     from eval.tables import put
     from genwm.errors import InputError, NotFoundError
@@ -59,8 +59,9 @@ def detector(
     if summary_only and not out.exists():
         raise NotFoundError(f"Expected a table of detector scores at {out}, got nothing; check the path")
     if folds is not None and not summary_only:
-        read_scores(out)  # another file is not overwritten
-        write_scores(out, from_folds(folds, scorer or folds.name.split(".")[0], folder=videos, progress=reporter()))
+        name = scorer or folds.name.split(".")[0]
+        scores_of(name, out)  # another file, or another scorer's table, is not overwritten
+        write_scores(out, from_folds(folds, name, folder=videos, progress=reporter()))
     elif not summary_only:
         if videos is None:
             raise InputError("Expected a folder of clips, got none; give one with --videos")

@@ -11,6 +11,8 @@ from genwm.text import counted
 _WORDS = ("value", "family", "label")
 _READING = ("1 always stands for synthetic. Intervals of 95 % by bootstrap over sources and families. Every clip was "
             "brought to the same rate, length and size and encoded in one way before it was scored.")
+_APART = (" Out of fold: ranks are by the one calibration that ships, the Brier score and the calibration error by "
+          "calibrations that saw nothing of a clip's source or family.")
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -91,7 +93,8 @@ def _left_out(summary: dict[str, Any]) -> str:
 
 def markdown(summary: dict[str, Any]) -> str:
     """The summary as Markdown."""
-    lines = [f"# Detector {summary['scorer']}", "", f"{_left_out(summary)} {_READING}"]
+    reading = _READING + (_APART if summary["calibrated_apart"] else "")
+    lines = [f"# Detector {summary['scorer']}", "", f"{_left_out(summary)} {reading}"]
     for title, header, rows in _tables(summary):
         lines += ["", f"## {title}", "", f"| {' | '.join(header)} |"]
         lines += ["|" + "".join(":---|" if name in _WORDS else "---|" for name in header)]

@@ -21,6 +21,8 @@ from genwm.video import probe
 
 COLUMNS = ("scorer", "clip", "sha256", "label", "group", "generator", "delivery", "segments", "logit", "apart",
            "seen", "seconds", "facts", "canonical_facts", "error")  # fmt: skip
+#: Columns that tables of earlier versions lack.
+ADDED = ("apart",)
 LABELS = ("real", "synthetic", "deepfake")
 
 
@@ -55,7 +57,7 @@ class Score:
 def read_scores(path: str | os.PathLike[str]) -> list[Score]:
     """The rows of a table. Errors: InputError (no such table)."""
     refusal = InputError(f"Expected a table of detector scores in {path}, got another file; choose another name")
-    rows = tables.read(Path(path), COLUMNS, refusal=refusal)
+    rows = tables.read(Path(path), COLUMNS, refusal=refusal, added=ADDED)
     try:
         return [
             Score(
@@ -69,6 +71,15 @@ def read_scores(path: str | os.PathLike[str]) -> list[Score]:
         ]  # fmt: skip
     except ValueError:  # a cell that is no number
         raise refusal from None
+
+
+def scores_of(scorer: str, path: str | os.PathLike[str]) -> list[Score]:
+    """The rows of a table that is to hold one scorer's. Errors: InputError (no such table, or of another scorer)."""
+    rows = read_scores(path)
+    if others := {row.scorer for row in rows} - {scorer}:
+        raise InputError(f"Expected a table of the scores of {scorer} in {path}, got those of {min(others)}; use a "
+                         "table for each scorer")  # fmt: skip
+    return rows
 
 
 def write_scores(path: str | os.PathLike[str], scores: Iterable[Score]) -> None:
@@ -93,12 +104,11 @@ def measure(
     if not videos:
         raise InputError(f"Expected clips labelled {' or '.join(LABELS)} in {folder}, got none; its manifest.csv names "
                          "them (columns path, label, group, family)")  # fmt: skip
-    rows = read_scores(out)
-    if others := {row.scorer for row in rows} - {scorer.name}:
-        raise InputError(f"Expected a table of the scores of {scorer.name} in {out}, got those of {min(others)}; use a "
-                         "table for each scorer")  # fmt: skip
+    rows = scores_of(scorer.name, out)
     done = {(row.clip, row.delivery, row.segments) for row in rows if not row.error}
     tables.prepare(Path(out), COLUMNS)
+    if not tables.has_columns(Path(out), COLUMNS):
+        write_scores(out, rows)  # with the columns that were added since
     for number, video in enumerate(videos, 1):
         missing = [name for name in deliveries if (video.id, name, segments) not in done]
         if missing:
@@ -114,7 +124,7 @@ def from_folds(
     container facts. Errors: InputError, NotFoundError."""
     refusal = InputError(f"Expected out-of-fold scores in {path}, got another file; choose what 'genwm train detector' "
                          "wrote beside the model")  # fmt: skip
-    found = list(tables.read(Path(path), FOLD_COLUMNS, refusal=refusal) or ())
+    found = list(tables.read(Path(path), FOLD_COLUMNS, refusal=refusal, added=ADDED) or ())
     if not found:
         raise refusal
     facts: dict[str, dict[str, Any]] = {}

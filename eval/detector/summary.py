@@ -39,6 +39,7 @@ ENOUGH = 5  # clips of a family whose AUC says something of the family
 def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Measures by delivery, by generator and by source of one scorer's rows, each AUC with an interval by source.
 
+    Ranks are by ``logit``, how well probabilities are calibrated by ``apart`` where rows have it.
     Clips that the scorer was fitted on are left out unless ``include_seen``. Face swaps ('deepfake') have a row among
     the generators and count nowhere else. Errors: InputError (rows of several scorers, no real or no synthetic clips).
     """
@@ -58,7 +59,8 @@ def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int =
                          f"(left out: {counted(left_out, 'row')} of clips that the scorer was fitted on{first}); "
                          "add others, or judge them all the same with --include-seen")  # fmt: skip
     labels, logits, groups = _arrays(plain)
-    chances = np.array([probability(row.apart if row.apart is not None else row.logit or 0.0) for row in plain])
+    chances = np.array([probability(logit if row.apart is None else row.apart)
+                        for row, logit in zip(plain, logits, strict=True)])  # fmt: skip
     alarms, hits = roc(labels, logits)
     floor, floor_high = halves_apart(logits[labels == 0], groups[labels == 0], seed=seed)
     generators = _generators(headline, logits[labels == 0], groups[labels == 0], draws, seed)
@@ -87,7 +89,8 @@ def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int =
         "value": None if at_one is None else precision_at(at_one, 0.01, PREVALENCE),
     }  # fmt: skip
     return {
-        "schema": SCHEMA, "scorer": names[0], "overall": overall, "probe": _probes(plain, seed),
+        "schema": SCHEMA, "scorer": names[0], "calibrated_apart": any(row.apart is not None for row in plain),
+        "overall": overall, "probe": _probes(plain, seed),
         "deliveries": _deliveries(judged, draws, seed), "lengths": _lengths(plain, draws, seed),
         "generators": generators, "sources": _sources(plain),
         "roc": {"false": alarms.tolist(), "true": hits.tolist()}, "reliability": reliability(labels, chances),

@@ -249,7 +249,7 @@ def _opened(source: Source, max_pixels: int) -> Iterator[tuple[Any, VideoInfo]]:
                 _scale_transparent_colour(image)  # which loading would forget the layout for
                 image.load()
                 getattr(image, "text", None)  # of PNG may come behind the picture
-            except (OSError, SyntaxError, ValueError) as error:
+            except (OSError, SyntaxError, ValueError, IndexError) as error:
                 raise _damaged(name, f"'{error}'") from None
             yield image, info
 

@@ -17,12 +17,12 @@ from click.testing import CliRunner
 
 from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.training.fit import Data, Recipe
-from detectors.synthetic.training.table import FOLD_COLUMNS
+from detectors.synthetic.training.table import FOLD_COLUMNS, write_folds
 from eval.detector import adapting, detector
 from eval.detector import measures as m
 from eval.detector.page import markdown
 from eval.detector.protocol import NamedScorer, load_scorer, probe, through_files
-from eval.detector.scores import COLUMNS, Score, measure, read_scores, write_scores
+from eval.detector.scores import COLUMNS, Score, from_folds, measure, read_scores, scores_of, write_scores
 from eval.detector.summary import summarize
 from genwm.errors import InputError
 from tests.clips import make_clip
@@ -145,6 +145,44 @@ def test_a_summary_leaves_out_what_was_seen_and_survives_its_table(tmp_path: Pat
     assert {row["delivery"] for row in summary["deliveries"]} == {"none", "h264-40"}
     assert len(summary["generators"]) == 10
     assert "AUC" in markdown(summary)
+
+
+def test_ranks_are_by_the_logit_and_calibration_by_the_one_apart(tmp_path: Path) -> None:
+    table = rows()
+    plain = summarize(table, draws=20)
+    write_scores(tmp_path / "s.csv", [replace(row, apart=-9.0 if row.label == "real" else 9.0) for row in table])
+    apart = summarize(read_scores(tmp_path / "s.csv"), draws=20)
+    assert apart["overall"]["auc"] == pytest.approx(plain["overall"]["auc"], abs=1e-4)
+    assert apart["overall"]["tpr"]["0.01"]["value"] == plain["overall"]["tpr"]["0.01"]["value"]
+    assert max(apart["overall"]["brier"], apart["overall"]["ece"]) < 0.001 < plain["overall"]["brier"]
+    assert ("saw nothing of a clip's source" in markdown(apart), "saw nothing" in markdown(plain)) == (True, False)
+
+    fold = {"clip": "a.mp4", "sha256": "1", "label": 1, "group": "g", "generator": "g", "delivery": "none",
+            "segments": 3, "logit": "0.5", "apart": "-0.25", "channels": ""}  # fmt: skip
+    write_folds(tmp_path / "folds.csv", [fold])
+    (score,) = from_folds(tmp_path / "folds.csv", "s")
+    assert (score.logit, score.apart) == (0.5, -0.25)
+
+
+def test_tables_of_before_the_column_apart_are_read_and_continued(tmp_path: Path) -> None:
+    place = COLUMNS.index("apart")
+    write_scores(tmp_path / "s.csv", rows())
+    with open(tmp_path / "s.csv", newline="") as file:
+        old = [[*cells[:place], *cells[place + 1 :]] for cells in csv.reader(file)]
+    with open(tmp_path / "s.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(old)
+    assert [row.apart for row in read_scores(tmp_path / "s.csv")] == [None] * len(rows())
+    with pytest.raises(InputError, match=r"Expected a table of the scores of other in .*, got those of s; use a table"):
+        scores_of("other", tmp_path / "s.csv")
+    manifest = "path,label,group,family\nreal/a.mp4,real,shop,\nai/b.mp4,synthetic,wan,wan\n"
+    (tmp_path / "manifest.csv").write_text(manifest)
+    for name in ("real/a.mp4", "ai/b.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"no video")
+    measure(tmp_path, tmp_path / "s.csv", NamedScorer("s", lambda segments: 0.0))
+    after = read_scores(tmp_path / "s.csv")
+    assert len(after) == len(rows()) + 2
+    assert all(row.error for row in after[-2:])
 
 
 def test_one_kind_of_clips_cannot_be_summed_up() -> None:

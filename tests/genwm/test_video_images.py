@@ -192,12 +192,15 @@ def test_a_transparent_colour_that_no_pixel_has_can_become_a_jpeg(tmp_path: Path
         assert image.mode == "RGB"
 
 
-@pytest.mark.parametrize("name", [b"tRNS", b"gAMA", b"cHRM", b"pHYs", b"sRGB", b"iCCP"])
-def test_a_chunk_that_is_cut_short_is_one_sentence(tmp_path: Path, name: bytes) -> None:
+@pytest.mark.parametrize(("name", "before"), [
+    *((name, b"IDAT") for name in (b"tRNS", b"gAMA", b"cHRM", b"pHYs", b"sRGB", b"iCCP")), (b"iCCP", b"IEND"),
+])  # fmt: skip
+def test_a_chunk_that_is_cut_short_is_one_sentence(tmp_path: Path, name: bytes, before: bytes) -> None:
     source, target = tmp_path / "a.png", tmp_path / "b.png"
     Image.new("RGB", (64, 64)).save(source)
     data, short = source.read_bytes(), struct.pack(">I", 0) + name + struct.pack(">I", zlib.crc32(name))
-    source.write_bytes(data[:33] + short + data[33:])  # behind IHDR
+    place = data.index(before) - 4
+    source.write_bytes(data[:place] + short + data[place:])
     with pytest.raises(errors.DecodeError, match="Expected a whole image"):
         video.edit_image(source, target, unchanged)
     assert not target.exists()

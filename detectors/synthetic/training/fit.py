@@ -191,7 +191,8 @@ class OutOfFold:
 
 def fit_and_judge(data: Data, recipe: Recipe, *, others: Sequence[Rows] = ()) -> tuple[Fusion, list[OutOfFold]]:
     """The fusion of all rows; what it says of each out of fold; then the same for ``others``: features of the same
-    rows, or of the first of them, after other deliveries."""
+    rows, or of the first of them, after other deliveries. Sums of several folds are pooled, so a channel should be used
+    in all folds or in none (`LEAST`)."""
     sets = [data.features, *others]
     sums, apart = ([np.zeros(len(next(iter(features.values())))) for features in sets] for _ in range(2))
     folds = group_folds(data.labels, data.groups, recipe.folds, recipe.seed + 100)

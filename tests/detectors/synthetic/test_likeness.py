@@ -19,6 +19,7 @@ from detectors.synthetic.training.adapt import (
     adapt,
     judge,
     memory,
+    recipe_of,
     refusal,
     stored_logits,
     told_apart,
@@ -55,6 +56,17 @@ def judged_on(
     fusion: Fusion = FUSION, name: str = "new",
 ) -> Judged:  # fmt: skip
     return judge(KNOWN, BASE, earlier or {}, new, list(held), fusion, folds=4, seed=0, name=name)
+
+
+def test_limits_are_known_to_an_adapted_model_and_held_by_it() -> None:
+    shipped = load_model()
+    assert recipe_of(shipped, 0).limits == {"motion": shipped.fusion.heads["motion"].limit}
+    limited = replace(FUSION, heads={name: replace(head, limit=0.5) for name, head in FUSION.heads.items()})
+    judged = judged_on(rows(np.random.default_rng(5), 6, new=4.0), fusion=limited)
+    assert {head.limit for head in judged.fusion.heads.values()} == {0.5}
+    far = {name: np.full(NUMBERS, 9.0) for name in FUSION.heads}
+    plain = replace(judged.fusion, likenesses={})
+    assert plain.logits(far) == pytest.approx(plain.bias + 0.5 * sum(plain.weights.values()))
 
 
 def test_footage_has_mean_0_and_deviation_1_and_the_new_generators_clips_stand_out() -> None:

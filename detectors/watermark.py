@@ -140,8 +140,8 @@ class Search:
         total = reduce(add, evidence)
         if not thorough:
             return self._uncropped(transform(total), thorough=False)
-        # What needs no spectrum of the whole is made beside the first searches; where these decide at once, what has
-        # begun is waited for, a tenth of a second at most, and given up.
+        # What needs no spectrum of the whole is made beside the first searches; where these decide, what has begun by
+        # then is waited for and not used.
         with ThreadPoolExecutor(1) as beside:
             corners = beside.submit(outline, total)
             # A strip has so many tiles that the full search, whose steps shrink with the length, would never end.

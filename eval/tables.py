@@ -141,9 +141,9 @@ def failure(error: Exception, *, limit: int | None = None) -> tuple[str, str]:
 
 #: What decides how a clip is marked, and how a mark is read: modules and folders of them. Both decode frames and draw
 #: patterns from keys.
-_BOTH = ("genwm/payload.py", "genwm/keys.py", "genwm/video")
+_BOTH = ("genwm/payload.py", "genwm/gaussian.py", "genwm/keys.py", "genwm/video")
 _MARK = (*_BOTH, "genwm/marking.py", "genwm/lattice/embed.py", "genwm/lattice/tile.py")
-_READER = (*_BOTH, "genwm/lattice", "detectors/watermark.py")
+_READER = (*_BOTH, "genwm/lattice", "detectors/search.py", "detectors/watermark.py")
 
 
 @cache

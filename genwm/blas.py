@@ -34,8 +34,7 @@ def one_blas_thread() -> Iterator[None]:
 
 @cache
 def _controller() -> Any:
-    import numpy.linalg  # noqa: F401  (each of the two brings a BLAS of its own, and only what is loaded is found)
-    import scipy.linalg  # noqa: F401
+    import numpy.linalg  # noqa: F401  (only what is loaded is found; SciPy has a BLAS of its own, which readers do not use)
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -17,9 +17,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
 
 from genwm.errors import PayloadError
+from genwm.gaussian import log_tail
 
 __all__ = ["CHIPS", "Decoded", "decode", "encode", "soft_correlation"]
 
@@ -237,4 +237,4 @@ def _log10_tail(values: NDArray[np.float64], score: float) -> float:
     cumulant = float(np.sum(scaled + np.log1p(np.exp(-2 * scaled)) - math.log(2)))
     curve = float(np.sum((size / np.cosh(np.minimum(scaled, 300))) ** 2))
     spread = tilt * math.sqrt(curve)
-    return (cumulant - tilt * score + spread**2 / 2 + float(log_ndtr(-spread))) / math.log(10)
+    return (cumulant - tilt * score + spread**2 / 2 + log_tail(spread)) / math.log(10)

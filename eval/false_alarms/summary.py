@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 from scipy.stats import beta, chi2
 
-from detectors import watermark as reader
+from detectors.search import EARLY_LOOK, LAST_LOOK
 from eval import tables
 from eval.false_alarms.table import Sample, read_clips, read_sample
 from eval.false_alarms.trials import FAMILIES, KNOWN, OURS, ClipResult
@@ -179,7 +179,7 @@ def _expected_ratio(sample: Sample, fitted: Sequence[Calibration]) -> float:
     one's share of the budget x its factor x the share of it that the looks which try it have. Payloads are left out."""
     factors = {item.family: item.factor for item in fitted}  # the last is the one furthest out
     looks = float(np.mean([clip.looks for clip in sample.clips])) if sample.clips else 0.0
-    used = max(looks - 1, 0) / reader.EARLY_LOOK + 1 / reader.LAST_LOOK
+    used = max(looks - 1, 0) / EARLY_LOOK + 1 / LAST_LOOK
     return sum(SHARES[name] * factor * (used if name in KNOWN else 1) for name, factor in factors.items())
 
 

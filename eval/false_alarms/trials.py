@@ -14,6 +14,7 @@ from operator import add
 from typing import Any
 
 from detectors import watermark as reader
+from detectors.search import FRAMED, WARPED_BESIDE, Finding, Search, looks_counted
 from eval import tables
 from eval.corpus import Video
 from genwm.errors import GenwmError, InputError
@@ -180,7 +181,7 @@ def try_keys(
         batch = keys[start : start + BATCH]
         searched = min(max(search_keys - start, 0), len(batch))
         signs = pilots.pilot_keys(batch)
-        searches = [reader.Search([key], [sign], looks[-1].size) for key, sign in zip(batch, signs, strict=True)]
+        searches = [Search([key], [sign], looks[-1].size) for key, sign in zip(batch, signs, strict=True)]
         tried: list[list[Candidate]] = [[] for _ in batch]
         left = list(range(len(batch)))
         for look in looks:
@@ -193,7 +194,7 @@ def try_keys(
 
 
 def _look(
-    look: Look, numbers: Sequence[int], searches: Sequence[reader.Search], tried: list[list[Candidate]], searched: int
+    look: Look, numbers: Sequence[int], searches: Sequence[Search], tried: list[list[Candidate]], searched: int
 ) -> set[int]:
     """Takes one look with the searches of those numbers, the whole search with numbers below ``searched``. Puts the
     candidates of each into ``tried`` and returns the numbers that are decided."""
@@ -219,12 +220,12 @@ def _look(
     for place, number in enumerate(numbers):  # in ascending order, so the few come first
         search, candidates = searches[number], list(known[place])
         tried[number] = candidates
-        if search.weigh(candidates, still, looks=reader.looks_counted(look.thorough)):
+        if search.weigh(candidates, still, looks=looks_counted(look.thorough)):
             decided.add(number)
             continue
         candidates += framed.get(place, [])
         if corners is not None and search.weigh(framed.get(place, []), partial(project_candidate, straight),
-                                                looks=reader.FRAMED):  # fmt: skip
+                                                looks=FRAMED):  # fmt: skip
             decided.add(number)
         elif place < len(few):
             moving = zooms.get(place, [])
@@ -233,7 +234,7 @@ def _look(
             candidates += crops.get(place, []) + warps.get(place, []) + zoom_candidates
             if (
                 search.weigh(crops.get(place, []), still)
-                or search.weigh(warps.get(place, []), still, looks=1 if corners is None else reader.WARPED_BESIDE)
+                or search.weigh(warps.get(place, []), still, looks=1 if corners is None else WARPED_BESIDE)
                 or search.weigh(zoom_candidates, lambda item, of=projections: of[id(item)]())  # type: ignore[misc]
             ):
                 decided.add(number)
@@ -248,7 +249,7 @@ def _by_key(candidates: Iterable[Candidate]) -> _Candidates:
     return found
 
 
-def _trial(number: int, level: str, candidates: Sequence[Candidate], best: reader.Finding) -> Trial:
+def _trial(number: int, level: str, candidates: Sequence[Candidate], best: Finding) -> Trial:
     z: dict[str, float] = {}
     for candidate in candidates:
         if candidate.corners:

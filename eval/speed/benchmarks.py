@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from detectors import watermark as reader
+from detectors.search import Search
 from eval.speed.measuring import DECODE_RATIO, KEYS, LIMITS, Cost, Result, median, once, result, run_child, timed
 from genwm.errors import GenwmError
 from genwm.keys import Key, Keyring
@@ -132,7 +133,7 @@ class _Meter:
 
 @contextmanager
 def _metered() -> Iterator[_Meter]:
-    meter, look = _Meter(), reader.Search.look
+    meter, look = _Meter(), Search.look
 
     def counted(self: Any, *args: Any, **options: Any) -> bool:
         found = False
@@ -146,7 +147,7 @@ def _metered() -> Iterator[_Meter]:
         meter.looks += 1
         return found
 
-    with patch.object(reader.Search, "look", counted):
+    with patch.object(Search, "look", counted):
         yield meter
 
 

@@ -12,9 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from genwm.lattice import tile
+from genwm.lattice.numeric import box_mean
 from genwm.lattice.spectrum import PlaneSpectrum, Spectrum, frequencies
 
 #: Hypotheses on either axis whose mean a hypothesis is compared with.
@@ -37,7 +37,7 @@ def ranked(spectrum: Spectrum, grids: Sequence[NDArray[np.float64]], count: int,
     rough = _comb(maps, hypotheses, every=4, reach=reach)
     ends = np.cumsum([grid.shape[0] * grid.shape[1] for grid in grids])
     usual = np.concatenate([
-        ndimage.uniform_filter(power.reshape(grid.shape[:2]), NEIGHBOURS, mode="nearest").ravel()
+        box_mean(power.reshape(grid.shape[:2]), NEIGHBOURS, ("edge", "edge")).ravel()
         for power, grid in zip(np.split(rough, ends[:-1]), grids, strict=True)
     ])
     likely = np.union1d(_highest(rough, 32 * count), _highest(rough - usual, 32 * count))

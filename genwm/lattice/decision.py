@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.special import log_ndtr
+from genwm.gaussian import log_tail
 
 #: Shares of the error budget, one a family of hypotheses. Their sum is at most 1.
 SHARES = {
@@ -67,7 +67,7 @@ class Family:
 
 def log10_tail(z: float) -> float:
     """log10 of the upper tail of the standard normal distribution beyond ``z``."""
-    return float(log_ndtr(-z)) / math.log(10)
+    return log_tail(z) / math.log(10)
 
 
 def any_of(log10_p: float, count: float) -> float:

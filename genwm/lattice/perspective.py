@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from genwm.lattice.evidence import Evidence
+from genwm.lattice.numeric import box_mean
 
 Floats = NDArray[np.float64]
 #: Points (x, y): top left, top right, bottom right, bottom left.
@@ -57,7 +57,7 @@ def outline(evidence: Evidence) -> Outline | None:
     coarse = plane[4::8, 4::8] ** 2
     if np.mean(coarse < _GROUNDS[0] * np.percentile(coarse, 90)) < _LEAST_GROUND:
         return None
-    power = ndimage.uniform_filter(plane * plane, 3)
+    power = box_mean(plane * plane, 3, ("symmetric", "symmetric"))
     strong = np.percentile(power, 90)
     found = [_quadrilateral(power > ground * strong) for ground in _GROUNDS]
     support, corners = max(found, key=lambda one: one[0])
@@ -78,6 +78,8 @@ def _quadrilateral(held: NDArray[np.bool_]) -> tuple[float, Floats]:
 
 def straightened(evidence: Evidence, corners: Corners) -> Evidence:
     """The evidence of the picture whose ``corners`` these are (see `outline`), as if it filled the frame."""
+    from scipy import ndimage  # takes long to import, and few files need it
+
     planes = []
     for plane, margin in zip(evidence.planes, _MARGINS, strict=True):
         height, width = plane.shape

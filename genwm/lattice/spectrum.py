@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from genwm.lattice import tile
 from genwm.lattice.evidence import Evidence
+from genwm.lattice.numeric import box_mean, fast_length, half_spectrum
 
 PADDING = 2.0
 #: Greatest magnitude of a whitened coefficient, which has unit mean power without a mark: what stands out further is
@@ -61,8 +61,8 @@ def transform(evidence: Evidence, *, workers: int = 2) -> Spectrum:
 
 def _plane(plane: NDArray[np.float32], width: float, height: float, workers: int) -> PlaneSpectrum:
     rows, columns = plane.shape
-    size = (fft.next_fast_len(int(rows * PADDING), real=True), fft.next_fast_len(int(columns * PADDING), real=True))
-    bins = fft.rfft2(plane, s=size, workers=workers).astype(np.complex64, copy=False)
+    size = (fast_length(int(rows * PADDING)), fast_length(int(columns * PADDING)))
+    bins = half_spectrum(plane, size, workers=workers)
     power = bins.real**2 + bins.imag**2
     noise = _block_means(power, plane.size)
     gain = (1 / np.sqrt(noise)).astype(np.float32)
@@ -82,7 +82,7 @@ def _block_means(power: NDArray[np.float32], samples: int) -> NDArray[np.float32
     sums = np.add.reduceat(rows, np.arange(0, power.shape[1], _BLOCK), axis=1)
     tall = np.add.reduceat(np.ones(power.shape[0], np.float32), np.arange(0, power.shape[0], _BLOCK))
     wide = np.add.reduceat(np.ones(power.shape[1], np.float32), np.arange(0, power.shape[1], _BLOCK))
-    means = ndimage.uniform_filter(sums / (tall[:, None] * wide), 3, mode=("wrap", "nearest"))
+    means = box_mean(sums / (tall[:, None] * wide), 3, ("wrap", "edge"))
     floor = max(float(means.max()) * 1e-6, samples * 1e-12)
     floored: NDArray[np.float32] = np.maximum(means, np.float32(floor))
     return floored
@@ -183,5 +183,5 @@ def _lattice_sums(
     v = (matrix[1, 0] * x[None, :] + matrix[1, 1] * y[:, None]) * 4
     place = (np.floor(v).astype(np.int64) % fine) * fine + np.floor(u).astype(np.int64) % fine
     folded = np.bincount(place.ravel(), image.ravel(), fine * fine).reshape(fine, fine)
-    spectrum = fft.fft2(folded)
+    spectrum = np.fft.fft2(folded)
     return np.asarray(spectrum[ky % fine, kx % fine] * np.exp(-1j * np.pi * (kx + ky) / fine))

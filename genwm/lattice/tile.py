@@ -15,7 +15,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from genwm import payload as code
 from genwm.keys import Key
@@ -180,7 +179,7 @@ def tiles(key: Key, payload: int, *, oversampling: int = 1, planes: tuple[float,
     values = waves(key, payload, planes=planes, highest=highest)
     np.add.at(spectrum, (plan.plane, plan.ky % size, plan.kx % size), values)
     np.add.at(spectrum, (plan.plane, -plan.ky % size, -plan.kx % size), values.conj())
-    return np.asarray(fft.ifft2(spectrum, norm="forward").real, dtype=np.float32)
+    return np.asarray(np.fft.ifft2(spectrum, norm="forward").real, dtype=np.float32)
 
 
 def canonical_size(width: float, height: float) -> tuple[float, float]:

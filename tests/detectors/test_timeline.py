@@ -12,8 +12,9 @@ from PIL import Image
 from detectors import read_watermark
 from detectors.scan import Limits, Settings
 from detectors.scan.single import scan
+from detectors.search import EARLY_LOOK
 from detectors.timeline import Grid
-from detectors.watermark import EARLY_LOOK, EVERYWHERE, Segment
+from detectors.watermark import EVERYWHERE, Segment
 from genwm.keys import Key
 from genwm.video import write_video
 from tests.clips import KEY, PAYLOAD, Frames, marked, scene

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from detectors import read_watermark
-from detectors.watermark import Search
+from detectors.search import Search
 from eval import false_alarms as fa
 from eval import tables
 from eval.corpus import Video, list_videos
@@ -113,7 +113,7 @@ def test_the_number_recorded_is_the_detectors_at_a_large_budget(
     first = [trial.log10_p for trial, _ in fa.try_keys(looks[:1], keys, search_keys=0)]
     likeliest, other = np.argsort(first)[[0, -1]]
     assert first[likeliest] < first[other]
-    monkeypatch.setattr("detectors.watermark.GLIMPSE_LOG10_P", first[likeliest] + 1e-3)
+    monkeypatch.setattr("detectors.search.GLIMPSE_LOG10_P", first[likeliest] + 1e-3)
     chosen = [keys[likeliest], keys[other]]
     for key, (trial, _) in zip(chosen, fa.try_keys(looks, chosen, search_keys=2), strict=True):
         reading = read_watermark(path, keys=[key], max_frames=200)

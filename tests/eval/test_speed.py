@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from detectors.watermark import Search
+from detectors.search import Search
 from eval import speed
 from eval.speed import benchmarks, report
 from genwm.errors import GenwmError

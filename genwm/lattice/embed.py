@@ -52,16 +52,14 @@ def pooled(image: Array, factor: int) -> Array:
         return image
     rows, columns = int(image.shape[0]) // factor, int(image.shape[1]) // factor
     means = _empty(image, (rows, columns))
+    weights = _like(image, np.full((factor, 1), 1 / factor**2, np.float32))
     for part in _parts(rows, _strip_height(image, columns * factor)):
         lines = image[part.start * factor : part.stop * factor, : columns * factor]
         down = lines[0::factor] + lines[1::factor]
         for shift in range(2, factor):
             down += lines[shift::factor]
-        across = means[part]
-        across[:] = down[:, 0::factor]
-        for shift in range(1, factor):
-            across += down[:, shift::factor]
-    means *= 1 / factor**2
+        # A product with a thin matrix is several times faster than adding every factor-th sample.
+        _multiply(down.reshape(-1, factor), weights, means[part].reshape(-1, 1))
     return means
 
 

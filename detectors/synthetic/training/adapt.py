@@ -39,6 +39,8 @@ MARGINS, GAINS = (0.84, 0.9, 0.95, 0.97, 0.99), (1.0, 2.0, 4.0, 8.0)
 ADAPTED = "new:"
 #: What an adapted model may lose on the other generators: of their AUC, and of the share of their clips that it finds.
 TOLERANCE, FOUND_TOLERANCE = 0.01, 0.02
+#: By how much the AUC on the new generator has to rise where no more of its clips are found: less is chance.
+LEAST_GAIN = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +254,12 @@ def refusal(rows: Sequence[Row]) -> str:
     if new.alarms_after < new.alarms_before:
         return (f"Expected at least {new.alarms_before:.0%} of the new generator's clips to be found, as before, got "
                 f"{new.alarms_after:.0%}; give more clips of it, or keep the model that there is")  # fmt: skip
+    if new.auc_before is not None and new.auc_after is not None and new.alarms_after <= new.alarms_before and (
+        new.auc_after < new.auc_before + LEAST_GAIN
+    ):
+        return (f"Expected more of the new generator's clips to be found, or an AUC higher by {LEAST_GAIN}, got "
+                f"{new.alarms_after:.0%} as before and {new.auc_after - new.auc_before:.3f}; give more clips of it, or "
+                "keep the model that there is")  # fmt: skip
     if footage.alarms_after > TARGET:
         return (f"Expected at most {TARGET:.0%} of {footage.clips} real clips above the threshold, got "
                 f"{footage.alarms_after:.1%}; give clips of the generator alone, no footage among them")  # fmt: skip

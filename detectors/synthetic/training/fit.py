@@ -13,6 +13,9 @@ from detectors.synthetic.fusion import CUT, Fusion, Head
 
 #: Weight of differences between sources or families, beside those within, in a head's covariance.
 BETWEEN = 0.1
+#: Share of camera footage in a head's covariance, generators' clips having the rest: a threshold lies in the tail of
+#: footage, so what spreads footage costs more than what spreads synthetic clips.
+FOOTAGE = 0.75
 #: How far apart a channel has to set the classes, as a share of what the best channel does, to be used.
 LEAST = 0.25
 
@@ -120,17 +123,18 @@ def fit_head(data: Data, name: str, shrinkage: float) -> Head:
     """Fisher's linear discriminant of one channel on standardised, cut features; its scores have mean 0, deviation 1.
 
     How clips of one source or family differ counts in full against a direction, how sources differ from one another by
-    `BETWEEN` (after within-class covariance normalisation; Hatch, Kajarekar and Stolcke 2006). The covariance
-    is `shrunk`.
+    `BETWEEN` (after within-class covariance normalisation; Hatch, Kajarekar and Stolcke 2006), and how footage differs
+    by `FOOTAGE`. The covariance is `shrunk`.
     """
     weights = data.weights
     mean, deviation, scaled = standardised(data, name)
     centres = [np.average(scaled[data.labels == label], axis=0, weights=weights[data.labels == label])
                for label in (0, 1)]  # fmt: skip
     rows, groups = centred(data, scaled)
-    between = [np.sqrt(weight) * (centre - centres[label]) for label, weight, centre in groups]
-    apart = np.stack(between)
-    covariance = shrunk((rows * weights[:, None]).T @ rows + BETWEEN * apart.T @ apart, shrinkage)
+    share = 2 * np.array([FOOTAGE, 1 - FOOTAGE])  # the classes' weights are the same
+    apart = np.stack([np.sqrt(share[label] * weight) * (centre - centres[label]) for label, weight, centre in groups])
+    within = (rows * (share[data.labels] * weights)[:, None]).T @ rows
+    covariance = shrunk(within + BETWEEN * apart.T @ apart, shrinkage)
     direction = np.linalg.solve(covariance, centres[1] - centres[0])
     scores = scaled @ direction
     middle = float(np.average(scores, weights=weights))

@@ -64,7 +64,7 @@ class Trained:
 
 def train_detector(
     data: str | os.PathLike[str], output: str | os.PathLike[str], *, work: str | os.PathLike[str],
-    channels: Sequence[str] = tuple(SHRINKAGES), settings: Settings | None = None, model_id: str = "synthetic-4",
+    channels: Sequence[str] = tuple(SHRINKAGES), settings: Settings | None = None, model_id: str = "synthetic-5",
     progress: Progress = lambda text: None,
 ) -> Trained:  # fmt: skip
     """Trains on ``data`` (clips named by ``manifest.csv``, photographs under ``photos/``) and writes a model folder.

@@ -48,7 +48,8 @@ def test_a_head_is_scikit_learns_shrunken_discriminant_where_each_class_is_one_g
     data = Data.of([{"x": row} for row in values], labels.tolist(), ["a"] * 40 + ["b"] * 40)
     scores = fit_head(data, "x", 0.4).logits(values)
     scaled = StandardScaler().fit_transform(values)
-    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.4).fit(scaled, labels)
+    shares = [fit.FOOTAGE, 1 - fit.FOOTAGE]  # what scikit-learn calls priors weighs the classes' covariances
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.4, priors=shares).fit(scaled, labels)
     assert np.corrcoef(scores, model.decision_function(scaled))[0, 1] == pytest.approx(1, abs=1e-6)
     assert (scores.mean(), scores.std()) == (pytest.approx(0, abs=1e-9), pytest.approx(1))
 

@@ -233,6 +233,18 @@ def test_a_model_that_finds_less_or_marks_more_footage_is_refused(
     assert (because in said) if because else not said
 
 
+@pytest.mark.parametrize(("found", "auc", "refused"), [
+    ((0.0, 0.0), (0.726, 0.729), True), ((0.0, 0.0), (0.72, 0.74), False), ((0.2, 0.3), (0.726, 0.729), False),
+    ((1.0, 1.0), (1.0, 1.0), True), ((0.2, 0.3), (0.73, 0.72), True),
+])  # fmt: skip
+def test_a_model_that_finds_no_more_has_to_rank_the_new_clips_higher(
+    found: tuple[float, float], auc: tuple[float, float], refused: bool
+) -> None:
+    said = refusal([row("new", *found, auc_before=auc[0], auc_after=auc[1]), row("others", 0.3, 0.3, auc_after=0.8),
+                    row("footage", 0.0, 0.0, auc_before=None, auc_after=None)])  # fmt: skip
+    assert bool(said) is refused
+
+
 def test_the_shipped_models_threshold_is_that_of_its_stored_logits() -> None:
     model = load_model()
     known, earlier = memory(model)

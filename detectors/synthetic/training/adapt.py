@@ -34,7 +34,7 @@ Named = tuple[str, Path]
 #: At most so many seconds of a new generator are taken in; segments that are read of each clip.
 SECONDS, SEGMENTS = 60.0, 6
 #: Shares of footage that may be less like a new generator where logits begin to rise, and by how much a deviation.
-MARGINS, GAINS = (0.84, 0.9, 0.95, 0.97, 0.99), (1.0, 2.0, 4.0, 8.0)
+MARGINS, GAINS = (0.84, 0.9, 0.95, 0.97, 0.99), (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 #: What the groups of adapted generators begin with in a model's memory.
 ADAPTED = "new:"
 #: What an adapted model may lose on the other generators: of their AUC, and of the share of their clips that it finds.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.synthetic.canonical import Stack
+from genwm.errors import InputError
 
 #: Frames that go through a network at a time: bounds the memory.
 BATCH = 8
@@ -31,7 +32,10 @@ def yuv_of(stack: Stack, indices: NDArray[np.intp]) -> NDArray[np.float32]:
 
 
 class Network:
-    """One ONNX file with one input ``(frames, 3, height, width)`` and any number of outputs."""
+    """One ONNX file with one input ``(frames, 3, height, width)`` and any number of outputs.
+
+    Errors: InputError (it holds no network).
+    """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 2) -> None:
         self._session = _session(os.fspath(path), threads)
@@ -57,4 +61,9 @@ def _session(path: str, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # a scanner runs for days; memory goes back between files
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds share no base below this one
+        raise InputError(
+            f"Expected an ONNX network in {path}, got {type(error).__name__}; install or train the model again"
+        ) from None

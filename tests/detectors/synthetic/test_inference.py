@@ -20,6 +20,7 @@ from detectors.synthetic.inference import judge, segments_of
 from detectors.synthetic.model import CLIPS_TABLE, MANIFEST, clips_of, shipped_folder
 from detectors.synthetic.networks import rgb_of
 from genwm.errors import GenwmError, InputError, NotFoundError
+from genwm.hashing import sha256_of
 from genwm.scenes import scene
 from genwm.video import probe, read_planes, write_image, write_video
 from tests.clips import make_clip
@@ -187,6 +188,17 @@ def test_damaged_models_are_refused_in_one_sentence(tmp_path: Path) -> None:
     (copy / MANIFEST).unlink()
     (copy / MANIFEST).mkdir()
     with pytest.raises(InputError, match="Expected a classifier"):
+        load_model(copy)
+
+
+def test_a_model_whose_network_is_none_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(shipped_folder(), copy)
+    (copy / "embedding.onnx").write_bytes(b"no network" * 100)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["files"]["embedding"]["sha256"] = sha256_of(copy / "embedding.onnx")
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"Expected an ONNX network in .*embedding\.onnx"):
         load_model(copy)
 
 

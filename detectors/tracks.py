@@ -274,11 +274,11 @@ class _Held:
         self, number: int, piece: Sequence[Box], window: tuple[int, int, int, int], fps: float
     ) -> None:
         from detectors.synthetic.canonical import Collector
-        from detectors.synthetic.inference import segments_of
+        from detectors.synthetic.inference import SEGMENTS
 
         length_s = len(piece) / fps
         self.number, self.last, self.count = number, piece[-1].index, 0
-        self.collector = Collector(fps, length_s, count=segments_of(length_s))
+        self.collector = Collector(fps, length_s, count=SEGMENTS)
         self._indices = {box.index for box in piece}
         self._window, self._fps = window, fps
 

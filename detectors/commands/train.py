@@ -23,7 +23,7 @@ def train() -> None:
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for what is slow to make [default: OUTPUT.work].")
 @click.option("--channel", "channels", multiple=True, type=click.Choice(_CHANNELS),
               help="Use this channel; may be given more than once [default: those of the shipped model].")
-@click.option("--id", "model_id", default="synthetic-5", show_default=True, help="What the model is called.")
+@click.option("--id", "model_id", default="synthetic-6", show_default=True, help="What the model is called.")
 @click.option("--seed", type=click.IntRange(0), help="[default: that of the shipped model]")
 def train_detector_command(
     data: Path, output: Path, work: Path | None, channels: tuple[str, ...], model_id: str, seed: int | None

@@ -15,7 +15,8 @@ from detectors.synthetic.networks import Network, rgb_of, yuv_of
 #: Every channel that there is; a model names those it uses.
 CHANNELS = ("spectrum", "motion", "appearance", "texture", "trajectory", "residual")
 
-_SMALL = np.arange(0, 12, 2)
+_SMALL = np.arange(1, 12, 4)
+_PATH = np.arange(0, 12, 2)
 _CROP = np.arange(2, 12, 4)
 
 
@@ -47,9 +48,10 @@ def segment_features(
         found["motion"] = motion.motion_features(data)
     if {"appearance", "trajectory"} & set(channels):
         small = reencoded(segment.small)[0]
-        path = networks.embedding(rgb_of(small, _SMALL))[0]
-        found["appearance"] = path.mean(axis=0, dtype=np.float64)
-        found["trajectory"] = trajectory.trajectory_features(path)
+    if "appearance" in channels:
+        found["appearance"] = networks.embedding(rgb_of(small, _SMALL))[0].mean(axis=0, dtype=np.float64)
+    if "trajectory" in channels:
+        found["trajectory"] = trajectory.trajectory_features(networks.embedding(rgb_of(small, _PATH))[0])
     if "texture" in channels:
         found["texture"] = networks.embedding(rgb_of(crop, _CROP))[0].mean(axis=0, dtype=np.float64)
     if "residual" in channels and networks.residual is not None:

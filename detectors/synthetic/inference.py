@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -25,8 +26,8 @@ Frames = NDArray[np.uint8]
 
 #: False-positive targets of 'likely_synthetic' and of 'inconclusive'.
 TARGET, HINT = 0.01, 0.05
-#: Segments of a clip: one for every so many seconds, within these bounds.
-SECONDS_A_SEGMENT, FEWEST, MOST = 4.0, 3, 8
+#: Segments of a clip that are looked at, evenly spread; fewer where it is too short for so many.
+SEGMENTS = 8
 #: Segments on which a likely verdict is tried again after mild re-deliveries.
 TRIED_AGAIN = 3
 
@@ -106,12 +107,7 @@ def classify(
 def new_collector(info: VideoInfo) -> Collector:
     """A collector for a file that someone else decodes: feed it every frame with ``add`` (`Planes`) or ``add_rgb``, in
     order of time and at native size, then hand it to `classify`."""
-    return Collector(info.fps, info.duration_s, count=segments_of(info.duration_s))
-
-
-def segments_of(duration_s: float | None) -> int:
-    """How many segments of a clip are looked at."""
-    return FEWEST if duration_s is None else int(np.clip(duration_s / SECONDS_A_SEGMENT, FEWEST, MOST))
+    return Collector(info.fps, info.duration_s, count=SEGMENTS)
 
 
 def judge(segments: Sequence[Segment], model: Model, *, stability: bool = True) -> SyntheticReading:
@@ -158,7 +154,8 @@ def score(
     segments: Sequence[Segment], model: Model
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Contributions by channel and logits, ``(segments,)`` each, of segments as they were delivered."""
-    rows = [segment_features(segment, model.networks, model.channels)[0] for segment in segments]
+    with ThreadPoolExecutor(model.threads) as pool:  # encoders and networks run outside the interpreter's lock
+        rows = list(pool.map(lambda segment: segment_features(segment, model.networks, model.channels)[0], segments))
     features = {name: np.stack([row[name] for row in rows]) for name in model.channels}
     return model.fusion.contributions(features), model.fusion.logits(features)
 
@@ -176,7 +173,7 @@ def _collected(
         if fps is not None and not 0 < fps < np.inf:
             raise InputError(f"Expected frames a second above 0, got {fps:g}; give the clip's, or None if unknown")
         length_s = None if fps is None else len(source) / fps
-        collector = Collector(fps, length_s, count=segments_of(length_s))
+        collector = Collector(fps, length_s, count=SEGMENTS)
         for index, frame in enumerate(source):
             collector.add_rgb(index / (25.0 if fps is None else fps), frame)
         return collector, [], ""

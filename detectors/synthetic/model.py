@@ -49,7 +49,8 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A classifier that is ready to run. ``manifest`` is all that its file says."""
+    """A classifier that is ready to run. ``manifest`` is all that its file says; ``threads``: of segments that are
+    read at a time."""
 
     id: str
     networks: Networks
@@ -57,6 +58,7 @@ class Model:
     calibration: Calibration
     folder: Path
     manifest: dict[str, Any]
+    threads: int = 1
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -101,12 +103,10 @@ def _load(name: str, stamp: int, threads: int) -> Model:
         given = manifest["calibration"]
         calibration = Calibration(id=given["id"], reals=np.sort(np.asarray(given["reals"], np.float64)),
                                   sources=int(given["sources"]), thresholds=dict(given["thresholds"]))  # fmt: skip
-        loaded = {
-            part: Network(file, threads=threads) for part, file in files.items() if file.suffix == ".onnx"
-        }
+        loaded = {part: Network(file) for part, file in files.items() if file.suffix == ".onnx"}
         networks = Networks(embedding=loaded["embedding"], residual=loaded.get("residual"))
         return Model(id=manifest["id"], networks=networks, fusion=fusion, calibration=calibration, folder=folder,
-                     manifest=manifest)  # fmt: skip
+                     manifest=manifest, threads=threads)  # fmt: skip
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"Expected a classifier of schema {SCHEMA} in {folder}, got {type(error).__name__} {error}; "

@@ -37,8 +37,8 @@ class Network:
     Errors: InputError (it holds no network).
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 2) -> None:
-        self._session = _session(os.fspath(path), threads)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._session = _session(os.fspath(path))
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, frames: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -53,11 +53,11 @@ def _batches(frames: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
 
 
 @cache
-def _session(path: str, threads: int) -> Any:
+def _session(path: str) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1  # segments are what runs in parallel
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # a scanner runs for days; memory goes back between files

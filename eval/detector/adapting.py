@@ -1,27 +1,33 @@
 """What ``genwm adapt`` gains on a generator that a model never saw, for every family of generators in its memory.
 
-    python -m eval.detector.adapting --out docs/results/adapt.csv
+    python -m eval.detector.adapting --videos DATA --out docs/results/adapt.csv
 
 A family is taken out of the memory, the classifier is fitted to the rest, and then adapted to the family's clips: each
-is judged by a fit to the others. Features come from the memory, so no clip is read.
+is judged by a fit to the others. Features come from the memory; of the clips only the lengths are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
+from detectors.synthetic.canonical import FRAMES, RATE
+from detectors.synthetic.inference import SEGMENTS
 from detectors.synthetic.model import load_model
-from detectors.synthetic.training.adapt import SECONDS, judge, memory, recipe_of, refusal
+from detectors.synthetic.training.adapt import SECONDS, judge, memory, originals, recipe_of, refusal
 from detectors.synthetic.training.fit import fit_and_judge
 from eval.commands.telling import check_table, reporter, told
+from eval.corpus import list_videos
 from eval.tables import put, rewrite
+from genwm.errors import InputError
+from genwm.video import probe
 
 LEAST = 6  # clips of a family
-SECONDS_A_CLIP = 4.5  # that the memory's features stand for: three segments
+MOST_S = SEGMENTS * FRAMES / RATE  # of one clip that is looked at
 FIELDS = ("family", "clips", "auc_before", "auc_after", "found_before", "found_after", "others_before", "others_after",
           "others_found_before", "others_found_after", "alarms_before", "alarms_after", "refusal")  # fmt: skip
 WHATS = ("auc", "found", "others", "others_found", "alarms")
@@ -29,23 +35,27 @@ REACHED = 0.95  # AUC that is asked for
 
 
 @click.command()
+@click.option("--videos", required=True, type=click.Path(path_type=Path), help="Folder of the clips that the model was "
+              "fitted on, with its manifest.csv.")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="CSV table, a row a "
               "family; the same as Markdown beside it.")
 @click.option("--model", type=click.Path(path_type=Path), help="Folder of the model [default: ours].")
 @told
-def main(out: Path, model: Path | None) -> None:
+def main(videos: Path, out: Path, model: Path | None) -> None:
     """Adapt a model to each family of its memory as if it were new."""
     check_table(out, ".md")
     tell, loaded = reporter("families"), load_model(model)
     everything, _ = memory(loaded)
     recipe = recipe_of(loaded, 0)
+    seconds = lengths_s([row["sha256"] for row in originals(loaded)], videos)
     names, counts = np.unique(everything.groups[everything.labels == 1], return_counts=True)
     families = [str(name) for name in names[counts >= LEAST]]
     rows = []
     for done, name in enumerate(families, 1):
         own = (everything.groups == name) & (everything.labels == 1)
         known = everything.take(~own)
-        new = everything.take(own).rows()[: 1 + int(SECONDS / SECONDS_A_CLIP)]  # each is judged by the others
+        within = int((np.cumsum(seconds[own]) <= SECONDS).sum())
+        new = everything.take(own).rows()[: 1 + within]  # each is judged by the others
         fusion, (base,) = fit_and_judge(known, recipe)
         fresh, others, footage = judge(known, base.logits, {}, new, [], fusion, folds=recipe.folds, seed=recipe.seed,
                                        name=name).rows  # fmt: skip
@@ -58,6 +68,16 @@ def main(out: Path, model: Path | None) -> None:
         })  # fmt: skip
         tell(done, len(families), f"{name}: AUC {fresh.auc_before:.3f} -> {fresh.auc_after:.3f}")
     write(rows, out)
+
+
+def lengths_s(digests: Sequence[str], videos: Path) -> NDArray[np.float64]:
+    """Seconds of each clip that the classifier looks at, or some more, ``(clips,)``. Errors: InputError (a clip that
+    the folder does not hold), those of `probe`."""
+    paths = {video.sha256: video.path for video in list_videos(videos)}
+    if missing := set(digests) - paths.keys():
+        raise InputError(f"Expected the clips that the model was fitted on in {videos}, got none with sha256 "
+                         f"{min(missing)[:12]}...; give the folder that it was trained on")  # fmt: skip
+    return np.array([min(MOST_S, probe(paths[digest]).duration_s or MOST_S) for digest in digests])
 
 
 def write(rows: list[dict[str, object]], out: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from detectors.synthetic.deliveries import DELIVERIES
+from detectors.synthetic.inference import SEGMENTS
 from eval.commands.telling import (
     check_measured,
     check_pages,
@@ -28,7 +29,8 @@ _STANDARD = ("none", "h264-23", "h264-30", "h264-40", "crop-0.6", "scale-0.5")
 @click.option("--scorer", help="A model's folder, or module:function (path of a clip -> probability) [default: ours].")
 @click.option("--delivery", "deliveries", multiple=True, type=click.Choice(list(DELIVERIES)),
               help=f"May be given again [default: {', '.join(_STANDARD)}].")  # fmt: skip
-@click.option("--segments", default=3, show_default=True, type=click.IntRange(1, 8), help="Runs of frames of a clip.")
+@click.option("--segments", default=SEGMENTS, show_default=True, type=click.IntRange(1, SEGMENTS),
+              help="Runs of frames of a clip.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="Only so many clips, a fair sample of all.")
 @click.option("--include-seen", is_flag=True, help="Also judge clips that the scorer was fitted on.")
 @click.option("--out-of-fold", "folds", type=click.Path(path_type=Path),

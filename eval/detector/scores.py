@@ -11,7 +11,7 @@ from typing import Any
 
 from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.deliveries import DELIVERIES
-from detectors.synthetic.inference import FEWEST
+from detectors.synthetic.inference import SEGMENTS
 from detectors.synthetic.training.table import FOLD_COLUMNS
 from eval import tables
 from eval.corpus import Video, list_videos
@@ -89,7 +89,7 @@ def write_scores(path: str | os.PathLike[str], scores: Iterable[Score]) -> None:
 
 def measure(
     folder: str | os.PathLike[str], out: str | os.PathLike[str], scorer: NamedScorer, *,
-    deliveries: Sequence[str] = ("none",), segments: int = FEWEST, limit: int | None = None, seed: int = 0,
+    deliveries: Sequence[str] = ("none",), segments: int = SEGMENTS, limit: int | None = None, seed: int = 0,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> None:  # fmt: skip
     """Scores every labelled clip of a folder after every delivery that the table does not hold yet.
@@ -148,7 +148,7 @@ def from_folds(
 def _facts(path: Path) -> dict[str, Any]:
     try:
         info = probe(path)
-        parts = read_segments(path, count=FEWEST, threads=1, info=info)
+        parts = read_segments(path, count=SEGMENTS, threads=1, info=info)
         return {"facts": tuple(facts_of(info, path.stat().st_size)), "canonical_facts": tuple(canonical_facts(parts))}
     except (GenwmError, IndexError):
         return {}

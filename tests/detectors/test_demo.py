@@ -31,7 +31,7 @@ def test_the_payload_comes_back(
     assert told["exact"] is True
     assert told["record"]["watermark"]["payload"] == told["payload"]
     assert told["record"]["watermark"]["geometry"]["scale"] == pytest.approx(1.25, abs=0.02)
-    assert told["record"]["synthetic"]["model"] == "synthetic-5"
+    assert told["record"]["synthetic"]["model"] == "synthetic-6"
     assert told["payload"] in err
     for step in ("1. making", "2. marking", "3. cutting", "4. scanning", "all 64 bits came back"):
         assert step in err

@@ -25,6 +25,7 @@ from eval.detector.protocol import NamedScorer, load_scorer, probe, through_file
 from eval.detector.scores import COLUMNS, Score, from_folds, measure, read_scores, scores_of, write_scores
 from eval.detector.summary import summarize
 from genwm.errors import InputError
+from genwm.hashing import sha256_of
 from tests.clips import make_clip
 
 GENERATOR = np.random.default_rng(0)
@@ -334,6 +335,18 @@ def test_the_page_has_the_summary_and_its_plots_in_light_and_dark(tmp_path: Path
     assert not re.search(r'(src|href)="(?!#)', page)  # nothing is beside it
 
 
+def test_seconds_that_a_clip_is_looked_at_end_with_it_or_with_the_segments(tmp_path: Path) -> None:
+    digests = []
+    for frames in (16, 120):
+        make_clip(tmp_path / f"{frames}.mp4", width=96, height=96, frames=frames, fps=8, seed=frames)
+        digests.append(sha256_of(tmp_path / f"{frames}.mp4"))
+    (tmp_path / "manifest.csv").write_text(
+        "path,sha256\n" + "".join(f"{n}.mp4,{digest}\n" for n, digest in zip((16, 120), digests, strict=True)))
+    assert adapting.lengths_s([*digests[::-1], digests[0]], tmp_path) == pytest.approx([12, 2, 2], abs=0.01)
+    with pytest.raises(InputError, match="fitted on"):
+        adapting.lengths_s(["ff"], tmp_path)
+
+
 def test_every_family_of_a_memory_is_adapted_to_as_if_it_were_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,7 +364,9 @@ def test_every_family_of_a_memory_is_adapted_to_as_if_it_were_new(
     monkeypatch.setattr(adapting, "memory", lambda model: (known, {}))
     monkeypatch.setattr(adapting, "recipe_of", lambda model, seed: Recipe(
         shrinkages={"appearance": 0.2, "texture": 0.2}, folds=4, repeats=1, seed=seed))
-    done = CliRunner().invoke(adapting.main, ["--out", str(tmp_path / "adapt.csv")])
+    monkeypatch.setattr(adapting, "originals", lambda model: [{"sha256": str(number)} for number in range(96)])
+    monkeypatch.setattr(adapting, "lengths_s", lambda digests, videos: np.full(len(digests), 4.5))
+    done = CliRunner().invoke(adapting.main, ["--videos", str(tmp_path), "--out", str(tmp_path / "adapt.csv")])
     assert done.exit_code == 0, done.output
     with open(tmp_path / "adapt.csv", newline="") as file:
         table = {row["family"]: row for row in csv.DictReader(file)}

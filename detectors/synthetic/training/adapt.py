@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.features import segment_features
 from detectors.synthetic.fusion import Fusion, Likeness
-from detectors.synthetic.inference import HINT, TARGET
+from detectors.synthetic.inference import HINT, SEGMENTS, TARGET
 from detectors.synthetic.model import CLIPS_TABLE, Model, clips_of, fitted
 from detectors.synthetic.training.fit import Data, Recipe, calibration
 from detectors.synthetic.training.likeness import Known
@@ -31,8 +31,8 @@ Floats = NDArray[np.float64]
 Clips = list[dict[str, Floats]]
 #: The sha256 of a file's bytes, and its path.
 Named = tuple[str, Path]
-#: At most so many seconds of a new generator are taken in; segments that are read of each clip.
-SECONDS, SEGMENTS = 60.0, 6
+#: At most so many seconds of a new generator are taken in.
+SECONDS = 60.0
 #: Shares of footage that may be less like a new generator where logits begin to rise, and by how much a deviation.
 MARGINS, GAINS = (0.84, 0.9, 0.95, 0.97, 0.99), (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 #: What the groups of adapted generators begin with in a model's memory.
@@ -312,10 +312,15 @@ def memory(model: Model) -> tuple[Data, dict[str, Clips]]:
     return data.take(~fresh), earlier
 
 
+def originals(model: Model) -> list[dict[str, str]]:
+    """The clips that a model was fitted on, without those that it was adapted to, with the columns of its table."""
+    return [row for row in clips_of(model) if not row["group"].startswith(ADAPTED)]
+
+
 def stored_logits(model: Model, known: Data) -> Floats:
     """Logits of the ``known`` clips of a model's memory, out of fold and without any likeness, as its training or last
     adaptation left them: its thresholds are those of the footage among them."""
-    rows = [row for row in clips_of(model) if not row["group"].startswith(ADAPTED)]
+    rows = originals(model)
     if [(row["label"], row["group"]) for row in rows] != [
         (str(label), str(group)) for label, group in zip(known.labels, known.groups, strict=True)
     ]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.deliveries import DELIVERIES
 from detectors.synthetic.features import CHANNELS, Networks, segment_features
-from detectors.synthetic.inference import FEWEST
+from detectors.synthetic.inference import SEGMENTS
 from genwm.errors import GenwmError, InputError, NotFoundError
 
 Features = dict[str, NDArray[np.float64]]
@@ -72,7 +72,7 @@ class FeatureStore:
         self._folder, self._networks, self._channels = folder, networks, tuple(channels)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def features(self, clip: Clip, delivery: str = "none", *, segments: int = FEWEST) -> Features:
+    def features(self, clip: Clip, delivery: str = "none", *, segments: int = SEGMENTS) -> Features:
         """A vector a segment for every channel, ``(segments, numbers)``; empty where the clip cannot be judged."""
         key = hashlib.sha256(json.dumps([clip.sha256 or str(clip.path), delivery, segments]).encode()).hexdigest()[:24]
         path = self._folder / f"{key}.npz"
@@ -99,7 +99,7 @@ class FeatureStore:
 
 
 def table(
-    store: FeatureStore, clips: Iterable[Clip], delivery: str, *, segments: int = FEWEST,
+    store: FeatureStore, clips: Iterable[Clip], delivery: str, *, segments: int = SEGMENTS,
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[Clip], list[Features]]:
     """The clips that can be judged, with their features."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detectors.synthetic.canonical import Stack, read_segments
 from detectors.synthetic.features import CHANNELS, Networks
-from detectors.synthetic.inference import FEWEST, HINT, TARGET
+from detectors.synthetic.inference import HINT, SEGMENTS, TARGET
 from detectors.synthetic.model import CLIPS_TABLE, MANIFEST, SCHEMA
 from detectors.synthetic.networks import Network
 from detectors.synthetic.training.corpus import Clip, Features, FeatureStore, list_clips, table
@@ -64,7 +64,7 @@ class Trained:
 
 def train_detector(
     data: str | os.PathLike[str], output: str | os.PathLike[str], *, work: str | os.PathLike[str],
-    channels: Sequence[str] = tuple(SHRINKAGES), settings: Settings | None = None, model_id: str = "synthetic-5",
+    channels: Sequence[str] = tuple(SHRINKAGES), settings: Settings | None = None, model_id: str = "synthetic-6",
     progress: Progress = lambda text: None,
 ) -> Trained:  # fmt: skip
     """Trains on ``data`` (clips named by ``manifest.csv``, photographs under ``photos/``) and writes a model folder.
@@ -83,7 +83,7 @@ def train_detector(
     files = {"embedding": _embedding(place / "embedding.onnx", progress)}
     if "residual" in channels:
         files["residual"] = _residual(Path(data), clips, place, settings, progress)
-    loaded = {name: Network(file, threads=1) for name, file in files.items()}
+    loaded = {name: Network(file) for name, file in files.items()}
     networks = Networks(embedding=loaded["embedding"], residual=loaded.get("residual"))
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files.values())).hexdigest()[:12]
     store = FeatureStore(place / f"features-{digest}", networks, channels)
@@ -107,7 +107,7 @@ def finish(
     means = _means(plain)
     labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
     rows, emphasis = list(means), [1.0] * len(means)
-    deliveries = [("none", FEWEST), *((name, 1) for name in AUGMENTED)]
+    deliveries = [("none", SEGMENTS), *((name, 1) for name in AUGMENTED)]
     for name, weight in AUGMENTED.items():
         rows += _means(table(store, clips, name, segments=1, progress=progress)[1])
         emphasis += [weight] * len(means)

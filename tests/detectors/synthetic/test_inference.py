@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from detectors.synthetic import SyntheticReading, classify, load_model, new_collector
 from detectors.synthetic.canonical import Stack, planes_of, read_segments
 from detectors.synthetic.explain import heat_map
-from detectors.synthetic.inference import judge, segments_of
+from detectors.synthetic.inference import SEGMENTS, judge
 from detectors.synthetic.model import CLIPS_TABLE, MANIFEST, clips_of, shipped_folder
 from detectors.synthetic.networks import rgb_of
 from genwm.errors import GenwmError, InputError, NotFoundError
@@ -135,8 +136,22 @@ def test_broken_files_raise_this_projects_errors(tmp_path: Path) -> None:
             classify(tmp_path / name)
 
 
-def test_longer_clips_are_looked_at_in_more_places() -> None:
-    assert [segments_of(seconds) for seconds in (None, 1.0, 12.0, 20.0, 3600.0)] == [3, 3, 3, 5, 8]
+def test_a_clip_is_looked_at_in_as_many_places_as_it_has_room_for(tmp_path: Path) -> None:
+    """Runs of 1.5 s that do not overlap, and no more than `SEGMENTS` of them."""
+    for seconds, expected in ((2, 1), (4, 2), (16, SEGMENTS)):
+        path = tmp_path / f"{seconds}.mp4"
+        make_clip(path, width=96, height=96, frames=8 * seconds, fps=8, seed=seconds)
+        places = classify(path, threads=1, stability=False).segments
+        assert len(places) == expected
+        assert all(one.stop_s <= other.start_s + 1e-6 for one, other in pairwise(places))
+        assert places[0].start_s == pytest.approx(0, abs=0.3)
+        assert places[-1].stop_s == pytest.approx(seconds, abs=0.4)
+
+
+def test_segments_read_at_a_time_say_the_same(clip: Path) -> None:
+    one, two = (classify(clip, threads=threads, stability=False) for threads in (1, 2))
+    assert two.logit == pytest.approx(one.logit, abs=1e-9)
+    assert [part.probability for part in two.segments] == pytest.approx([part.probability for part in one.segments])
 
 
 def test_a_score_above_all_footage_is_likely_and_must_survive_redeliveries(clip: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_file_gives_the_networks_numbers_at_any_size(
     with torch.inference_mode():
         network.first.weight.copy_(network.first.weight.half().float())  # what the file stores
         expected = network(frames)
-    found = Network(tmp_path / "small.onnx", threads=1)(frames.numpy())
+    found = Network(tmp_path / "small.onnx")(frames.numpy())
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=1e-5)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from detectors.synthetic import classify
+from detectors.synthetic.inference import SEGMENTS
 from detectors.synthetic.model import clips_of, load_model
 from detectors.synthetic.training import recipe
 from detectors.synthetic.training.recipe import LIMITS, Settings, Trained, train_detector
@@ -68,10 +69,10 @@ def test_a_folder_of_clips_becomes_a_model(data: Path, tmp_path: Path) -> None:
     assert all(model.fusion.heads[name].limit == limit for name, limit in LIMITS.items() if name in model.channels)
 
     kept = {(row["delivery"], row["segments"]) for row in made.rows}
-    assert kept == {("none", 3), ("h264-40", 1), ("none", 1), ("h264-30", 1)}
+    assert kept == {("none", SEGMENTS), ("h264-40", 1), ("none", 1), ("h264-30", 1)}
     assert len(made.rows) == 4 * 4 * GROUPS
     assert set(made.rows[0]) == set(FOLD_COLUMNS)
-    scores = [(float(str(row["logit"])), row["label"]) for row in made.rows if row["segments"] == 3]
+    scores = [(float(str(row["logit"])), row["label"]) for row in made.rows if row["segments"] == SEGMENTS]
     assert min(score for score, label in scores if label) > max(score for score, label in scores if not label)
 
     readings = [classify(data / f"{number}.mp4", model=model, threads=1, stability=False) for number in (0, 1)]

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from detectors.synthetic.canonical import read_segments
 from detectors.synthetic.training.fit import Data, Recipe
 from detectors.synthetic.training.table import FOLD_COLUMNS, write_folds
-from eval.detector import adapting, detector
+from eval.detector import adapting, detector, partitions
 from eval.detector import measures as m
 from eval.detector.page import markdown
 from eval.detector.protocol import NamedScorer, load_scorer, probe, through_files
@@ -333,6 +333,40 @@ def test_the_page_has_the_summary_and_its_plots_in_light_and_dark(tmp_path: Path
     assert re.findall(r'<svg role="img" aria-label="(.*?)"', page) == ["ROC", "Reliability"]
     assert "stroke: var(--blue, #0072b2)" in page
     assert not re.search(r'(src|href)="(?!#)', page)  # nothing is beside it
+
+
+def test_figures_of_a_partition_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    generator = np.random.default_rng(3)
+    labels = np.repeat([0, 1], [120, 40])
+    groups = np.array(["footage"] * 120 + ["many"] * 30 + ["some"] * 7 + ["few"] * 3)
+    scores = generator.normal(0, 1, 160) + np.r_[np.zeros(120), np.full(30, 2.0), np.full(7, 0.5), np.full(3, -3.0)]
+    found = partitions.figures(labels, scores, groups)
+    areas = {name: roc_auc_score(labels[own], scores[own])
+             for name in ("many", "some", "few") for own in [(labels == 0) | (groups == name)]}  # fmt: skip
+    assert found["auc"] == pytest.approx(roc_auc_score(labels, scores))
+    assert found["family_mean"] == pytest.approx(np.mean(list(areas.values())))
+    assert found["worst_family"] == "some"  # of those with clips enough
+    assert found["worst_family_auc"] == pytest.approx(areas["some"])
+    second, first = np.sort(scores[:120])[-2:]
+    assert found["found_at_1_percent"] == pytest.approx((scores[120:] > second).mean())
+    assert found["found_above_all"] == pytest.approx((scores[120:] > first).mean())
+
+
+def test_partitions_judge_the_same_clips_by_other_fits_and_are_summed_up() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 0, 1], [40, 24, 40, 24])  # the clips, then their copies after another delivery
+    groups = [f"{'ab'[label]}{number % 8}" for number, label in enumerate(labels)]
+    clips = [{"texture": row} for row in generator.normal(0, 1, (128, 6)) + 1.5 * labels[:, None]]
+    rows = partitions.judged(
+        Data.of(clips, labels.tolist(), groups), Recipe(shrinkages={"texture": 0.3}, folds=8), 64, 3,
+        lambda done, total, name: None)  # fmt: skip
+    assert [row["seed"] for row in rows] == [0, 1, 2]
+    assert all(float(row["auc"]) > 0.9 for row in rows)
+    text = partitions.markdown(rows)
+    values = [float(row["auc"]) for row in rows]
+    assert f"| auc | {np.mean(values):.3f} | {np.std(values, ddof=1):.3f} |" in text
 
 
 def test_seconds_that_a_clip_is_looked_at_end_with_it_or_with_the_segments(tmp_path: Path) -> None:

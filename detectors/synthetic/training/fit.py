@@ -193,6 +193,19 @@ class OutOfFold:
     apart: Floats
 
 
+def sums_out_of_fold(data: Data, recipe: Recipe, seed: int) -> Floats:
+    """The sum of the channels' limited scores, ``(rows,)``, each row by heads that saw nothing of its group. Ranks by
+    it are those by the one calibration that ships, for folds that ``seed`` makes."""
+    folds = group_folds(data.labels, data.groups, recipe.folds, seed)
+    sums = np.zeros(len(data))
+    for fold in np.unique(folds):
+        inside, own = data.take(folds != fold), folds == fold
+        for name, shrinkage in recipe.shrinkages.items():
+            head = replace(fit_head(inside, name, shrinkage), limit=recipe.limits.get(name, np.inf))
+            sums[own] += head.limited(head.logits(data.features[name][own]))
+    return sums
+
+
 def fit_and_judge(data: Data, recipe: Recipe, *, others: Sequence[Rows] = ()) -> tuple[Fusion, list[OutOfFold]]:
     """The fusion of all rows; what it says of each out of fold; then the same for ``others``: features of the same
     rows, or of the first of them, after other deliveries. Sums of several folds are pooled, so a channel should be used

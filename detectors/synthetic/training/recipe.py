@@ -78,15 +78,7 @@ def train_detector(
     if unknown := set(channels) - set(CHANNELS):
         raise InputError(f"Expected channels of {', '.join(CHANNELS)}, got {', '.join(sorted(unknown))}; choose again")
     clips = list_clips(data)
-    with output_errors(place):
-        place.mkdir(parents=True, exist_ok=True)
-    files = {"embedding": _embedding(place / "embedding.onnx", progress)}
-    if "residual" in channels:
-        files["residual"] = _residual(Path(data), clips, place, settings, progress)
-    loaded = {name: Network(file) for name, file in files.items()}
-    networks = Networks(embedding=loaded["embedding"], residual=loaded.get("residual"))
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files.values())).hexdigest()[:12]
-    store = FeatureStore(place / f"features-{digest}", networks, channels)
+    store, files = features_in(place, data, clips, channels, settings, progress)
     fitted = [clip for clip in clips if "residual" not in channels or not _held(clip, settings)]
     kept, plain = table(store, fitted, "none", progress=progress)
     sources, families = (len({clip.group for clip in kept if clip.label == label}) for label in (0, 1))
@@ -96,22 +88,51 @@ def train_detector(
     return finish(store, kept, plain, files, target, channels, settings, model_id, progress)
 
 
+def features_in(
+    place: Path, data: str | os.PathLike[str], clips: Sequence[Clip], channels: Sequence[str], settings: Settings,
+    progress: Progress,
+) -> tuple[FeatureStore, dict[str, Path]]:  # fmt: skip
+    """The features that a work folder keeps, and the networks in it that make them, made where there are none."""
+    with output_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
+    files = {"embedding": _embedding(place / "embedding.onnx", progress)}
+    if "residual" in channels:
+        files["residual"] = _residual(Path(data), clips, place, settings, progress)
+    loaded = {name: Network(file) for name, file in files.items()}
+    networks = Networks(embedding=loaded["embedding"], residual=loaded.get("residual"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files.values())).hexdigest()[:12]
+    return FeatureStore(place / f"features-{digest}", networks, channels), files
+
+
+def recipe_for(channels: Sequence[str], settings: Settings) -> Recipe:
+    """How the heads of these channels are fitted."""
+    return Recipe(shrinkages={name: SHRINKAGES.get(name, 0.35) for name in channels},
+                  limits={name: LIMITS[name] for name in channels if name in LIMITS}, folds=settings.folds,
+                  seed=settings.seed)  # fmt: skip
+
+
+def rows_to_fit(
+    store: FeatureStore, clips: Sequence[Clip], plain: Sequence[Features], progress: Progress
+) -> Data:
+    """What the heads are fitted on: the clips as they come, whose features are ``plain``, then after each delivery of
+    `AUGMENTED`."""
+    rows, emphasis = _means(plain), [1.0] * len(clips)
+    for name, weight in AUGMENTED.items():
+        rows += _means(table(store, clips, name, segments=1, progress=progress)[1])
+        emphasis += [weight] * len(clips)
+    times = 1 + len(AUGMENTED)
+    return Data.of(rows, [clip.label for clip in clips] * times, [clip.group for clip in clips] * times, emphasis)
+
+
 def finish(
     store: FeatureStore, clips: Sequence[Clip], plain: Sequence[Features], files: dict[str, Path], target: Path,
     channels: Sequence[str], settings: Settings, model_id: str, progress: Progress,
 ) -> Trained:  # fmt: skip
     """The part after the features: out-of-fold scores, calibration, final heads, the folder."""
-    recipe = Recipe(shrinkages={name: SHRINKAGES.get(name, 0.35) for name in channels},
-                    limits={name: LIMITS[name] for name in channels if name in LIMITS}, folds=settings.folds,
-                    seed=settings.seed)  # fmt: skip
-    means = _means(plain)
+    recipe = recipe_for(channels, settings)
     labels, groups = [clip.label for clip in clips], [clip.group for clip in clips]
-    rows, emphasis = list(means), [1.0] * len(means)
     deliveries = [("none", SEGMENTS), *((name, 1) for name in AUGMENTED)]
-    for name, weight in AUGMENTED.items():
-        rows += _means(table(store, clips, name, segments=1, progress=progress)[1])
-        emphasis += [weight] * len(means)
-    data = Data.of(rows, labels * len(deliveries), groups * len(deliveries), emphasis)
+    data = rows_to_fit(store, clips, plain, progress)
     others = [Data.of(_means(table(store, clips, name, segments=segments, progress=progress)[1]), labels, groups
                       ).features for name, segments in SCORED]  # fmt: skip
     progress("fitting on folds of sources and families")
@@ -122,7 +143,7 @@ def finish(
     kept_rows = [
         _fold_row(clip, name, segments, fitted, start + index,
                   " ".join(f"{key}={alone[key][start + index]:.3f}" for key in alone))
-        for start, (name, segments) in zip(range(0, len(rows), count), deliveries, strict=True)
+        for start, (name, segments) in zip(range(0, len(data), count), deliveries, strict=True)
         for index, clip in enumerate(clips)
     ] + [
         _fold_row(clip, name, segments, values, index, "")
@@ -149,7 +170,7 @@ def finish(
         f"{clip.sha256 or clip.id},{clip.label},{clip.group},{score:.4f}"
         for clip, score in zip(clips, scores[:count], strict=True)
     ]
-    write_model(target, manifest, files, {CLIPS_TABLE: "\n".join(lines) + "\n"}, memory=(means, labels, groups))
+    write_model(target, manifest, files, {CLIPS_TABLE: "\n".join(lines) + "\n"}, memory=(_means(plain), labels, groups))
     return Trained(folder=target, rows=kept_rows)
 
 

@@ -17,6 +17,7 @@ from detectors.synthetic.training.fit import (
     fit_fusion,
     fit_head,
     group_folds,
+    sums_out_of_fold,
 )
 from detectors.synthetic.training.recipe import threshold
 
@@ -150,6 +151,16 @@ def test_out_of_fold_logits_find_what_is_there_and_are_calibrated() -> None:
     assert abs(np.median(inside - judged.logits)) < 0.3
     both = fit_and_judge(data, RECIPE)[1][0]
     assert roc_auc_score(data.labels, both.logits) > 0.8  # a channel that knows only groups costs some
+
+
+def test_sums_out_of_fold_rank_as_the_logits_that_ship_do() -> None:
+    data = clips(groups=24)
+    recipe = Recipe(shrinkages={"signal": 0.1}, limits={"signal": 1.0}, folds=6, repeats=1)
+    sums = sums_out_of_fold(data, recipe, recipe.seed + 100)
+    np.testing.assert_array_equal(np.argsort(sums, kind="stable"),
+                                  np.argsort(fit_and_judge(data, recipe)[1][0].logits, kind="stable"))
+    assert np.abs(sums).max() == 1.0
+    assert not np.array_equal(sums, sums_out_of_fold(data, recipe, 1))
 
 
 def test_a_calibration_that_leaves_out_what_it_judges_ranks_it_lower_than_it_is() -> None:

@@ -176,6 +176,8 @@ def _invoke(arguments: list[str]) -> int:
         # The message of a group that is called without a command is its whole help.
         without = isinstance(error, click.exceptions.NoArgsIsHelpError)
         message = "Missing command" if without else error.format_message().rstrip(".")
+        if "unexpected extra argument" in message:
+            message += "; put several words that belong together in quotes"
         return _fail("usage", f"{message}; see {path} --help", as_json)
     except click.ClickException as error:
         return _fail("usage", error.format_message(), as_json)

@@ -15,6 +15,7 @@ and for pipelines with a safety checker, which must see the real frames, the pip
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from genwm import sizes
 from genwm.decoding import LAYOUTS, Layout, mark_decoder
-from genwm.errors import InputError, MissingExtraError
+from genwm.errors import InputError, MissingExtraError, SizeError
 from genwm.latents import Call, decode_parts, replaced, split_for
 from genwm.marking import Mark, Marker
 from genwm.pipelines import FRAME_COUNTS, Loaded, enough_memory, parameters_of, quiet, shortened
@@ -47,6 +48,8 @@ _INPUT_FRAMES = 81
 _STEPS = "num_inference_steps"
 _GUIDANCES = ("guidance_scale", "max_guidance_scale")
 _RATES = ("frame_rate", "fps", "target_fps")
+#: Words of a prompt that are looked up in the vocabulary, and of those not found that are named.
+_WORDS_LOOKED_UP, _WORDS_NAMED = 200, 8
 _MISFITS = ("channels", "size", "shape")  # words of torch where tensors do not fit
 
 
@@ -95,7 +98,8 @@ class Clip:
         frames: RGB uint8 ``(height, width, 3)``, marked; decoding happens while they are read. Errors: BudgetError.
         fps: frames per second.
         in_parts: whether memory stays the same for any length.
-        note: one sentence on why not, '' otherwise; and another where frames could not be steadied.
+        note: sentences on why not, on frames that could not be steadied, on words that the model does not know, and on
+            a prompt that could change nothing; '' otherwise.
         steadied: whether they were, as `Request.steady` asks.
         settings: ``steps`` and ``guidance`` as the pipeline took them, its own defaults included.
     """
@@ -125,26 +129,27 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
     fps = request.played or request.fps or _taken(pipe, arguments, _RATES) or DEFAULT_FPS
     width, height = request.shown or (request.width, request.height)
     as_asked = partial(sizes.as_asked, loaded.name, width=width, height=height, count=request.frames)
-    with _report_steps(pipe, progress), _failures(loaded), quiet():
-        calls, note = _run_capturing(pipe, arguments, request.seed)
+    told = (*_unknown(pipe, request.prompt), *_all_given(pipe, arguments))
+    with _report_steps(pipe, progress), _failures(loaded, request), quiet():
+        calls, reason = _run_capturing(pipe, arguments, request.seed)
         if calls is None:
             with mark_decoder(pipe, mark):
                 marked = _frames_of(pipe(**arguments, generator=_generator(request.seed)))[0]
             # Here the mark is written first and scaled with the picture, which it outlives.
             fitted = (sizes.fitted(frame[None].float(), request.shown)[0] for frame in marked)
             if request.steady:
-                note += " They are marked in the decoder, so that they were not steadied."
-            return Clip(as_asked(map(rounded, fitted)), fps, False, note, False, settings)
+                reason += " They are marked in the decoder, so that they were not steadied."
+            return Clip(as_asked(map(rounded, fitted)), fps, False, " ".join((reason, *told)), False, settings)
     splits = [split_for(pipe.vae, call) for call in calls]
     if not all(splits):
-        note = f"{type(pipe.vae).__name__} decodes the clip as a whole here, so that memory grows with its length."
+        told += (f"{type(pipe.vae).__name__} decodes the clip as a whole here, so that memory grows with its length.",)
     decoded = (part for call, split in zip(calls, splits, strict=True) for part in decode_parts(pipe, call, split))
     layout = LAYOUTS[type(pipe.vae).__name__]
     pictures = _checked(loaded.name, _pictures(decoded, layout))
     if request.steady:
         pictures = steadied(pictures)
     frames = as_asked(_marked(pictures, mark, request.shown))
-    return Clip(_guarded(loaded, frames), fps, all(splits), note, bool(request.steady), settings)
+    return Clip(_guarded(loaded, request, frames), fps, all(splits), " ".join(told), bool(request.steady), settings)
 
 
 def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
@@ -189,6 +194,30 @@ def call_arguments(loaded: Loaded, request: Request) -> dict[str, Any]:
         arguments["video"] = [pictures] if "frame_index" in takes else pictures
     _check_strength(loaded, arguments)
     return arguments
+
+
+def _unknown(pipe: Any, prompt: str) -> tuple[str, ...]:
+    """A sentence on the words of a prompt that the tokenizer has no token for."""
+    words: Any = getattr(pipe, "tokenizer", None)
+    nothing = getattr(words, "unk_token_id", None)
+    if nothing is None or nothing in (words.eos_token_id, words.pad_token_id):  # CLIP's: every word can be spelt
+        return ()
+    written = list(dict.fromkeys(re.findall(r"[^\W_]+", prompt.casefold())))
+    missing = [word for word in written[:_WORDS_LOOKED_UP]
+               if nothing in words(word, add_special_tokens=False).input_ids]  # fmt: skip
+    if not missing:
+        return ()
+    more = f" and {len(missing) - _WORDS_NAMED} more" if len(missing) > _WORDS_NAMED else ""
+    return (f"The model does not know, and ignores: {', '.join(missing[:_WORDS_NAMED])}{more}.",)
+
+
+def _all_given(pipe: Any, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence where a video that a clip goes on from leaves nothing to generate."""
+    video, frames = arguments.get("video"), _taken(pipe, arguments, FRAME_COUNTS)
+    if "frame_index" not in parameters_of(type(pipe)) or not video or frames is None or len(video[0]) < frames:
+        return ()
+    return (f"All {frames} frames are the video's, so that the prompt changes next to nothing; ask for more --frames "
+            "to have it go on.",)
 
 
 def _check_strength(loaded: Loaded, arguments: Mapping[str, Any]) -> None:
@@ -406,7 +435,7 @@ def _report_steps(pipe: Any, progress: Progress | None) -> Iterator[None]:
 
 
 @contextmanager
-def _failures(loaded: Loaded) -> Iterator[None]:
+def _failures(loaded: Loaded, request: Request) -> Iterator[None]:
     """Turns what torch and the pipeline raise into this project's errors."""
     try:
         with enough_memory(loaded.name, loaded.device, loaded.quantize, loaded.savers):
@@ -422,12 +451,15 @@ def _failures(loaded: Loaded) -> Iterator[None]:
                                     ) from error
         if not any(word in str(error).lower() for word in _MISFITS):
             raise
+        if loaded.task == "text" and {request.width, request.height, request.frames} != {None}:
+            raise SizeError(f"Expected a size and a frame count that {loaded.name} was made for, got "
+                            f"'{shortened(error)}'; ask for smaller ones, or leave --size and --frames out.") from error
         if loaded.task == "text":
-            raise InputError(f"Expected sizes and a frame count that {loaded.name} was made for, got "
-                             f"'{shortened(error)}'; leave --width, --height and --frames out, or fetch the model "
-                             "again.") from error
+            raise InputError(f"Expected weights that fit {loaded.name}, got {loaded.model}: '{shortened(error)}'; "
+                             "fetch the model again.") from error
         raise InputError(f"Expected weights for making video from {loaded.task}s, got {loaded.model}, which does not "
-                         f"fit {loaded.name}: '{shortened(error)}'; use a model that was trained for it.") from error
+                         f"fit {loaded.name}: '{shortened(error)}'; use a model that was trained for it, or another "
+                         "--size.") from error
     except ValueError as error:  # the pipeline's own check of its inputs
         raise InputError(f"Expected sizes, inputs and parts that {loaded.name} can make a clip of, got "
                          f"'{shortened(error)}'; change them as it says.") from error
@@ -444,6 +476,8 @@ def _is_ours(error: Exception) -> bool:
     return not frames or str(frames[-1].f_globals.get("__name__")).startswith("genwm.")
 
 
-def _guarded(loaded: Loaded, frames: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    with _failures(loaded), quiet():
+def _guarded(
+    loaded: Loaded, request: Request, frames: Iterator[NDArray[np.uint8]]
+) -> Iterator[NDArray[np.uint8]]:
+    with _failures(loaded, request), quiet():
         yield from frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genwm.commands.telling import say
-from genwm.errors import GenwmError, OutputError
+from genwm.errors import GenwmError, OutputError, OutputExistsError
 from genwm.keys import Key, Keyring
 from genwm.tiny import EMBEDDED
 
@@ -29,6 +30,8 @@ GENERATED_FRAMES = 97  # of 320 lines: with half as many, the payload is too wea
 KEEP = 0.8
 CRF = 30
 _SHOWN = 4
+#: What a demo writes into its folder; the keyring first, by which an earlier demo's folder is known.
+KEYRING, FILES = "demo-keyring.json", ("clip.mp4", "marked.mp4", "attacked.mp4", "demo.html")
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,22 @@ def demo(ctx: click.Context, folder: Path, prompt: str, drawn: bool, as_json: bo
     """
     from detectors.commands.verify import describe
     from detectors.scan import Settings, scan
+    from genwm.commands.generate import check_request
+    from genwm.generation import Request
     from genwm.marking import Mark
     from genwm.video import probe, write_video
 
     started = time.perf_counter()
+    check_request(Request(prompt=prompt))
+    if not (folder / KEYRING).exists() and (others := [name for name in FILES if os.path.lexists(folder / name)]):
+        raise OutputExistsError(f"Expected an empty folder, or that of an earlier demo, got {folder}, which has a file "
+                                f"{others[0]} of someone else's; choose another with --out.")  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror
         raise OutputError(f"Expected to make the folder {folder}, got {reason}; choose another with --out.") from None
-    ring = Keyring.load(folder / "demo-keyring.json")
+    ring = Keyring.load(folder / KEYRING)
     key = next(iter(ring.keys(include_retired=False)), None) or ring.new("demo")
     payload = secrets.randbits(64)
     mark, attacked = Mark(key, payload), folder / "attacked.mp4"

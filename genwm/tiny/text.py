@@ -39,6 +39,12 @@ ALIASES = {
     "leftward": "left", "rightward": "right", "runs": "walks", "running": "walking", "travels": "moves",
     "travelling": "moving", "traveling": "moving", "turns": "moves", "turning": "moving", "cycles": "rides",
     "bounces": "rolls", "bouncing": "rolling", "approaching": "closer", "lorry": "bus", "truck": "bus",
+    # No caption has several of a kind: one is drawn.
+    "cars": "car", "automobiles": "car", "taxis": "car", "buses": "bus", "coaches": "bus", "lorries": "bus",
+    "trucks": "bus", "balls": "ball", "bicycles": "bicycle", "bikes": "bike", "cyclists": "cyclist", "men": "man",
+    "women": "woman", "boys": "man", "girls": "woman", "people": "person", "pedestrians": "pedestrian",
+    "drive": "drives", "walk": "walks", "ride": "rides", "roll": "rolls", "move": "moves", "go": "goes",
+    "stand": "stands",
 }  # fmt: skip
 
 

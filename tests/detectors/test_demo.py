@@ -53,6 +53,24 @@ def test_it_can_be_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "marked.mp4", "attacked.mp4", "demo.html"])
+def test_files_of_someone_else_are_not_replaced(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("mine")
+    assert cli.run(["demo", "--drawn", "--out", str(tmp_path)]) == 2
+    assert "error[output-exists]: Expected an empty folder, or that of an earlier demo" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+def test_a_prompt_without_words_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["demo", "--prompt", " ", "--out", str(tmp_path / "new")]) == 2
+    assert "error[bad-input]: Expected a prompt" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_lost_payload_is_told_by_the_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,11 @@ def test_a_call_without_a_command_says_so(arguments: list[str], capsys: pytest.C
     assert capsys.readouterr().err == f"error[usage]: Missing command; see {path} --help\n"
 
 
+def test_a_prompt_without_quotes_is_told_how_to_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["generate", "a", "red", "car", "-o", "x.mp4"]) == 2
+    assert "(red car); put several words that belong together in quotes" in capsys.readouterr().err
+
+
 def test_a_wrong_call_with_json(commands: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["misbehave", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "usage"

@@ -21,6 +21,7 @@ from genwm.generation import Request, call_arguments, generate  # noqa: E402
 from genwm.latents import Call, split_for  # noqa: E402
 from genwm.marking import Mark  # noqa: E402
 from genwm.tiny import autoencoder as tiny  # noqa: E402
+from genwm.tiny import text  # noqa: E402
 from genwm.video import write_image  # noqa: E402
 from tests.clips import KEY, PAYLOAD, make_clip, scene  # noqa: E402
 from tests.genwm.pipelines import folders  # noqa: E402
@@ -72,6 +73,28 @@ def undivided(loaded: pipelines.Loaded, request: Request) -> np.ndarray[Any, Any
 
 
 # --- the frames
+
+
+def test_words_that_a_model_does_not_know_are_told(ltx: pipelines.Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = text.tokenizer()
+    monkeypatch.setattr(ltx.pipe, "tokenizer", known, raising=False)
+    told = generation._unknown(ltx.pipe, "Two red cars, zebras & a bus on Mars; ZEBRAS")
+    assert told == ("The model does not know, and ignores: two, zebras, mars.",)
+    assert generation._unknown(ltx.pipe, "a red car drives to the right") == ()
+    many = " ".join(f"word{number}" for number in range(12))
+    assert generation._unknown(ltx.pipe, many)[0].endswith("word7 and 4 more.")
+    known.unk_token = known.eos_token  # as CLIP's, which spells every word
+    assert generation._unknown(ltx.pipe, "zebras") == ()
+
+
+def test_a_video_that_leaves_nothing_to_generate_is_told(models: dict[str, Path], video: Path) -> None:
+    loaded = pipelines.load(models["ltx"], task="video")
+    longer, same = (generate(loaded, Request(prompt="a red car", frames=count, video=video, **SIZES), MARK).note
+                    for count in (17, 9))  # fmt: skip
+    assert "All 9 frames are the video's" in same
+    assert "are the video's" not in longer
+    wan = pipelines.load(models["wan"], task="video")  # denoises the video itself
+    assert "are the video's" not in generate(wan, Request(prompt="a car", video=video, **SIZES), MARK).note
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -121,7 +121,7 @@ def test_a_length_that_the_denoiser_was_not_made_for_is_said() -> None:
     pipe, arguments = families.build("LattePipeline")
     pipeline = Loaded(pipe, "tiny", None, "text", "cpu", "float32")
     pipe.encode_prompt = lambda *_, **__: (arguments["prompt_embeds"], arguments["negative_prompt_embeds"])
-    with pytest.raises(InputError, match="Expected sizes and a frame count that LattePipeline was made for, got"):
+    with pytest.raises(SizeError, match="Expected a size and a frame count that LattePipeline was made for, got"):
         generate(pipeline, Request(prompt="a car", width=64, height=64, frames=5, steps=1), MARK)
 
 

@@ -20,6 +20,7 @@ from genwm.tiny import (  # noqa: E402
     export,
 )
 from genwm.tiny.data import clip  # noqa: E402
+from genwm.tiny.text import tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own plans
 torch.set_num_threads(1)
@@ -31,6 +32,11 @@ def test_the_files_are_those_of_the_manifest_and_small() -> None:
     sizes = [path.stat().st_size for path in EMBEDDED.rglob("*") if path.is_file()]
     assert max(sizes) < 20 * MEGABYTE
     assert sum(sizes) < 40 * MEGABYTE
+
+
+def test_the_words_are_those_of_the_recipe() -> None:
+    shipped = (EMBEDDED / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8")
+    assert json.loads(shipped) == json.loads(tokenizer().backend_tokenizer.to_str())
 
 
 def test_the_same_seed_gives_the_same_clip_of_the_asked_shape() -> None:

@@ -140,6 +140,7 @@ def test_normalised_latents_have_unit_power(small: autoencoder.AutoencoderKLLTXV
 def test_words_and_aliases() -> None:
     words = text.tokenizer()
     assert words.tokenize("A Crimson car, turns LEFT!") == ["a", "red", "car", ",", "moves", "left"]
+    assert words.tokenize("two blue buses drive") == ["<unk>", "blue", "bus", "drives"]
     assert words("xylophone").input_ids == [words.unk_token_id, words.eos_token_id]
     seen = {token for number in range(200) for token in words(example(number).caption).input_ids}
     assert words.unk_token_id not in seen

@@ -145,7 +145,7 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
         told += (f"{type(pipe.vae).__name__} decodes the clip as a whole here, so that memory grows with its length.",)
     decoded = (part for call, split in zip(calls, splits, strict=True) for part in decode_parts(pipe, call, split))
     layout = LAYOUTS[type(pipe.vae).__name__]
-    pictures = _checked(loaded.name, _pictures(decoded, layout))
+    pictures = _checked(loaded, _pictures(decoded, layout))
     if request.steady:
         pictures = steadied(pictures)
     frames = as_asked(_marked(pictures, mark, request.shown))
@@ -360,12 +360,13 @@ def _pictures(parts: Iterable[Tensor], layout: Layout) -> Iterator[Tensor]:
             yield _shown(frame.detach()[None], layout)[0]
 
 
-def _checked(name: str, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
+def _checked(loaded: Loaded, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
     """The same; InputError for pictures that are not numbers."""
+    roomier = "" if loaded.dtype == "float32" else "--dtype float32, which has room for larger ones, or "
     for picture in pictures:
         if picture.isnan().any():
-            raise InputError(f"Expected pictures from {name}, got values that are not numbers (nan); use --dtype "
-                             "float32, which has room for larger ones, or a lower --guidance.")
+            raise InputError(f"Expected pictures from {loaded.name}, got values that are not numbers (nan); use "
+                             f"{roomier}a lower --guidance.")
         yield picture
 
 

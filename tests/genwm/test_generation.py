@@ -5,6 +5,7 @@ The pipelines are small, with random weights.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -378,8 +379,12 @@ def test_out_of_memory_names_the_savers(
 def test_pictures_that_are_not_numbers_are_refused(ltx: pipelines.Loaded) -> None:
     ltx.pipe.transformer.proj_out.weight.data.fill_(torch.nan)  # as where half precision overflows
     clip = generate(ltx, Request(prompt="a red car", frames=9, **SIZES), MARK)
-    with pytest.raises(InputError, match="Expected pictures from LTXPipeline, got values that are not numbers"):
+    with pytest.raises(InputError, match=r"Expected pictures from LTXPipeline, got values .* lower") as told:
         next(clip.frames)
+    assert "--dtype" not in str(told.value)  # it is float32 already
+    half = replace(ltx, dtype="float16")
+    with pytest.raises(InputError, match="use --dtype float32, which has room for larger ones, or a lower --guidance"):
+        next(generate(half, Request(prompt="a red car", frames=9, **SIZES), MARK).frames)
 
 
 def test_weights_that_were_trained_for_another_task(models: dict[str, Path], picture: Path) -> None:

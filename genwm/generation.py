@@ -48,6 +48,7 @@ _INPUT_FRAMES = 81
 _STEPS = "num_inference_steps"
 _GUIDANCES = ("guidance_scale", "max_guidance_scale")
 _RATES = ("frame_rate", "fps", "target_fps")
+_AROUND_WORDS = ".,;:!?()[]{}\"'&/\\-\u2013\u2014\u2026\u3002\uff0c\u201c\u201d\u2018\u2019"
 #: Words of a prompt that are looked up in the vocabulary, and of those not found that are named.
 _WORDS_LOOKED_UP, _WORDS_NAMED = 200, 8
 _MISFITS = ("channels", "size", "shape")  # words of torch where tensors do not fit
@@ -129,8 +130,8 @@ def generate(loaded: Loaded, request: Request, mark: Mark, *, progress: Progress
     fps = request.played or request.fps or _taken(pipe, arguments, _RATES) or DEFAULT_FPS
     width, height = request.shown or (request.width, request.height)
     as_asked = partial(sizes.as_asked, loaded.name, width=width, height=height, count=request.frames)
-    told = (*_unknown(pipe, request.prompt), *_all_given(pipe, arguments))
     with _report_steps(pipe, progress), _failures(loaded, request), quiet():
+        told = (*_unknown(pipe, request.prompt), *_all_given(pipe, arguments))
         calls, reason = _run_capturing(pipe, arguments, request.seed)
         if calls is None:
             with mark_decoder(pipe, mark):
@@ -202,9 +203,18 @@ def _unknown(pipe: Any, prompt: str) -> tuple[str, ...]:
     nothing = getattr(words, "unk_token_id", None)
     if nothing is None or nothing in (words.eos_token_id, words.pad_token_id):  # CLIP's: every word can be spelt
         return ()
-    written = list(dict.fromkeys(re.findall(r"[^\W_]+", prompt.casefold())))
-    missing = [word for word in written[:_WORDS_LOOKED_UP]
-               if nothing in words(word, add_special_tokens=False).input_ids]  # fmt: skip
+    def known(word: str) -> bool:
+        """Whether any piece of it that is more than a space has a token."""
+        ids = words(word, add_special_tokens=False).input_ids
+        return any(one != nothing and token.strip("\N{LOWER ONE EIGHTH BLOCK}")
+                   for one, token in zip(ids, words.convert_ids_to_tokens(ids), strict=True))  # fmt: skip
+
+    written: dict[str, str] = {}
+    for word in (part.strip(_AROUND_WORDS) for part in prompt.split()):
+        written.setdefault(word.casefold(), word)
+    # What has no three letters in a row says little ("it's"), and is not worth a warning.
+    missing = [shortened(word) for word in list(written.values())[:_WORDS_LOOKED_UP]
+               if re.search(r"\w{3}|[^\x00-\x7f]", word) and not known(word)]  # fmt: skip
     if not missing:
         return ()
     more = f" and {len(missing) - _WORDS_NAMED} more" if len(missing) > _WORDS_NAMED else ""

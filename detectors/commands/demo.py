@@ -66,7 +66,7 @@ def demo(ctx: click.Context, folder: Path, prompt: str, drawn: bool, as_json: bo
 
     started = time.perf_counter()
     check_request(Request(prompt=prompt))
-    if not (folder / KEYRING).exists() and (others := [name for name in FILES if os.path.lexists(folder / name)]):
+    if not os.path.lexists(folder / KEYRING) and (others := [name for name in FILES if os.path.lexists(folder / name)]):
         raise OutputExistsError(f"Expected an empty folder, or that of an earlier demo, got {folder}, which has a file "
                                 f"{others[0]} of someone else's; choose another with --out.")  # fmt: skip
     try:

@@ -15,6 +15,10 @@ from detectors.synthetic.networks import Network, rgb_of, yuv_of
 #: Every channel that there is; a model names those it uses.
 CHANNELS = ("spectrum", "motion", "appearance", "texture", "trajectory", "residual")
 
+#: Raised whenever a channel's numbers come to mean something else: models and kept features of before are then refused
+#: or made again, for their thresholds would hold for other numbers.
+FORM = 2
+
 _SMALL = np.arange(1, 12, 4)
 _PATH = np.arange(0, 12, 2)
 _CROP = np.arange(2, 12, 4)

@@ -154,10 +154,15 @@ def score(
     segments: Sequence[Segment], model: Model
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Contributions by channel and logits, ``(segments,)`` each, of segments as they were delivered."""
-    with ThreadPoolExecutor(model.threads) as pool:  # encoders and networks run outside the interpreter's lock
-        rows = list(pool.map(lambda segment: segment_features(segment, model.networks, model.channels)[0], segments))
-    features = {name: np.stack([row[name] for row in rows]) for name in model.channels}
+    features = features_of(segments, model)
     return model.fusion.contributions(features), model.fusion.logits(features)
+
+
+def features_of(segments: Sequence[Segment], model: Model) -> dict[str, NDArray[np.float64]]:
+    """The features of segments as they were delivered, ``(segments, numbers)`` a channel, `Model.threads` at a time."""
+    with ThreadPoolExecutor(max(1, model.threads)) as pool:  # encoders and networks run outside the interpreter's lock
+        rows = list(pool.map(lambda segment: segment_features(segment, model.networks, model.channels)[0], segments))
+    return {name: np.stack([row[name] for row in rows]) for name in model.channels}
 
 
 def _collected(

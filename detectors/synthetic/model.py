@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.synthetic.features import CHANNELS, Networks
+from detectors.synthetic.features import CHANNELS, FORM, Networks
 from detectors.synthetic.fusion import Fusion
 from detectors.synthetic.networks import Network
 from genwm.errors import InputError, NotFoundError
 from genwm.hashing import sha256_of
 
-SCHEMA = "genwm.classifier/1"
+SCHEMA = f"genwm.classifier/{FORM}"
 MANIFEST = "manifest.json"
 #: Of the clips that a model was fitted on: sha256, label, group, logit out of fold.
 CLIPS_TABLE = "clips.csv"

@@ -63,6 +63,8 @@ def _session(path: str) -> Any:
     options.enable_cpu_mem_arena = False  # a scanner runs for days; memory goes back between files
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except MemoryError:
+        raise
     except Exception as error:  # onnxruntime's own kinds share no base below this one
         raise InputError(
             f"Expected an ONNX network in {path}, got {type(error).__name__}; install or train the model again"

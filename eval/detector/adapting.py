@@ -54,8 +54,9 @@ def main(videos: Path, out: Path, model: Path | None) -> None:
     for done, name in enumerate(families, 1):
         own = (everything.groups == name) & (everything.labels == 1)
         known = everything.take(~own)
-        within = int((np.cumsum(seconds[own]) <= SECONDS).sum())
-        new = everything.take(own).rows()[: 1 + within]  # each is judged by the others
+        # Each is judged by the others, which are a minute at most, whichever is left out.
+        others_s = np.cumsum(seconds[own]) - np.minimum.accumulate(seconds[own])
+        new = everything.take(own).rows()[: int((others_s <= SECONDS).sum())]
         fusion, (base,) = fit_and_judge(known, recipe)
         fresh, others, footage = judge(known, base.logits, {}, new, [], fusion, folds=recipe.folds, seed=recipe.seed,
                                        name=name).rows  # fmt: skip
@@ -71,7 +72,7 @@ def main(videos: Path, out: Path, model: Path | None) -> None:
 
 
 def lengths_s(digests: Sequence[str], videos: Path) -> NDArray[np.float64]:
-    """Seconds of each clip that the classifier looks at, or some more, ``(clips,)``. Errors: InputError (a clip that
+    """Seconds of each clip that the classifier looks at, about, ``(clips,)``. Errors: InputError (a clip that
     the folder does not hold), those of `probe`."""
     paths = {video.sha256: video.path for video in list_videos(videos)}
     if missing := set(digests) - paths.keys():

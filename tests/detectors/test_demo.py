@@ -63,6 +63,11 @@ def test_files_of_someone_else_are_not_replaced(
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
+def test_a_folder_name_that_no_file_can_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["demo", "--drawn", "--out", str(tmp_path / ("x" * 300))]) == 2
+    assert "error[bad-output]: Expected to make the folder" in capsys.readouterr().err
+
+
 def test_a_prompt_without_words_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

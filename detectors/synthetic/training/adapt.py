@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.synthetic.canonical import read_segments
-from detectors.synthetic.features import segment_features
 from detectors.synthetic.fusion import Fusion, Likeness
-from detectors.synthetic.inference import HINT, SEGMENTS, TARGET
+from detectors.synthetic.inference import HINT, SEGMENTS, TARGET, features_of
 from detectors.synthetic.model import CLIPS_TABLE, Model, clips_of, fitted
 from detectors.synthetic.training.fit import Data, Recipe, calibration
 from detectors.synthetic.training.likeness import Known
@@ -278,16 +277,16 @@ def _features(
     paths: Sequence[str | os.PathLike[str]], model: Model, most_s: float
 ) -> tuple[float, list[dict[str, Floats]]]:
     """Mean features of each clip, and the seconds that were read; clips past ``most_s`` seconds are left out."""
-    seconds, rows = 0.0, []
+    seconds, rows = 0.0, list[dict[str, Floats]]()
     for path in paths:
-        if seconds >= most_s:
-            break
         segments = read_segments(path, count=SEGMENTS, info=probe(path))
         if not segments:
             raise InputError(f"Expected a clip that can be judged, got {path}, too short or too small; leave it out")
-        found = [segment_features(segment, model.networks, model.channels)[0] for segment in segments]
-        rows.append({key: np.mean([row[key] for row in found], axis=0) for key in model.channels})
-        seconds += sum(segment.stop_s - segment.start_s for segment in segments)
+        length_s = sum(segment.stop_s - segment.start_s for segment in segments)
+        if rows and seconds + length_s > most_s:
+            break
+        rows.append({key: values.mean(axis=0) for key, values in features_of(segments, model).items()})
+        seconds += length_s
     return seconds, rows
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.synthetic.canonical import Stack, read_segments
-from detectors.synthetic.features import CHANNELS, Networks
+from detectors.synthetic.features import CHANNELS, FORM, Networks
 from detectors.synthetic.inference import HINT, SEGMENTS, TARGET
 from detectors.synthetic.model import CLIPS_TABLE, MANIFEST, SCHEMA
 from detectors.synthetic.networks import Network
@@ -100,7 +100,8 @@ def features_in(
         files["residual"] = _residual(Path(data), clips, place, settings, progress)
     loaded = {name: Network(file) for name, file in files.items()}
     networks = Networks(embedding=loaded["embedding"], residual=loaded.get("residual"))
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files.values())).hexdigest()[:12]
+    made_by = b"".join([*(file.read_bytes() for file in files.values()), b"form %d" % FORM])
+    digest = hashlib.sha256(made_by).hexdigest()[:12]
     return FeatureStore(place / f"features-{digest}", networks, channels), files
 
 

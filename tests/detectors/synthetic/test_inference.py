@@ -197,6 +197,11 @@ def test_damaged_models_are_refused_in_one_sentence(tmp_path: Path) -> None:
         file.write(b"x")
     with pytest.raises(InputError, match="sha256"):
         load_model(copy)
+    shutil.copy(shipped_folder() / "embedding.onnx", copy)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps(manifest | {"schema": "genwm.classifier/1"}))  # of other features
+    with pytest.raises(InputError, match=r"Expected a classifier of schema genwm\.classifier/2"):
+        load_model(copy)
     (copy / MANIFEST).write_text("{}")
     with pytest.raises(InputError, match="Expected a classifier"):
         load_model(copy)

@@ -13,8 +13,9 @@ def log_tail(z: float) -> float:
     """Natural logarithm of the chance that a standard normal variable exceeds ``z``; minus infinity at infinity.
 
     Far out by the asymptotic series of Mills' ratio (Abramowitz and Stegun 1964, 26.2.12). SciPy's ``log_ndtr(-z)`` is
-    the same, but takes longer to import than a whole search of a file's watermark.
+    the same, but takes longer to import than the search of a marked file.
     """
+    z = float(z)
     if z < 0:
         return math.log1p(-math.erfc(-z / math.sqrt(2)) / 2)
     if z < _FAR:

@@ -320,5 +320,5 @@ def _check(video: Video, key: Key, trial: Trial, max_frames: int) -> None:
     if abs(reading.log10_p - trial.log10_p) > _AGREEMENT:
         raise GenwmError(
             f"Expected log10 p {reading.log10_p:.3f} as from read_watermark, got {trial.log10_p:.3f}; "
-            "bring eval/false_alarms into line with detectors/watermark.py"
+            "bring eval/false_alarms into line with detectors/search.py and detectors/watermark.py"
         )

@@ -250,10 +250,14 @@ def _empty(reference: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _multiply(first: Array, second: Array, product: Array) -> None:
-    """Matrix product into ``product``."""
+    """Matrix product into ``product``, in its own precision also where a caller's pipeline runs in ``torch.autocast``:
+    half of it would take rounding for activity, and the mark would be a quarter stronger."""
     if isinstance(product, np.ndarray):
         np.matmul(first, second, out=product)
-    else:
+        return
+    import torch
+
+    with torch.autocast(product.device.type, enabled=False):
         product.copy_(first @ second)
 
 

@@ -1,7 +1,7 @@
 """What the search needs of Fourier transforms and smoothing, by NumPy alone.
 
-SciPy has all of it, and its transforms are up to a third faster; but importing it takes longer than a whole search, and
-``genwm verify`` of one file is a process of its own.
+SciPy has all of it, and its transforms are several times faster; but importing it takes longer than the search of a
+marked file, and ``genwm verify`` of one file is a process of its own.
 """
 
 from __future__ import annotations

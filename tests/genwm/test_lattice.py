@@ -30,6 +30,35 @@ from tests.clips import KEY, PAYLOAD
 
 OTHER = Key("other", bytes(range(1, 33)), KEY.created)
 
+# --- the mask's grid
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 23), (720, 1281), (9, 200)])
+@pytest.mark.parametrize("factor", [1, 2, 3, 5, 8])
+def test_means_of_blocks(shape: tuple[int, int], factor: int) -> None:
+    image = np.random.default_rng(factor).uniform(0, 255, shape).astype(np.float32)
+    rows, columns = shape[0] // factor, shape[1] // factor
+    blocks = image[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
+    expected = blocks.mean(axis=(1, 3), dtype=np.float64)
+    np.testing.assert_allclose(embed.pooled(image, factor), expected, rtol=2e-6)
+    np.testing.assert_allclose(embed.pooled(np.asfortranarray(image), factor), expected, rtol=2e-6)
+    torch = pytest.importorskip("torch")
+    np.testing.assert_allclose(embed.pooled(torch.from_numpy(image), factor).numpy(), expected, rtol=2e-6)
+
+
+def test_a_callers_autocast_changes_no_mark() -> None:
+    """Half precision would take its own rounding for activity, and mark smooth pictures a quarter more strongly."""
+    torch = pytest.importorskip("torch")
+    frame = torch.linspace(0.2, 0.7, 3 * 480 * 640).reshape(3, 480, 640)
+    patterns = torch.from_numpy(np.random.default_rng(0).choice([-2.0, 2.0], (3, 480, 640)).astype(np.float32))
+    plain, cast = torch.empty_like(frame), torch.empty_like(frame)
+    embed.add_to_rgb(frame, plain, patterns, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        embed.add_to_rgb(frame, cast, patterns, 1.0)
+    assert (plain - frame).abs().max() > 1e-3
+    assert torch.equal(plain, cast)
+
+
 # --- the pattern
 
 PINNED = {

@@ -28,7 +28,7 @@ def adapt(
     """Fit the classifier to the generator that made CLIPS, from at most a minute of them, and calibrate it again.
 
     Prints AUC and alarms before and after, on the new generator, the others and camera footage. The model is refused
-    (exit 3) where it would raise false alarms above its target or forget other generators.
+    (exit 3) where it would raise false alarms above its target, forget other generators, or gain nothing.
     """
     require("sklearn", "train")
     from detectors.synthetic.model import load_model

@@ -249,7 +249,7 @@ def refusal(rows: Sequence[Row]) -> str:
     new, others, footage = rows
     if new.auc_before is not None and new.auc_after is not None and new.auc_after <= new.auc_before:
         return (f"Expected the AUC on the new generator to rise above {new.auc_before:.2f}, got {new.auc_after:.2f}; "
-                "give more clips of it, or keep the model that there is")  # fmt: skip
+                "keep the model that there is, or give more clips of it")  # fmt: skip
     if new.alarms_after < new.alarms_before:
         return (f"Expected at least {new.alarms_before:.0%} of the new generator's clips to be found, as before, got "
                 f"{new.alarms_after:.0%}; give more clips of it, or keep the model that there is")  # fmt: skip
@@ -257,8 +257,8 @@ def refusal(rows: Sequence[Row]) -> str:
         new.auc_after < new.auc_before + LEAST_GAIN
     ):
         return (f"Expected more of the new generator's clips to be found, or an AUC higher by {LEAST_GAIN}, got "
-                f"{new.alarms_after:.0%} as before and {new.auc_after - new.auc_before:.3f}; give more clips of it, or "
-                "keep the model that there is")  # fmt: skip
+                f"{new.alarms_after:.0%} found as before and an AUC higher by {new.auc_after - new.auc_before:.3f}; "
+                "keep the model that there is, or give more clips of it")  # fmt: skip
     if footage.alarms_after > TARGET:
         return (f"Expected at most {TARGET:.0%} of {footage.clips} real clips above the threshold, got "
                 f"{footage.alarms_after:.1%}; give clips of the generator alone, no footage among them")  # fmt: skip

@@ -203,6 +203,7 @@ def _unknown(pipe: Any, prompt: str) -> tuple[str, ...]:
     nothing = getattr(words, "unk_token_id", None)
     if nothing is None or nothing in (words.eos_token_id, words.pad_token_id):  # CLIP's: every word can be spelt
         return ()
+
     def known(word: str) -> bool:
         """Whether any piece of it that is more than a space has a token."""
         ids = words(word, add_special_tokens=False).input_ids

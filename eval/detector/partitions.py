@@ -20,7 +20,7 @@ from detectors.synthetic.training.fit import Data, Recipe, sums_out_of_fold
 from detectors.synthetic.training.recipe import SHRINKAGES, Settings, features_in, recipe_for, rows_to_fit
 from eval.commands.telling import check_table, reporter, told
 from eval.detector.measures import auc, tpr_at
-from eval.detector.summary import ENOUGH, RATES
+from eval.detector.summary import ENOUGH, RATES, families_of
 from eval.tables import put, rewrite
 from genwm.commands.telling import say
 
@@ -64,14 +64,13 @@ def figures(labels: NDArray[np.int64], scores: ArrayLike, groups: NDArray[np.str
     """AUC of all clips; mean over the families, each against all footage, and the worst of `ENOUGH` clips or more; and
     what is found with at most 1 % of the footage above the threshold, and with none."""
     values = np.asarray(scores, np.float64)
-    names, counts = np.unique(groups[labels == 1], return_counts=True)
-    families = {str(name): auc(labels[own], values[own])
-                for name in names for own in [(labels == 0) | (groups == name)]}  # fmt: skip
-    large = [str(name) for name, clips in zip(names, counts, strict=True) if clips >= ENOUGH] or list(families)
-    worst = min(large, key=families.__getitem__)
+    families = families_of(labels, values, groups)
+    worst = min((row for row in families if row["clips"] >= ENOUGH), key=lambda row: row["auc"],
+                default=min(families, key=lambda row: row["auc"]))  # fmt: skip
     found = tpr_at(labels, values, RATES[0])
-    return {"auc": auc(labels, values), "family_mean": float(np.mean(list(families.values()))), "worst_family": worst,
-            "worst_family_auc": families[worst], "found_at_1_percent": float("nan") if found is None else found,
+    return {"auc": auc(labels, values), "family_mean": float(np.mean([row["auc"] for row in families])),
+            "worst_family": str(worst["family"]), "worst_family_auc": worst["auc"],
+            "found_at_1_percent": float("nan") if found is None else found,
             "found_above_all": float((values[labels == 1] > values[labels == 0].max()).mean())}  # fmt: skip
 
 

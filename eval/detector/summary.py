@@ -65,7 +65,7 @@ def summarize(rows: Sequence[Score], *, include_seen: bool = False, draws: int =
     floor, floor_high = halves_apart(logits[labels == 0], groups[labels == 0], seed=seed)
     generators = _generators(headline, logits[labels == 0], groups[labels == 0], draws, seed)
     areas = [row["auc"] for row in generators if row["label"] == "synthetic"]
-    by_family = _families(plain, logits, labels, groups)
+    by_family = families_of(labels, logits, groups)
     families = [row["auc"] for row in by_family]
     known = [row["auc"] for row in by_family if row["clips"] >= ENOUGH]
     overall: dict[str, Any] = {
@@ -173,9 +173,10 @@ def _generators(
     return result
 
 
-def _families(
-    rows: Sequence[Score], logits: NDArray[np.float64], labels: NDArray[np.int64], groups: NDArray[np.str_]
+def families_of(
+    labels: NDArray[np.int64], logits: NDArray[np.float64], groups: NDArray[np.str_]
 ) -> list[dict[str, Any]]:
+    """Clips of each family of generators, and their AUC against all footage."""
     return [{"family": name, "clips": int((groups == name).sum()), "auc": auc(labels[keep], logits[keep])}
             for name in np.unique(groups[labels == 1]) if (keep := (labels == 0) | (groups == name)).any()]  # fmt: skip
 
